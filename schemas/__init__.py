@@ -1,0 +1,1 @@
+"""What travels: message structs, topic specs, wire formats and connection settings. Imports nothing else of Chronotope."""

@@ -1,0 +1,80 @@
+"""Connection settings, read from the environment (12-factor): ``CHRONOTOPE_KAFKA_*`` and ``CHRONOTOPE_REDIS_*``."""
+
+import ssl
+from typing import Any
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from schemas.partitioning import CONFLUENT_PARTITIONER
+
+
+class KafkaSettings(BaseSettings):
+    """How to reach Kafka; SASL and TLS are passed through to both clients.
+
+    >>> KafkaSettings(bootstrap="127.0.0.1:9092").confluent()["bootstrap.servers"]
+    '127.0.0.1:9092'
+    """
+
+    model_config = SettingsConfigDict(env_prefix="CHRONOTOPE_KAFKA_", frozen=True, extra="forbid")
+
+    bootstrap: str = Field("127.0.0.1:9092", description="Broker addresses, host:port, comma-separated.")
+    security_protocol: str = Field(
+        "PLAINTEXT",
+        pattern="^(PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL)$",
+        description="PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL.",
+    )
+    sasl_mechanism: str | None = Field(None, description="PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.")
+    sasl_username: str | None = Field(None, description="SASL user name.")
+    sasl_password: SecretStr | None = Field(None, description="SASL password.")
+    ssl_ca_file: str | None = Field(None, description="PEM file of the certificate authorities to trust.")
+    ssl_cert_file: str | None = Field(None, description="PEM file of the client certificate (mutual TLS).")
+    ssl_key_file: str | None = Field(None, description="PEM file of the client key (mutual TLS).")
+    replication_factor: int = Field(1, ge=1, description="Replication factor of the topics that we create.")
+
+    def confluent(self) -> dict[str, Any]:
+        """The base configuration of a confluent-kafka client (librdkafka names)."""
+        config: dict[str, Any] = {"bootstrap.servers": self.bootstrap, "security.protocol": self.security_protocol}
+        optional = {
+            "sasl.mechanism": self.sasl_mechanism,
+            "sasl.username": self.sasl_username,
+            "sasl.password": self.sasl_password.get_secret_value() if self.sasl_password else None,
+            "ssl.ca.location": self.ssl_ca_file,
+            "ssl.certificate.location": self.ssl_cert_file,
+            "ssl.key.location": self.ssl_key_file,
+        }
+        return config | {name: value for name, value in optional.items() if value is not None}
+
+    def confluent_producer(self) -> dict[str, Any]:
+        """The configuration of a producer that agrees with every other client on partitions and loses nothing."""
+        return (
+            self.confluent()
+            | CONFLUENT_PARTITIONER
+            | {"enable.idempotence": True, "linger.ms": 5, "compression.type": "lz4"}
+        )
+
+    def ssl_context(self) -> ssl.SSLContext | None:
+        """The TLS context for clients that take one (aiokafka); None without TLS."""
+        if "SSL" not in self.security_protocol.split("_"):
+            return None
+        context = ssl.create_default_context(cafile=self.ssl_ca_file)
+        if self.ssl_cert_file:
+            context.load_cert_chain(self.ssl_cert_file, self.ssl_key_file)
+        return context
+
+
+class RedisSettings(BaseSettings):
+    """How to reach Redis; ``rediss://`` turns TLS on.
+
+    >>> RedisSettings().key_prefix
+    'chronotope:'
+    """
+
+    model_config = SettingsConfigDict(env_prefix="CHRONOTOPE_REDIS_", frozen=True, extra="forbid")
+
+    url: SecretStr = Field(
+        SecretStr("redis://127.0.0.1:6379/0"), description="redis:// or rediss:// address, with credentials."
+    )
+    ssl_ca_file: str | None = Field(None, description="PEM file of the certificate authorities to trust.")
+    key_prefix: str = Field("chronotope:", description="Prefix of every key that we write.")
+    timeout_s: float = Field(2.0, gt=0, description="Socket timeout in seconds.")

@@ -78,3 +78,30 @@ class RedisSettings(BaseSettings):
     ssl_ca_file: str | None = Field(None, description="PEM file of the certificate authorities to trust.")
     key_prefix: str = Field("chronotope:", description="Prefix of every key that we write.")
     timeout_s: float = Field(2.0, gt=0, description="Socket timeout in seconds.")
+
+
+class RegistrySettings(BaseSettings):
+    """Where the schema registry is; without a URL events are read as JSON only.
+
+    >>> RegistrySettings().client_config() is None
+    True
+    """
+
+    model_config = SettingsConfigDict(env_prefix="CHRONOTOPE_REGISTRY_", frozen=True, extra="forbid")
+
+    url: str | None = Field(None, description="Schema registry address; unset: Avro is not read.")
+    username: str | None = Field(None, description="User name for basic authentication.")
+    password: SecretStr | None = Field(None, description="Password for basic authentication.")
+    ssl_ca_file: str | None = Field(None, description="PEM file of the certificate authorities to trust.")
+
+    def client_config(self) -> dict[str, Any] | None:
+        """The configuration of confluent-kafka's SchemaRegistryClient; None if no registry is configured."""
+        if self.url is None:
+            return None
+        config: dict[str, Any] = {"url": self.url}
+        if self.username is not None:
+            password = self.password.get_secret_value() if self.password else ""
+            config["basic.auth.user.info"] = f"{self.username}:{password}"
+        if self.ssl_ca_file is not None:
+            config["ssl.ca.location"] = self.ssl_ca_file
+        return config

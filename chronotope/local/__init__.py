@@ -1,0 +1,1 @@
+"""The local stack: a broker, Redis and our own services as child processes that never outlive us."""

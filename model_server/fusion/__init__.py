@@ -1,0 +1,1 @@
+"""Return-or-explore fusion of the patterns, the user's own rhythm and the sequence model."""

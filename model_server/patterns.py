@@ -1,0 +1,151 @@
+"""The latest version of every mined pattern, as tensors that the experts read."""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from model_server.catalogue import Catalogue
+from schemas.patterns import (
+    ClusterUpdate,
+    CoVisitUpdate,
+    ForecastUpdate,
+    Pattern,
+    PeriodEstimate,
+    PeriodicityUpdate,
+    ProfileUpdate,
+    SequenceUpdate,
+    TransitionUpdate,
+)
+
+
+def pattern_key(pattern: Pattern) -> tuple[str, ...]:
+    """What a later version of the pattern replaces: its kind and its key."""
+    match pattern:
+        case ClusterUpdate():
+            return "cluster", pattern.cluster_id
+        case CoVisitUpdate():
+            return "covisit", pattern.item_id
+        case PeriodicityUpdate():
+            return "periodicity", pattern.entity_kind, pattern.entity
+        case ForecastUpdate():
+            return "forecast", pattern.entity_kind, pattern.entity
+        case TransitionUpdate():
+            return "transition", pattern.state_kind, pattern.from_state, pattern.user_id or ""
+        case SequenceUpdate():
+            return "sequence", pattern.state_kind, *pattern.states
+        case ProfileUpdate():
+            return "profile", pattern.user_id
+
+
+class RowLists:
+    """For each catalogue row a short list of (row, weight), strongest first: tensors [rows, width]; row -1 is padding.
+
+    >>> lists = RowLists(torch.device("cpu"), width=2)
+    >>> lists.put(3, [1, 2, 5], [0.5, 0.3, 0.1])
+    >>> lists.neighbours[3].tolist(), lists.read(torch.tensor([3]), torch.tensor([[2, 9]])).tolist()
+    ([1, 2], [[0.30000001192092896, 0.0]])
+    """
+
+    def __init__(self, device: torch.device, width: int, capacity: int = 1024) -> None:
+        self.width, self.device = width, device
+        self.neighbours = torch.full((capacity, width), -1, dtype=torch.long, device=device)
+        self.weights = torch.zeros((capacity, width), device=device)
+
+    def put(self, row: int, neighbours: Sequence[int], weights: Sequence[float]) -> None:
+        """Replace the list of one row; what exceeds the width is cut."""
+        self.reserve(row + 1)
+        held = min(len(neighbours), self.width)
+        self.neighbours[row] = -1
+        self.weights[row] = 0.0
+        self.neighbours[row, :held] = torch.tensor(neighbours[:held], dtype=torch.long)
+        self.weights[row, :held] = torch.tensor(weights[:held])
+
+    def reserve(self, rows: int) -> None:
+        """Make room for this many rows."""
+        if rows > len(self.weights):
+            more = max(rows, 2 * len(self.weights)) - len(self.weights)
+            self.neighbours = torch.cat(
+                (self.neighbours, torch.full((more, self.width), -1, dtype=torch.long, device=self.device))
+            )
+            self.weights = torch.cat((self.weights, torch.zeros((more, self.width), device=self.device)))
+
+    def read(self, source: Tensor, target: Tensor) -> Tensor:
+        """Weights [n, m] of the targets int64[n, m] in the lists of the sources int64[n]; 0 where not listed."""
+        listed = self.neighbours[source]
+        result = torch.zeros(target.shape, device=self.device)
+        for column in range(self.width):
+            hit = listed[:, column, None] == target
+            result += hit * self.weights[source, column, None]
+        return result
+
+    def scatter(self, source: Tensor, rows: int) -> Tensor:
+        """Dense weights [n, rows] of the lists of the sources int64[n]."""
+        dense = torch.zeros((len(source), rows + 1), device=self.device)
+        listed = self.neighbours[source]
+        inside = (listed >= 0) & (listed < rows)
+        dense.scatter_add_(1, torch.where(inside, listed, rows), self.weights[source] * inside)
+        return dense[:, :rows]
+
+
+class PatternStore:
+    """The last version of each pattern wins, in whatever order they come.
+
+    What the experts read all the time (transitions and co-visits of items) is kept as tensors; the rest by key.
+    """
+
+    def __init__(self, catalogue: Catalogue, device: torch.device, width: int = 32) -> None:
+        self._catalogue = catalogue
+        self._version: dict[tuple[str, ...], int] = {}
+        self.transitions = RowLists(device, width)
+        self.covisits = RowLists(device, width)
+        self.clusters: dict[str, ClusterUpdate] = {}
+        self.profiles: dict[str, ProfileUpdate] = {}
+        self.forecasts: dict[tuple[str, str], ForecastUpdate] = {}
+        self.periods_of_user: dict[str, dict[str, list[PeriodEstimate]]] = {}
+        self.periods_of_item: dict[str, list[PeriodEstimate]] = {}
+
+    def __len__(self) -> int:
+        return len(self._version)
+
+    def apply(self, patterns: Iterable[Pattern]) -> list[Pattern]:
+        """Take in those that are newer than what is known of their key; the ones taken, in order."""
+        taken = []
+        for pattern in patterns:
+            key = pattern_key(pattern)
+            if pattern.version > self._version.get(key, -1):
+                self._version[key] = pattern.version
+                self._take(pattern)
+                taken.append(pattern)
+        self.reserve()
+        return taken
+
+    def reserve(self) -> None:
+        """Make room for the rows that the catalogue has by now."""
+        self.transitions.reserve(len(self._catalogue))
+        self.covisits.reserve(len(self._catalogue))
+
+    def _take(self, pattern: Pattern) -> None:
+        match pattern:
+            case TransitionUpdate(state_kind="item", user_id=None):
+                rows = self._catalogue.rows_of([pattern.from_state, *(s.name for s in pattern.next_states)])
+                self.transitions.put(rows[0], rows[1:], [s.share for s in pattern.next_states])
+            case CoVisitUpdate():
+                rows = self._catalogue.rows_of([pattern.item_id, *(n.item_id for n in pattern.neighbours)])
+                self.covisits.put(rows[0], rows[1:], [n.confidence for n in pattern.neighbours])
+            case ClusterUpdate(change="died"):
+                self.clusters.pop(pattern.cluster_id, None)
+            case ClusterUpdate():
+                self.clusters[pattern.cluster_id] = pattern
+                if pattern.change == "merged" and pattern.related_cluster_id is not None:
+                    self.clusters.pop(pattern.cluster_id, None)
+            case PeriodicityUpdate(entity_kind="user_item", user_id=str(user_id), item_id=str(item_id)):
+                self.periods_of_user.setdefault(user_id, {})[item_id] = pattern.periods
+            case PeriodicityUpdate(entity_kind="item"):
+                self.periods_of_item[pattern.entity] = pattern.periods
+            case ForecastUpdate():
+                self.forecasts[pattern.entity_kind, pattern.entity] = pattern
+            case ProfileUpdate():
+                self.profiles[pattern.user_id] = pattern
+            case _:
+                pass

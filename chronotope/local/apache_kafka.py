@@ -26,7 +26,9 @@ def unavailable() -> str | None:
     if shutil.which("java") is None:
         return "Apache Kafka needs Java 17 or newer on the PATH (java was not found)"
     if not any(jars().glob("kafka_2.13-*.jar")):
-        return f"Apache Kafka's jars are not in {jars()}: run 'make kafka' (it needs Maven), or set CHRONOTOPE_KAFKA_JARS"
+        return (
+            f"Apache Kafka's jars are not in {jars()}: run 'make kafka' (it needs Maven), or set CHRONOTOPE_KAFKA_JARS"
+        )
     return None
 
 
@@ -111,7 +113,9 @@ class ApacheKafka:
         command = [*self._java(), "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(path)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=self._run_dir, check=False)
         if done.returncode:
-            raise ProcessFailed(f"Apache Kafka's storage could not be formatted: {(done.stderr or done.stdout).strip()}")
+            raise ProcessFailed(
+                f"Apache Kafka's storage could not be formatted: {(done.stderr or done.stdout).strip()}"
+            )
 
     def _properties(self, node: int) -> dict[str, str | int]:
         replicas = min(3, len(self.brokers))

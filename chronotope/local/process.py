@@ -1,5 +1,6 @@
 """One child process with a log file that ends when we say so, and at the latest when we die."""
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -42,6 +43,7 @@ class ManagedProcess:
         self._cwd = cwd
         self._stop_timeout_s = stop_timeout_s
         self._process: subprocess.Popen[bytes] | None = None
+        self._group_ended = False  # its number may belong to strangers from then on
 
     @property
     def pid(self) -> int:
@@ -74,6 +76,7 @@ class ManagedProcess:
                 start_new_session=True,
                 preexec_fn=_die_with_parent(os.getpid()),
             )
+        self._group_ended = False
         return self
 
     def terminate(self) -> None:
@@ -98,13 +101,12 @@ class ManagedProcess:
 
     def kill(self, sig: signal.Signals = signal.SIGKILL) -> None:
         """Send ``sig`` to the child and everything it started, and wait for the child. Idempotent."""
-        if self._process is None:
+        if self._process is None or self._group_ended:
             return
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, sig)
-        except ProcessLookupError:
-            pass
         self._process.wait()
+        self._group_ended = True
 
     def wait_until(self, ready: Callable[[], bool], timeout_s: float, poll_s: float = 0.05) -> None:
         """Poll ``ready`` until it holds; raises ProcessFailed if the child ends first or the time is up."""

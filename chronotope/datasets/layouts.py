@@ -1,0 +1,69 @@
+"""How the columns of each tabular format are called, and what an event of it is."""
+
+import msgspec
+
+
+class Layout(msgspec.Struct, frozen=True, kw_only=True):
+    """The columns of a tabular format: for each field of an event the header names that are accepted for it.
+
+    ``original`` are the columns of the data set as its authors publish it (tab- or comma-separated, without a header).
+    ``place_is_item`` makes the item a square of ``ITEM_CELL_DEG`` degrees, for tracks that visit no named place.
+    """
+
+    summary: str
+    columns: dict[str, tuple[str, ...]]
+    required: tuple[str, ...]
+    action: str
+    original: tuple[str, ...] = ()
+    place_is_item: bool = False
+
+
+ITEM_CELL_DEG = 0.002
+USER = ("user", "user_id", "userid", "uid", "visitorid")
+ITEM = ("item", "item_id", "itemid", "venue_id", "venueid", "poi", "poi_id", "location_id", "place_id", "product_id")
+TIME = ("time", "time_unix_s", "time_utc", "timestamp", "event_time", "event_time_ms", "utc_time", "datetime")
+SESSION = ("session", "session_id", "sessionid")
+LAT = ("lat", "latitude")
+LON = ("lon", "lng", "long", "longitude")
+ACTION = ("action", "event", "event_type", "behavior")
+CATEGORY = ("category", "category_name", "venue_category", "venuecategory", "type")
+
+LAYOUTS: dict[str, Layout] = {
+    "foursquare": Layout(
+        summary="check-ins: user, venue, category, lat, lon, time (with a header, or the original TSMC2014 file)",
+        columns={"user": USER, "item": ITEM, "time": TIME, "category": CATEGORY, "lat": LAT, "lon": LON},
+        required=("user", "item", "time", "lat", "lon"),
+        action="checkin",
+        original=("user", "item", "", "category", "lat", "lon", "", "time"),
+    ),
+    "gowalla": Layout(
+        summary="check-ins: user, venue, lat, lon, time (with a header, or the original SNAP file)",
+        columns={"user": USER, "item": ITEM, "time": TIME, "lat": LAT, "lon": LON},
+        required=("user", "item", "time", "lat", "lon"),
+        action="checkin",
+        original=("user", "time", "lat", "lon", "item"),
+    ),
+    "geolife": Layout(
+        summary="GPS tracks: user, traj, lat, lon, time; an item is a square of 0.002 degrees",
+        columns={"user": USER, "session": ("traj", "trajectory", *SESSION), "time": TIME, "lat": LAT, "lon": LON},
+        required=("user", "time", "lat", "lon"),
+        action="trip",
+        place_is_item=True,
+    ),
+    "sessions": Layout(
+        summary="clicks: SessionId, ItemId, Time (with a header, or the original yoochoose file); a session is a user",
+        columns={"user": SESSION, "item": ITEM, "time": TIME, "category": CATEGORY},
+        required=("user", "item", "time"),
+        action="click",
+        original=("user", "time", "item", "category"),
+    ),
+    "csv": Layout(
+        summary="a header with user (or session), item, time; optional: action, session, lat, lon, category, text, value",
+        columns={
+            "user": (*USER, *SESSION), "item": ITEM, "time": TIME, "action": ACTION, "session": SESSION, "lat": LAT, "lon": LON,
+            "category": CATEGORY, "text": ("text", "title", "name"), "value": ("value", "price", "amount"),
+        },
+        required=("user", "item", "time"),
+        action="view",
+    ),
+}  # fmt: skip

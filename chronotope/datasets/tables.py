@@ -1,0 +1,134 @@
+"""Rows of a delimited text file as behaviour events, by the layout of its format."""
+
+import csv
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+from chronotope.datasets.cells import parse_degrees, parse_number, parse_time_ms
+from chronotope.datasets.errors import DatasetError
+from chronotope.datasets.layouts import ITEM_CELL_DEG, Layout
+from chronotope.datasets.text_files import numbered_lines
+from schemas.events import BehaviorEvent
+
+ABSENT = -1
+
+
+class Table:
+    """A delimited text file whose columns are known: built from its first line, read as often as you like.
+
+    Raises DatasetError for an empty file or a missing column.
+    """
+
+    def __init__(self, path: Path, layout: Layout) -> None:
+        first = next(numbered_lines(path), None)
+        if first is None:
+            raise DatasetError(path, None, "is empty")
+        self._path = path
+        self._layout = layout
+        self._delimiter = "\t" if "\t" in first[1] else ","
+        header = next(csv.reader([first[1]], delimiter=self._delimiter))
+        self._width = len(header)
+        self._columns, self._first_row = _columns_of(path, header, layout)
+
+    def times_ms(self) -> Iterator[int]:
+        """The event time of each row. Raises DatasetError at the first that is none."""
+        for number, cells in self._rows():
+            yield self._time_ms(number, cells)
+
+    def events(self) -> Iterator[BehaviorEvent]:
+        """The event of each row. Raises DatasetError naming the line, the column and what is wrong with it."""
+        for number, cells in self._rows():
+            yield self._event(number, cells)
+
+    def _rows(self) -> Iterator[tuple[int, list[str]]]:
+        delimiter, width = self._delimiter, self._width
+        for row, (number, line) in enumerate(numbered_lines(self._path)):
+            if row < self._first_row:
+                continue
+            cells = next(csv.reader([line], delimiter=delimiter)) if '"' in line else line.split(delimiter)
+            if len(cells) != width:
+                raise DatasetError(self._path, number, f"has {len(cells)} columns, {width} expected")
+            yield number, cells
+
+    def _time_ms(self, number: int, cells: list[str]) -> int:
+        try:
+            return parse_time_ms(cells[self._columns["time"]].strip())
+        except ValueError as error:
+            raise DatasetError(self._path, number, f"time {error}") from None
+
+    def _event(self, number: int, cells: list[str]) -> BehaviorEvent:
+        layout = self._layout
+        for name in layout.required:
+            if not self._text(cells, name):
+                raise DatasetError(self._path, number, f"{name} is empty")
+        lat, lon = self._place(number, cells)
+        context = {name: text for name in ("category", "text") if (text := self._text(cells, name))}
+        return BehaviorEvent(
+            event_id=f"{self._path.name}:{number}",
+            user_id=self._text(cells, "user"),
+            item_id=cell_id(lat, lon) if layout.place_is_item else self._text(cells, "item"),
+            action=self._text(cells, "action").lower() or layout.action,
+            event_time_ms=self._time_ms(number, cells),
+            lat=lat,
+            lon=lon,
+            session_id=self._text(cells, "session") or None,
+            value=self._value(number, cells),
+            context=context,
+        )
+
+    def _text(self, cells: list[str], field: str) -> str:
+        column = self._columns.get(field, ABSENT)
+        return "" if column == ABSENT else cells[column].strip()
+
+    def _place(self, number: int, cells: list[str]) -> tuple[float | None, float | None]:
+        lat, lon = self._text(cells, "lat"), self._text(cells, "lon")
+        if not lat and not lon:
+            return None, None
+        return self._degrees(number, "lat", lat, 90.0), self._degrees(number, "lon", lon, 180.0)
+
+    def _degrees(self, number: int, name: str, text: str, limit: float) -> float:
+        try:
+            return parse_degrees(text, limit)
+        except ValueError as error:
+            raise DatasetError(self._path, number, f"{name} {error}") from None
+
+    def _value(self, number: int, cells: list[str]) -> float | None:
+        text = self._text(cells, "value")
+        try:
+            return parse_number(text) if text else None
+        except ValueError as error:
+            raise DatasetError(self._path, number, f"value {error}") from None
+
+
+def cell_id(lat: float | None, lon: float | None) -> str:
+    """The item of a track point: the square of ``ITEM_CELL_DEG`` degrees it lies in, named by its south-west corner.
+
+    >>> cell_id(39.921712, 116.472343)
+    'cell:39.920,116.472'
+
+    Raises ValueError without a place.
+    """
+    if lat is None or lon is None:
+        raise ValueError("a track point needs lat and lon")
+    south = math.floor(lat / ITEM_CELL_DEG) * ITEM_CELL_DEG
+    west = math.floor(lon / ITEM_CELL_DEG) * ITEM_CELL_DEG
+    return f"cell:{south:.3f},{west:.3f}"
+
+
+def _columns_of(path: Path, header: list[str], layout: Layout) -> tuple[dict[str, int], int]:
+    """{field: column}, and which line is the first row: 1 after a header, 0 in an original file without one."""
+    lowered = [name.strip().lower() for name in header]
+    columns: dict[str, int] = {}
+    for field, aliases in layout.columns.items():
+        found = [lowered.index(alias) for alias in aliases if alias in lowered]
+        free = [column for column in found if column not in columns.values()]
+        if free:
+            columns[field] = free[0]
+    if not columns and len(header) == len(layout.original):
+        return {field: column for column, field in enumerate(layout.original) if field}, 0
+    missing = [field for field in layout.required if field not in columns]
+    if missing:
+        wanted = "; ".join(f"{field} ({', '.join(layout.columns[field])})" for field in missing)
+        raise DatasetError(path, 1, f"the header lacks a column for {wanted}; it has: {', '.join(header)[:160]}")
+    return columns, 1

@@ -1,0 +1,319 @@
+"""``TransitionCounts``: what follows what, decayed, bounded, smoothed."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import msgspec
+import numpy as np
+
+from processors.sequence import codec
+from processors.sequence.absorb import absorb
+from processors.sequence.contexts import find_context
+from processors.sequence.mixing import decay_factor, most_probable, probabilities_of
+from processors.sequence.popularity import find_state
+from processors.sequence.room import NO_KEYS, keys_of, make_room
+from processors.sequence.rows import SMALLEST_BLOCK, find
+from processors.sequence.settings import NO_STATE, TransitionSettings
+from processors.sequence.tables import (
+    ADVANCE_LANDMARK,
+    CONTEXT_FLOOR,
+    CONTEXTS,
+    DONE,
+    EPOCH,
+    EVENT,
+    LANDMARK,
+    STATE_FLOOR,
+    STATES,
+    STEP,
+    TOUCHED,
+    TRANSITIONS,
+    empty_tables,
+)
+
+Ints: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
+Floats: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
+Context: TypeAlias = int | tuple[int, int] | None
+"""``last``, or ``(previous, last)``, or None for order 0; NO_STATE marks an absent part."""
+
+
+class TransitionChanges(msgspec.Struct, frozen=True):
+    """Context keys (owner, previous, last), int64[m, 3], NO_STATE where a part is absent."""
+
+    touched: Ints
+    """Counted in this batch, in the order of their first event."""
+    evicted: Ints
+    """Dropped in this batch to stay within the bounds; a later event may have brought one back."""
+
+
+class TransitionCounts:
+    """Time-decayed counts of what follows what, of orders 0 to 2, in bounded memory.
+
+    The count of a state after a context, as of ``time_s``, is the sum of ``2 ** -((time_s - t) / half_life_s)`` over
+    its events. Weights are kept relative to a landmark (Cormode et al., "Forward decay", ICDE 2009), so an event that
+    comes late counts exactly as if it had come in order. Until a bound of the settings is reached all counts are exact;
+    beyond it :meth:`count_bounds` says how far off each may be. The result does not depend on how a stream is
+    cut into batches. O(1) per event and order, about 100 bytes per transition held.
+
+    Args:
+        settings: half-life and bounds; or give its fields as keywords.
+
+    Raises:
+        ValueError: a setting is out of its range.
+
+    Example:
+        >>> import numpy as np
+        >>> counts = TransitionCounts(half_life_s=3600.0)
+        >>> changes = counts.update(np.array([1, 1, 1, 2]), np.array([2, 2, 3, 1]), np.zeros(4))
+        >>> states, probabilities = counts.predict(1, 0.0, k=2)
+        >>> states.tolist(), probabilities.round(3).tolist()
+        ([2, 3], [0.6, 0.3])
+        >>> counts.count(1, 2, time_s=3600.0)
+        1.0
+    """
+
+    def __init__(self, settings: TransitionSettings | None = None, **fields: Any) -> None:
+        if settings is not None and fields:
+            raise TypeError("give settings or its fields as keywords, not both")
+        self.settings = settings if settings is not None else TransitionSettings(**fields)
+        self._tables = empty_tables()
+        self._tables.ints[LANDMARK] = NO_STATE
+        self._escapes = np.array(self.settings.escape_by_order)
+        self.evicted_contexts = 0
+
+    # -- learning
+
+    def update(self, contexts: Any, next_states: Any, time_s: Any, owners: Any = None) -> TransitionChanges:
+        """Count a batch of transitions; the state is unchanged if an argument is refused.
+
+        Args:
+            contexts: int64[n], the state before (order 1); or int64[n, 2], (previous, last) (order 2, 1 and 0). NO_STATE
+                marks what is absent: an event without ``last`` counts in order 0 alone.
+            next_states: int64[n], any code but NO_STATE.
+            time_s: float64[n], event times in seconds, in any order.
+            owners: int64[n] or None. With owners, the contexts are each owner's own: (), (last) and (previous, last)
+                of that owner; order 0 stays everybody's. An event whose owner is NO_STATE counts as without one.
+
+        Raises:
+            TypeError: codes are not integers.
+            ValueError: shapes differ, a next state is NO_STATE, or a time is not finite.
+        """
+        states = _codes("next_states", next_states, 1)
+        previous, last = _context_columns(contexts, len(states))
+        owner = np.full(len(states), NO_STATE) if owners is None else _codes("owners", owners, 1)
+        times = _times(time_s, self.settings.half_life_s)
+        if not len(states) == len(owner) == len(times):
+            raise ValueError(
+                f"owners, next_states and time_s must be equally long: {len(owner)}, {len(states)}, {len(times)}"
+            )
+        if (states == NO_STATE).any():
+            raise ValueError("next_states must not contain NO_STATE")
+        ints, limits = self._tables.ints, self.settings
+        ints[EVENT] = ints[STEP] = ints[TOUCHED] = 0
+        ints[EPOCH] = ints[EPOCH] % (2**31 - 1) + 1
+        touched = np.empty((len(states) * (3 if np.ndim(contexts) == 2 or owners is not None else 1), 3), np.int64)
+        bounds = (limits.max_states_per_context, limits.max_contexts, limits.max_transitions)
+        evicted = [NO_KEYS]
+        while len(states):
+            status = absorb(
+                self._tables,
+                owner,
+                previous,
+                last,
+                states,
+                times,
+                limits.half_life_s,
+                bounds,
+                limits.max_states,
+                touched,
+            )
+            if status == DONE:
+                break
+            landmark = int(times[ints[EVENT]] // limits.half_life_s) if status == ADVANCE_LANDMARK else 0
+            self._tables, gone = make_room(status, self._tables, landmark)
+            evicted.append(gone)
+        changes = TransitionChanges(touched[: ints[TOUCHED]].copy(), np.concatenate(evicted))
+        self.evicted_contexts += len(changes.evicted)
+        return changes
+
+    # -- reading
+
+    def predict(self, context: Context, time_s: float, k: int = 10, owner: int | None = None) -> tuple[Ints, Floats]:
+        """The ``k`` most probable next states as of ``time_s``, and their probabilities, best first.
+
+        Orders are mixed by Witten-Bell from the general to the special (see ``mixing``); fewer than ``k`` come back
+        when fewer states are known. Equal ones come in the order of their codes. The probabilities of all known
+        states sum to 1 while order 0 is within its bound. O(states of the context).
+        """
+        if k < 1:
+            raise ValueError(f"k must be at least 1, got {k}")
+        states, scores = np.empty(k, np.int64), np.empty(k, np.float64)
+        factor = self._factor(time_s)
+        held = most_probable(self._tables, *_key(context, owner), factor, self._escapes, states, scores)
+        return states[:held], scores[:held]
+
+    def probabilities(self, context: Context, states: Any, time_s: float, owner: int | None = None) -> Floats:
+        """The probability of each of ``states`` (int64[m]) to come next: float64[m], 0 for unknown ones."""
+        wanted, factor = _codes("states", states, 1), self._factor(time_s)
+        out = np.empty(len(wanted), np.float64)
+        probabilities_of(self._tables, *_key(context, owner), factor, self._escapes, wanted, out)
+        return out
+
+    def count(self, context: Context, state: int, time_s: float, owner: int | None = None) -> float:
+        """The decayed count of one transition; once a bound was reached, what was surely seen of it."""
+        return self.count_bounds(context, state, time_s, owner)[0]
+
+    def count_bounds(
+        self, context: Context, state: int, time_s: float, owner: int | None = None
+    ) -> tuple[float, float]:
+        """The interval that holds the exact decayed count; its ends are equal while nothing was forgotten."""
+        tables, factor, key = self._tables, self._factor(time_s), _key(context, owner)
+        if key == (NO_STATE, NO_STATE, NO_STATE):
+            slot = find_state(tables.states, state)
+            low, error = tables.states[slot][["weight", "born"]] if slot >= 0 else (0.0, tables.floats[STATE_FLOOR])
+            return float(low * factor), float((low + error) * factor)
+        slot = find_context(tables.contexts, *key)
+        if slot < 0:
+            return 0.0, float(tables.floats[CONTEXT_FLOOR] * factor)
+        held = tables.contexts[slot]
+        place = find(tables.entries, int(held["block"]) * SMALLEST_BLOCK, int(held["capacity"]), state)
+        if place < 0:
+            return 0.0, float(held["floor"] * factor)
+        entry = tables.entries[place]
+        return float(entry["weight"] * factor), float((entry["weight"] + entry["error"]) * factor)
+
+    def counts_of(self, context: Context, time_s: float, owner: int | None = None) -> tuple[Ints, Floats]:
+        """All states held for a context and their decayed counts, heaviest first, then by code."""
+        tables, factor, key = self._tables, self._factor(time_s), _key(context, owner)
+        if key == (NO_STATE, NO_STATE, NO_STATE):
+            row = tables.states[tables.states["status"] != 0]
+        else:
+            slot = find_context(tables.contexts, *key)
+            row = tables.entries[:0] if slot < 0 else self._row(tables.contexts[slot])
+        order = np.lexsort((row["state"], -row["weight"]))
+        return row["state"][order].copy(), row["weight"][order] * factor
+
+    def total(self, context: Context, time_s: float, owner: int | None = None) -> float:
+        """The decayed number of transitions from a context since it is held; of all events for None."""
+        key, factor = _key(context, owner), self._factor(time_s)
+        if key == (NO_STATE, NO_STATE, NO_STATE):
+            return float(self._tables.floats[0] * factor)
+        slot = find_context(self._tables.contexts, *key)
+        return 0.0 if slot < 0 else float(self._tables.contexts[slot]["total"] * factor)
+
+    def contexts(self) -> Ints:
+        """The keys (owner, previous, last) of all contexts held, int64[m, 3], sorted."""
+        keys = keys_of(self._tables.contexts[self._tables.contexts["capacity"] != 0])
+        return keys[np.lexsort(keys.T[::-1])]
+
+    @property
+    def n_contexts(self) -> int:
+        return int(self._tables.ints[CONTEXTS])
+
+    @property
+    def n_transitions(self) -> int:
+        return int(self._tables.ints[TRANSITIONS])
+
+    @property
+    def n_states(self) -> int:
+        return int(self._tables.ints[STATES])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays, room for growth included."""
+        return sum(array.nbytes for array in self._tables)
+
+    def _row(self, held: Any) -> np.ndarray[Any, Any]:
+        block = int(held["block"]) * SMALLEST_BLOCK
+        row = self._tables.entries[block : block + int(held["capacity"])]
+        return row[row["state"] != NO_STATE]
+
+    def _factor(self, time_s: float) -> float:
+        if not np.isfinite(time_s):
+            raise ValueError(f"time_s must be finite, got {time_s}")
+        landmark = int(self._tables.ints[LANDMARK])
+        return 1.0 if landmark == NO_STATE else decay_factor(landmark, self.settings.half_life_s, float(time_s))
+
+    # -- storing
+
+    def to_bytes(self) -> bytes:
+        """The whole bank; :meth:`from_bytes` gives one that goes on exactly like this one."""
+        return codec.dump_bank(self.settings, self._tables, self.evicted_contexts)
+
+    @classmethod
+    def from_bytes(cls, payload: bytes) -> TransitionCounts:
+        """The bank of :meth:`to_bytes`.
+
+        Raises:
+            ValueError: the payload is not one of a bank.
+        """
+        settings, tables, evicted = codec.load_bank(payload)
+        counts = cls(settings)
+        counts._tables, counts.evicted_contexts = tables, evicted
+        return counts
+
+    def context_to_bytes(self, context: Context, owner: int | None = None) -> bytes | None:
+        """One context's row, about 24 bytes a state, for a changelog; None (a tombstone) if it is not held.
+
+        None as context gives order 0, which is as long as there are states.
+        """
+        return codec.dump_context(self.settings.half_life_s, self._tables, _key(context, owner))
+
+    def load_context(self, payload: bytes) -> None:
+        """Put a row of :meth:`context_to_bytes` in the place of what is held of that context.
+
+        Order 0 is a row of its own. The bounds must leave room: restoring a bank's own rows always fits.
+
+        Raises:
+            ValueError: the payload is not a row, has another half-life, or there is no room for it.
+        """
+        self._tables = codec.load_context(payload, self.settings, self._tables)
+
+
+def warm_up() -> None:
+    """Compile (or read from numba's cache) every kernel, so that no user's batch waits for it."""
+    counts = TransitionCounts(
+        half_life_s=1.0, max_states_per_context=2, max_transitions=8, max_contexts=8, max_states=8
+    )
+    codes = np.arange(2000) % 13
+    counts.update(np.stack([codes, codes // 2], 1), codes // 3, np.arange(2000.0), owners=codes % 2)
+    counts.predict((1, 2), 2000.0, owner=1)
+    counts.probabilities(1, codes[:2], 2000.0)
+    counts.count(1, 2, 2000.0)
+    TransitionCounts.from_bytes(counts.to_bytes())
+
+
+def _codes(name: str, values: Any, dimensions: int) -> Ints:
+    array = np.asarray(values)
+    if array.size and array.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be integer codes, got {array.dtype}")
+    if array.ndim != dimensions:
+        raise ValueError(f"{name} must have {dimensions} dimension(s), got shape {array.shape}")
+    return np.ascontiguousarray(array, np.int64)
+
+
+def _context_columns(contexts: Any, length: int) -> tuple[Ints, Ints]:
+    array = _codes("contexts", contexts, 2 if np.ndim(contexts) == 2 else 1)
+    if len(array) != length or (array.ndim == 2 and array.shape[1] != 2):
+        raise ValueError(f"contexts must have shape ({length},) or ({length}, 2), got {array.shape}")
+    if array.ndim == 1:
+        return np.full(length, NO_STATE), array
+    return np.ascontiguousarray(array[:, 0]), np.ascontiguousarray(array[:, 1])
+
+
+def _times(time_s: Any, half_life_s: float) -> Floats:
+    times = np.ascontiguousarray(time_s, np.float64)
+    if times.ndim != 1:
+        raise ValueError(f"time_s must have one dimension, got shape {times.shape}")
+    if not (np.abs(times) < 2.0**52 * min(half_life_s, 1.0)).all():
+        raise ValueError("time_s must be finite and less than 2**52 seconds and half-lives")
+    return times
+
+
+def _key(context: Context, owner: int | None) -> tuple[int, int, int]:
+    previous, last = NO_STATE, NO_STATE
+    if isinstance(context, tuple):
+        previous, last = int(context[0]), int(context[1])
+    elif context is not None:
+        last = int(context)
+    return (NO_STATE if owner is None else int(owner)), previous, last

@@ -6,7 +6,6 @@ import subprocess
 import uuid
 from base64 import urlsafe_b64encode
 from pathlib import Path
-from types import TracebackType
 
 from chronotope.local.ports import LOOPBACK, free_ports, is_listening
 from chronotope.local.process import ManagedProcess, ProcessFailed
@@ -80,12 +79,15 @@ class ApacheKafka:
         for broker in self.brokers:
             broker.stop()
 
+    def discard_data(self) -> None:
+        """Delete the brokers' data, once they have stopped; the logs stay."""
+        for node in range(len(self.brokers)):
+            shutil.rmtree(self._run_dir / f"kafka-{node + 1}-data", ignore_errors=True)
+
     def __enter__(self) -> "ApacheKafka":
         return self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def _broker(self, node: int) -> ManagedProcess:

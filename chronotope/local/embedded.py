@@ -1,7 +1,6 @@
 """The embedded broker (tansu) and the embedded Redis (Valkey), both from wheels, in memory, on loopback."""
 
 from pathlib import Path
-from types import TracebackType
 from typing import Protocol
 
 from chronotope.local.ports import LOOPBACK, free_ports, is_listening
@@ -92,9 +91,7 @@ class EmbeddedRedis:
     def __enter__(self) -> "EmbeddedRedis":
         return self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
 

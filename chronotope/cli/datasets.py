@@ -1,0 +1,37 @@
+"""A data set named at the command line: its events, or one clear line about what is wrong with it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from chronotope.cli.errors import WRONG_INPUT, CommandFailed
+
+if TYPE_CHECKING:
+    from schemas.events import BehaviorEvent
+
+
+def open_events(path: Path, format: str) -> "Iterator[BehaviorEvent]":
+    """The events of a file, its times and its first rows already checked; a bad row met later ends the command in one line.
+
+    Raises typer.BadParameter for an unknown format and CommandFailed (exit code 2) for a bad file.
+    """
+    from chronotope.datasets import FORMATS, DatasetError, read_events
+
+    if format not in FORMATS:
+        raise typer.BadParameter(f"unknown format {format!r}: one of {', '.join(FORMATS)}")
+    try:
+        events = read_events(path, format)
+    except DatasetError as error:
+        raise CommandFailed(str(error), WRONG_INPUT) from None
+    return _with_clear_errors(events)
+
+
+def _with_clear_errors(events: "Iterator[BehaviorEvent]") -> "Iterator[BehaviorEvent]":
+    from chronotope.datasets import DatasetError
+
+    try:
+        yield from events
+    except DatasetError as error:
+        raise CommandFailed(str(error), WRONG_INPUT) from None

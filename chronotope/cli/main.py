@@ -1,0 +1,54 @@
+"""The ``chronotope`` command: its subcommands, and one clear line for every error."""
+
+import sys
+
+import typer
+from typer.exceptions import TyperException
+
+from chronotope.cli import produce, replay, serve, topics, up, validate, worker
+from chronotope.cli.errors import CommandFailed, explain
+from chronotope.cli.signals import end_on_signals
+
+app = typer.Typer(
+    name="chronotope",
+    help="Mines the spatio-temporal patterns of behaviour event streams and keeps recommendations fresh.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+app.command("up")(up.up)
+app.command("worker")(worker.worker)
+app.command("serve")(serve.serve)
+app.add_typer(topics.app, name="topics")
+app.command("validate")(validate.validate)
+app.command("produce")(produce.produce)
+app.command("replay")(replay.replay)
+
+
+def main() -> None:
+    """Run the command line and leave the process with its exit code: 0 done, 1 failed, 2 wrong input, 130 interrupted."""
+    end_on_signals()
+    try:
+        code = app(standalone_mode=False)
+    except TyperException as error:
+        _fail(error.format_message().replace("\n", " "), error.exit_code)
+    except typer.Abort:
+        sys.exit(130)
+    except CommandFailed as error:
+        _fail(str(error), error.exit_code)
+    except BrokenPipeError:  # the reader of our output has seen enough
+        sys.stderr.close()
+        sys.exit(0)
+    except Exception as error:
+        reason = explain(error)
+        if reason is None:
+            raise
+        _fail(reason, 1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(reason: str, code: int) -> None:
+    print(f"chronotope: error: {reason}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,60 @@
+"""What a command prints: answers on standard output, progress and remarks on standard error."""
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.console import Console
+
+
+def answers() -> Console:
+    """The console of a command's answer."""
+    return Console(highlight=False)
+
+
+def remarks() -> Console:
+    """The console of progress and remarks: standard error, so that an answer can be piped on."""
+    return Console(stderr=True, highlight=False)
+
+
+def print_json(answer: Any) -> None:
+    """One JSON document on standard output."""
+    sys.stdout.write(as_json(answer))
+
+
+def as_json(answer: Any) -> str:
+    """Indented JSON of structs, dicts and lists, with a final newline."""
+    return msgspec.json.format(msgspec.json.encode(answer), indent=2).decode() + "\n"
+
+
+def write_json(answer: Any, target: str) -> None:
+    """JSON to a file, or to standard output for ``-``. Raises OSError."""
+    if target == "-":
+        print_json(answer)
+    else:
+        path = Path(target)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(as_json(answer))
+
+
+@contextmanager
+def ticking(describe: Callable[[], str]) -> Iterator[None]:
+    """Shows ``describe()`` on standard error a few times per second while the block works in this thread."""
+    ended = threading.Event()
+    with remarks().status(describe()) as status:
+
+        def tick() -> None:
+            while not ended.wait(0.25):
+                status.update(describe())
+
+        thread = threading.Thread(target=tick, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()

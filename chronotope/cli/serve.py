@@ -1,0 +1,14 @@
+"""``chronotope serve``: one model server in the foreground."""
+
+from chronotope.cli.options import BootstrapOption, kafka_settings
+
+
+def serve(bootstrap: BootstrapOption = None) -> None:
+    """Run one model server until it is ended; every other setting comes from CHRONOTOPE_SERVER_* (docs/settings.md).
+
+    Example: chronotope serve --bootstrap 127.0.0.1:9092
+    """
+    from model_server.app import run_server
+    from model_server.settings import ServerSettings
+
+    run_server(ServerSettings(kafka=kafka_settings(bootstrap)))

@@ -1,0 +1,15 @@
+"""``chronotope worker``: one stream worker in the foreground."""
+
+from chronotope.cli.options import BootstrapOption
+
+
+def worker(bootstrap: BootstrapOption = None) -> None:
+    """Run one stream worker until it is ended; every other setting comes from CHRONOTOPE_WORKER_* (docs/settings.md).
+
+    Example: chronotope worker --bootstrap 127.0.0.1:9092
+    """
+    from chronotope.cli.options import kafka_settings
+    from streams.app import run_worker
+    from streams.settings import WorkerSettings
+
+    run_worker(WorkerSettings(kafka=kafka_settings(bootstrap)))

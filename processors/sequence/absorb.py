@@ -20,7 +20,7 @@ FAR, NEAR = 12, 6  # events ahead whose tables, and whose rows, are called into 
 
 
 @nb.njit(cache=True)
-def context_at(level: int, owner: int, previous: int, last: int) -> tuple[bool, int, int, int]:
+def context_at(level: int, owner: int, previous: int, last: int) -> Any:
     """The chain of an event, from general to special: (present, owner, previous, last) at level 0, 1, 2.
 
     Without an owner: nothing, (last), (previous, last). With one: (), (last), (previous, last), each the owner's own.
@@ -62,27 +62,31 @@ def absorb(
     last: Any,
     state: Any,
     time_s: Any,
+    action_weight: Any,
     half_life_s: float,
     limits: Any,
     max_states: int,
     touched: Any,
+    novel: Any,
 ) -> int:
     """Count events from where the last call stopped, until all are counted or room must be made.
 
     One step (order 0, or one context) either happens or changes nothing; ``ints[EVENT]`` and ``ints[STEP]`` say which
-    comes next, so that the result does not depend on when room was made.
+    comes next, so that the result does not depend on when room was made. ``touched`` receives the keys of the contexts
+    that counted, ``novel`` whether a state was new to the most general context of its event.
     """
     ints = tables.ints
     if ints[LANDMARK] == NO_STATE:
         return ADVANCE_LANDMARK
-    weight, weight_time = 0.0, np.nan
+    decayed, decayed_time = 0.0, np.nan
     for event in range(ints[EVENT], len(state)):
         _call_into_cache(tables, owner, previous, last, state, event)
-        if time_s[event] != weight_time:
+        if time_s[event] != decayed_time:
             exponent = (time_s[event] - ints[LANDMARK] * half_life_s) / half_life_s
             if exponent > MAX_EXPONENT and ints[STEP] == 0:
                 return ADVANCE_LANDMARK
-            weight, weight_time = np.exp2(exponent), time_s[event]
+            decayed, decayed_time = np.exp2(exponent), time_s[event]
+        weight = decayed * action_weight[event]
         if ints[STEP] == 0:
             status = count_state(tables, state[event], weight, max_states)
             if status != DONE:
@@ -91,9 +95,11 @@ def absorb(
         for level in range(ints[STEP] - 1, 3):
             present, a, b, c = context_at(level, owner[event], previous[event], last[event])
             if present:
-                status, slot = count_transition(tables, a, b, c, state[event], weight, limits)
+                status, slot, is_new = count_transition(tables, a, b, c, state[event], weight, limits)
                 if status != DONE:
                     return status
+                if level == 0 or (level == 1 and owner[event] == NO_STATE):
+                    novel[event] = is_new
                 if tables.contexts[slot].epoch != ints[EPOCH]:
                     tables.contexts[slot].epoch = ints[EPOCH]
                     row = touched[ints[TOUCHED]]

@@ -98,27 +98,30 @@ def _add_to_row(tables: Any, slot: int, state: int, weight: float, max_used: int
 @nb.njit(cache=True)
 def count_transition(
     tables: Any, owner: int, previous: int, last: int, state: int, weight: float, limits: Any
-) -> tuple[int, int]:
-    """Add ``weight`` to one context's state: (status, slot of the context). Nothing has changed unless it is DONE."""
+) -> tuple[int, int, bool]:
+    """Add ``weight`` to one context's state: (status, slot of the context, whether the state was new to it).
+
+    Nothing has changed unless the status is DONE.
+    """
     max_used, max_contexts, max_transitions = limits
     slot = find_context(tables.contexts, owner, previous, last)
     if slot < 0:
         slot = -1 - slot
         if tables.ints[TRANSITIONS] >= max_transitions:
-            return EVICT_CONTEXTS, slot
-        return _open_context(tables, slot, owner, previous, last, state, weight, max_contexts), slot
+            return EVICT_CONTEXTS, slot, True
+        return _open_context(tables, slot, owner, previous, last, state, weight, max_contexts), slot, True
     context = tables.contexts[slot]
     place = rows.find(tables.entries, np.int64(context.block) * SMALLEST_BLOCK, np.int64(context.capacity), state)
     if place >= 0:
         tables.entries[place].weight += weight
     else:
         if context.used < max_used and tables.ints[TRANSITIONS] >= max_transitions:
-            return EVICT_CONTEXTS, slot
+            return EVICT_CONTEXTS, slot, True
         status = _add_to_row(tables, slot, state, weight, max_used)
         if status != DONE:
-            return status, slot
+            return status, slot, True
     context.total += weight
-    return DONE, slot
+    return DONE, slot, place < 0
 
 
 @nb.njit(cache=True)
@@ -135,9 +138,9 @@ def move_contexts(contexts: Any, keep: Any, target: Any) -> None:
 
 
 @nb.njit(cache=True)
-def move_rows(contexts: Any, entries: Any, target: Any) -> int:
+def move_rows(contexts: Any, entries: Any, target: Any) -> Any:
     """Copy every row to the start of another arena, leaving abandoned blocks behind: the new top."""
-    top = 0
+    top = np.int64(0)
     for slot in range(len(contexts)):
         context = contexts[slot]
         if context.capacity != 0:

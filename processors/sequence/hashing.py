@@ -58,7 +58,7 @@ def hash_context(owner: int, previous: int, last: int) -> np.uint64:
 
 
 @nb.njit(cache=True, inline="always")
-def slot_of(hashed: np.uint64, capacity: int) -> int:
+def slot_of(hashed: Any, capacity: Any) -> Any:
     """The home slot of a hash in an open-addressing table; ``capacity`` is a power of two."""
     return np.int64(hashed & np.uint64(capacity - 1))
 

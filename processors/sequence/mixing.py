@@ -105,7 +105,7 @@ def probabilities_of(
 @nb.njit(cache=True)
 def _gather(tables: Any, slots: Any, coefficients: Any, count: int, general: float) -> tuple[Any, Any]:
     """An open-addressing table of the states in the chain's rows, and their probabilities."""
-    used = 1
+    used = np.int64(1)
     for level in range(count):
         used += np.int64(tables.contexts[slots[level]].used)
     capacity = 4

@@ -38,12 +38,14 @@ Context: TypeAlias = int | tuple[int, int] | None
 
 
 class TransitionChanges(msgspec.Struct, frozen=True):
-    """Context keys (owner, previous, last), int64[m, 3], NO_STATE where a part is absent."""
+    """What a batch changed; context keys are (owner, previous, last), int64[m, 3], NO_STATE where a part is absent."""
 
     touched: Ints
     """Counted in this batch, in the order of their first event."""
     evicted: Ints
     """Dropped in this batch to stay within the bounds; a later event may have brought one back."""
+    novel: np.ndarray[Any, np.dtype[np.bool_]]
+    """bool[n]: the next state was new to the event's most general context (the owner's own, or ``last``)."""
 
 
 class TransitionCounts:
@@ -83,7 +85,9 @@ class TransitionCounts:
 
     # -- learning
 
-    def update(self, contexts: Any, next_states: Any, time_s: Any, owners: Any = None) -> TransitionChanges:
+    def update(
+        self, contexts: Any, next_states: Any, time_s: Any, owners: Any = None, weights: Any = None
+    ) -> TransitionChanges:
         """Count a batch of transitions; the state is unchanged if an argument is refused.
 
         Args:
@@ -93,19 +97,22 @@ class TransitionCounts:
             time_s: float64[n], event times in seconds, in any order.
             owners: int64[n] or None. With owners, the contexts are each owner's own: (), (last) and (previous, last)
                 of that owner; order 0 stays everybody's. An event whose owner is NO_STATE counts as without one.
+            weights: float64[n] or None: what an event counts, such as the weight of its action; 1 by default.
 
         Raises:
             TypeError: codes are not integers.
-            ValueError: shapes differ, a next state is NO_STATE, or a time is not finite.
+            ValueError: shapes differ, a next state is NO_STATE, a time is not finite, or a weight not in (0, 1e9].
         """
         states = _codes("next_states", next_states, 1)
         previous, last = _context_columns(contexts, len(states))
         owner = np.full(len(states), NO_STATE) if owners is None else _codes("owners", owners, 1)
         times = _times(time_s, self.settings.half_life_s)
-        if not len(states) == len(owner) == len(times):
-            raise ValueError(
-                f"owners, next_states and time_s must be equally long: {len(owner)}, {len(states)}, {len(times)}"
-            )
+        weight = np.ones(len(states)) if weights is None else np.ascontiguousarray(weights, np.float64)
+        for name, column in (("owners", owner), ("time_s", times), ("weights", weight)):
+            if column.shape != states.shape:
+                raise ValueError(f"{name} must have the shape of next_states, {states.shape}, got {column.shape}")
+        if not ((weight > 0) & (weight <= 1e9)).all():
+            raise ValueError("weights must lie in (0, 1e9]")
         if (states == NO_STATE).any():
             raise ValueError("next_states must not contain NO_STATE")
         ints, limits = self._tables.ints, self.settings
@@ -113,26 +120,16 @@ class TransitionCounts:
         ints[EPOCH] = ints[EPOCH] % (2**31 - 1) + 1
         touched = np.empty((len(states) * (3 if np.ndim(contexts) == 2 or owners is not None else 1), 3), np.int64)
         bounds = (limits.max_states_per_context, limits.max_contexts, limits.max_transitions)
-        evicted = [NO_KEYS]
+        novel, evicted = np.zeros(len(states), np.bool_), [NO_KEYS]
+        columns = owner, previous, last, states, times, weight
         while len(states):
-            status = absorb(
-                self._tables,
-                owner,
-                previous,
-                last,
-                states,
-                times,
-                limits.half_life_s,
-                bounds,
-                limits.max_states,
-                touched,
-            )
+            status = absorb(self._tables, *columns, limits.half_life_s, bounds, limits.max_states, touched, novel)
             if status == DONE:
                 break
             landmark = int(times[ints[EVENT]] // limits.half_life_s) if status == ADVANCE_LANDMARK else 0
             self._tables, gone = make_room(status, self._tables, landmark)
             evicted.append(gone)
-        changes = TransitionChanges(touched[: ints[TOUCHED]].copy(), np.concatenate(evicted))
+        changes = TransitionChanges(touched[: ints[TOUCHED]].copy(), np.concatenate(evicted), novel)
         self.evicted_contexts += len(changes.evicted)
         return changes
 

@@ -245,6 +245,20 @@ def test_touched_names_each_context_of_the_batch_once() -> None:
     assert changes.evicted.shape == (0, 3)
 
 
+def test_novel_says_what_an_owner_or_a_context_had_never_met() -> None:
+    counts = TransitionCounts()
+    assert counts.update([1, 1, 1, 2], [5, 5, 6, 5], np.zeros(4)).novel.tolist() == [True, False, True, True]
+    owned = counts.update([NO_STATE, 1, 2], [5, 5, 6], np.zeros(3), owners=[8, 8, 8]).novel
+    assert owned.tolist() == [True, False, True]
+
+
+def test_weights_count_as_that_many_events() -> None:
+    weighted, repeated = TransitionCounts(), TransitionCounts()
+    weighted.update([1, 1], [2, 3], [0.0, 0.0], weights=[3.0, 1.0])
+    repeated.update([1] * 4, [2, 2, 2, 3], np.zeros(4))
+    assert weighted.predict(1, 0.0)[1].tolist() == repeated.predict(1, 0.0)[1].tolist()
+
+
 def test_rows_restore_a_bank() -> None:
     columns = stream(1, 500, states=20)
     counts, restored = TransitionCounts(half_life_s=HALF_LIFE_S), TransitionCounts(half_life_s=HALF_LIFE_S)
@@ -298,6 +312,8 @@ def test_row_is_scaled_to_the_bank_it_is_put_in() -> None:
         (TypeError, "next_states", ([1], ["a"], [0.0])),
         (TypeError, "owners", ([1], [2], [0.0], [0.5])),
         (ValueError, "owners", ([1], [2], [0.0], [1, 2])),
+        (ValueError, "weights", ([1], [2], [0.0], None, [0.0])),
+        (ValueError, "weights", ([1], [2], [0.0], None, [np.nan])),
     ],
 )
 def test_bad_input_is_named_and_changes_nothing(error: type[Exception], named: str, arguments: tuple[Any, ...]) -> None:

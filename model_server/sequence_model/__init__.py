@@ -1,0 +1,1 @@
+"""The sequence model: what a user does next, learned online from everybody's event sequences."""

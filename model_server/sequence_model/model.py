@@ -1,0 +1,377 @@
+"""The sequence model: an HSTU-style transducer whose head either returns to an item of the user's past or explores.
+
+    events -> tokens -> HSTU layers -> state h --+--> gate        g = P(next item is new to the user)
+                                                 +--> return head  softmax over the user's own items, by pointing at past events
+                                                 +--> explore head softmax over the other items of the catalogue
+
+    log P(v) = log(1 - g) + log softmax_own(v)     if the user has had v
+             = log g      + log softmax_others(v)  otherwise
+
+Sources: HSTU (Zhai et al., ICML 2024, arXiv 2402.17152: pointwise SiLU attention, relative bias, gated output), RepeatNet
+(Ren et al., AAAI 2019: repeat or explore), pointer networks (See et al., ACL 2017). Not attempted here: fused attention
+kernels, model parallelism, generation of several items at once.
+
+Letters in the shape comments: B queries, S sequences, L tokens, n remembered events, M own items, N catalogue rows,
+d model width, H attention heads, K pointer heads.
+"""
+
+import msgspec
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model_server.sequence_model import relations as rel
+from model_server.sequence_model.item_table import ItemTable, RowTable
+from model_server.sequence_model.memory import DAY_S, History
+
+MODES = ("refresh", "request")
+NEVER = -1e9
+
+
+class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The shape of a model. ``window`` tokens are encoded, ``memory`` events (>= window) can be returned to."""
+
+    dim: int = 64
+    layers: int = 2
+    heads: int = 2
+    window: int = 48
+    memory: int = 160
+    pointers: int = 8
+    content_dim: int = 0
+    admit_after: int = 1
+    expire_after_s: float = 180 * DAY_S
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if min(self.dim, self.layers, self.heads, self.pointers) < 1 or self.dim % self.heads:
+            raise ValueError("dim, layers, heads and pointers must be >= 1 and heads must divide dim")
+        if not 2 <= self.window <= self.memory:
+            raise ValueError(f"need 2 <= window <= memory, got {self.window} and {self.memory}")
+
+
+PRESETS: dict[str, ModelSettings] = {
+    "nano": ModelSettings(),
+    "small": ModelSettings(dim=128, layers=4, heads=4, window=96, memory=256, pointers=12),
+    "base": ModelSettings(dim=256, layers=8, heads=8, window=192, memory=384, pointers=16),
+    "large": ModelSettings(dim=512, layers=12, heads=8, window=384, memory=512, pointers=16),
+}
+
+
+class HSTULayer(nn.Module):
+    """Pointwise (SiLU, not softmax) attention with relative time and distance bias, gated by its own input."""
+
+    def __init__(self, settings: ModelSettings) -> None:
+        super().__init__()
+        d, self.heads, self.scale = settings.dim, settings.heads, settings.window
+        self.norm = nn.LayerNorm(d)
+        self.uvqk = nn.Linear(d, 4 * d)
+        self.out_norm = nn.LayerNorm(d)
+        self.out = nn.Linear(d, d)
+        self.time_bias = nn.Parameter(torch.zeros(rel.AGE_BUCKETS, self.heads))
+        self.distance_bias = nn.Parameter(torch.zeros(rel.DISTANCE_BUCKETS, self.heads))
+        self.dropout = nn.Dropout(settings.dropout)
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """u [S, L, d] and v, q, k [S, H, L, d / H] of tokens x [S, L, d]."""
+        u, v, q, k = F.silu(self.uvqk(self.norm(x))).chunk(4, -1)
+        heads = [z.unflatten(-1, (self.heads, -1)).transpose(1, 2) for z in (v, q, k)]
+        return u, heads[0], heads[1], heads[2]
+
+    def attend(
+        self, x: Tensor, u: Tensor, q: Tensor, k: Tensor, v: Tensor, age: Tensor, distance: Tensor, mask: Tensor
+    ) -> Tensor:
+        """The layer's output for tokens x [S, Lq, d] that see keys k, v [S, H, Lk, d / H] where mask [S, Lq, Lk]."""
+        bias = F.embedding(age, self.time_bias) + F.embedding(distance, self.distance_bias)  # [S, Lq, Lk, H]
+        score = F.silu(q @ k.transpose(-1, -2) + bias.permute(0, 3, 1, 2)) / self.scale  # [S, H, Lq, Lk]
+        seen = (score * mask[:, None]) @ v  # [S, H, Lq, d / H]
+        gated: Tensor = self.out(self.out_norm(seen.transpose(1, 2).flatten(2)) * u)
+        return x + self.dropout(gated)
+
+
+class Transducer(nn.Module):
+    """Event tokens in, one state per event out: the state says what is known right after that event."""
+
+    def __init__(self, settings: ModelSettings) -> None:
+        super().__init__()
+        d = settings.dim
+        self.hour = nn.Embedding(48, d)
+        self.gap = nn.Embedding(rel.AGE_BUCKETS + 1, d)
+        for table in (self.hour, self.gap):
+            nn.init.normal_(table.weight, std=0.02)
+        self.layers = nn.ModuleList(HSTULayer(settings) for _ in range(settings.layers))
+        self.norm = nn.LayerNorm(d)
+
+    def tokens(self, item_vectors: Tensor, user_vectors: Tensor, history: History) -> Tensor:
+        """[S, L, d]: item + hour + time since the event before + user."""
+        gap = rel.log_bucket(history.time_s - history.prev_time_s)
+        gap = torch.where(history.has_prev, gap, rel.AGE_BUCKETS)
+        return item_vectors + self.hour(rel.hour_of_week_kind(history.local_s)) + self.gap(gap) + user_vectors[:, None]
+
+    def forward(self, tokens: Tensor, history: History) -> Tensor:
+        """States [S, L, d] of tokens [S, L, d]; each sees itself and the unmasked tokens before it."""
+        x, pairs = tokens, pairwise(history, history)
+        for layer in self.layers:
+            u, v, q, k = layer.project(x)
+            x = layer.attend(x, u, q, k, v, *pairs)
+        out: Tensor = self.norm(x)
+        return out
+
+
+def pairwise(queries: History, keys: History) -> tuple[Tensor, Tensor, Tensor]:
+    """Age buckets, distance buckets and visibility, each [S, Lq, Lk], between tokens; the last Lq keys are the queries."""
+    lq, lk = queries.items.shape[1], keys.items.shape[1]
+    age = rel.log_bucket((queries.time_s[:, :, None] - keys.time_s[:, None, :]).float())
+    distance = rel.distance_bucket(
+        queries.lat[:, :, None], queries.lon[:, :, None], keys.lat[:, None, :], keys.lon[:, None, :]
+    )
+    order = torch.arange(lk, device=age.device)
+    visible = (order[None, :] <= order[lk - lq :, None]) & keys.mask[:, None, :]
+    return age, distance, visible
+
+
+class OwnItems(msgspec.Struct, frozen=True):
+    """The distinct items of each history: rows [B, M] (-1 padded), each event's column [B, n], latest visit marks [B, n]."""
+
+    rows: Tensor
+    column: Tensor
+    latest: Tensor
+
+    @classmethod
+    def of(cls, history: History) -> "OwnItems":
+        """Group the events of each history by item. O(n log n)."""
+        key = torch.where(history.mask, history.items, torch.iinfo(torch.int64).max)
+        ordered, order = torch.sort(key, dim=1, stable=True)
+        change = ordered[:, 1:] != ordered[:, :-1]
+        edge = torch.ones_like(change[:, :1])
+        group = torch.cat([edge, change], 1).cumsum(1) - 1
+        column = torch.empty_like(group).scatter_(1, order, group)
+        latest = torch.empty_like(history.mask).scatter_(1, order, torch.cat([change, edge], 1)) & history.mask
+        rows = key.new_full((len(key), int(group.max()) + 1), -1)
+        rows.scatter_(1, group, torch.where(ordered == torch.iinfo(torch.int64).max, -1, ordered))
+        return cls(rows, column, latest)
+
+
+class ReturnHead(nn.Module):
+    """Scores the user's own items: K pointers each spread attention over past events by learned relations; an item's
+    features are the log shares that its visits collect, and a shared, a per-user and a small non-linear weighting add up."""
+
+    def __init__(self, settings: ModelSettings, mode: str) -> None:
+        super().__init__()
+        k = settings.pointers
+        self.timed = mode == "request"
+        names = rel.STANDING_RELATIONS | (rel.REQUEST_RELATIONS if self.timed else {})
+        self.relations = nn.ParameterDict(
+            {name: nn.Parameter(torch.randn(size, k) * 0.3) for name, size in names.items()}
+        )
+        direct = {"age": rel.AGE_BUCKETS, "distance": rel.DISTANCE_BUCKETS, "count": rel.COUNT_BUCKETS}
+        if self.timed:
+            direct |= {
+                "age_at_request": rel.AGE_BUCKETS * rel.WAIT_BUCKETS,
+                "distance_by_wait": rel.DISTANCE_BUCKETS * rel.WAIT_BUCKETS,
+            }
+        self.direct = nn.ParameterDict({name: nn.Parameter(torch.zeros(size, 1)) for name, size in direct.items()})
+        self.features = k + 6
+        self.shared = nn.Parameter(torch.cat([torch.full((k,), 2.0 / k), torch.zeros(6)]))
+        self.personal = RowTable(64, self.features, std=0.0)
+        self.mix = nn.Sequential(nn.Linear(self.features, 24), nn.SiLU(), nn.Linear(24, 1))
+        nn.init.zeros_(self.mix[2].weight)
+        nn.init.zeros_(self.mix[2].bias)
+
+    def forward(
+        self, history: History, own: OwnItems, query_time_s: Tensor | None, generated: Tensor, popularity: Tensor
+    ) -> Tensor:
+        """Logits [B, M], ``NEVER`` at padding; ``generated`` and ``popularity`` [B, M] are the explore head's view of them."""
+        bucket = rel.relations(history, own.latest, query_time_s)
+        score = sum(F.embedding(bucket[name], table) for name, table in self.relations.items())  # [B, n, K]
+        share = torch.softmax(score.masked_fill(~history.mask[..., None], NEVER), 1)
+        b, m, k = *own.rows.shape, share.shape[-1]
+        share = share.new_zeros(b, m, k).scatter_add(1, own.column[..., None].expand(-1, -1, k), share)  # [B, M, K]
+        count = share.new_zeros(b, m).scatter_add(1, own.column, history.mask.float())
+        base = count / count.sum(1, keepdim=True).clamp(min=1)
+        lifted = torch.log(share + 0.01 * base[..., None] + 1e-6)
+
+        position = torch.arange(own.latest.shape[1], device=count.device) * own.latest
+        last = own.column.new_zeros(b, m).scatter_add(1, own.column, position)  # column of each item's latest visit
+
+        def at_last(z: Tensor) -> Tensor:
+            return z.expand(b, -1).gather(1, last)
+
+        age_s = history.time_s[:, -1:] - at_last(history.time_s)
+        km = rel.distance_km(history.lat[:, -1:], history.lon[:, -1:], at_last(history.lat), at_last(history.lon))
+        where = {"age": rel.log_bucket(age_s), "distance": at_last(bucket["distance"])}
+        where["count"] = rel.log_bucket(count, 1.0, 200.0, rel.COUNT_BUCKETS)
+        if query_time_s is not None:
+            wait = rel.wait_bucket((query_time_s - history.time_s[:, -1]).clamp(min=0))[:, None]
+            age_now = rel.log_bucket(query_time_s[:, None] - at_last(history.time_s))
+            where["age_at_request"] = age_now * rel.WAIT_BUCKETS + wait
+            where["distance_by_wait"] = at_last(bucket["distance_by_wait"])
+        extra = [
+            popularity / 5, torch.log1p(count) / 3, torch.log1p(torch.nan_to_num(km) / 0.3) / 3,
+            torch.log1p(age_s / DAY_S).float() / 4, (own.rows == history.items[:, -1:]).float(), generated,
+        ]  # fmt: skip
+        features = torch.cat([lifted, torch.stack(extra, -1)], -1)  # [B, M, K + 6]
+        weights = self.shared + self.personal(history.users)[:, None]
+        logits = (features * weights).sum(-1) + self.mix(features / 3).squeeze(-1)
+        for name, table in self.direct.items():
+            logits = logits + F.embedding(where[name], table).squeeze(-1)
+        return logits.masked_fill(own.rows < 0, NEVER)
+
+
+class ExploreHead(nn.Module):
+    """Scores catalogue items: state . item + bias + popularity + distance from the last place (by wait, if that is known)."""
+
+    def __init__(self, settings: ModelSettings, mode: str) -> None:
+        super().__init__()
+        d = settings.dim
+        self.timed = mode == "request"
+        self.distance = nn.Parameter(torch.zeros(rel.DISTANCE_BUCKETS * (rel.WAIT_BUCKETS if self.timed else 1), 1))
+        self.popularity = nn.Parameter(torch.tensor(0.6))
+        self.query = nn.Sequential(nn.Linear(d, d), nn.SiLU(), nn.Linear(d, d))
+        if self.timed:
+            self.hour = nn.Embedding(48, d)
+            self.wait = nn.Embedding(rel.AGE_BUCKETS, d)
+            nn.init.normal_(self.hour.weight, std=0.02)
+            nn.init.normal_(self.wait.weight, std=0.02)
+
+    def query_vector(self, state: Tensor, history: History, query_time_s: Tensor | None) -> Tensor:
+        """[B, d]: the state and, if it is known, the time that is asked about."""
+        if query_time_s is not None:
+            offset = history.local_s[:, -1] - history.time_s[:, -1]
+            wait = rel.log_bucket(query_time_s - history.time_s[:, -1])
+            state = state + self.hour(rel.hour_of_week_kind(query_time_s + offset)) + self.wait(wait)
+        out: Tensor = self.query(state) + state
+        return out
+
+    def prior(self, history: History, query_time_s: Tensor | None, items: ItemTable, rows: Tensor) -> Tensor:
+        """Bias + popularity + distance logits of catalogue rows ([N] or [B, M]); [B, N] or [B, M]."""
+        inside = rows >= 0
+        safe = torch.where(inside, rows, 0)
+        lat, lon = items.lat[safe], items.lon[safe]
+        bucket = rel.distance_bucket(history.lat[:, -1:], history.lon[:, -1:], lat, lon)
+        bucket = torch.where(rows == history.items[:, -1:], rel.SAME, bucket)
+        if query_time_s is not None:
+            wait = rel.wait_bucket((query_time_s - history.time_s[:, -1]).clamp(min=0))
+            bucket = bucket * rel.WAIT_BUCKETS + wait[:, None]
+        bias = items.bias(torch.where(inside, items.slot_of[safe], 0)).squeeze(-1)
+        log_popularity = torch.log(items.touches[safe] + 0.3)
+        return F.embedding(bucket, self.distance).squeeze(-1) + bias + self.popularity * log_popularity
+
+
+class GateHead(nn.Module):
+    """The logit of P(the next item is new to the user)."""
+
+    def __init__(self, settings: ModelSettings, mode: str) -> None:
+        super().__init__()
+        self.timed = mode == "request"
+        self.features = 6 + (4 if self.timed else 0)
+        self.linear = nn.Linear(self.features, 1)
+        self.state = nn.Sequential(nn.Linear(settings.dim, 16), nn.SiLU(), nn.Linear(16, 1))
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+        nn.init.zeros_(self.state[2].weight)
+
+    def forward(
+        self, state: Tensor, history: History, own: OwnItems, query_time_s: Tensor | None, return_logits: Tensor
+    ) -> Tensor:
+        """[B]."""
+        n, distinct = history.mask.sum(1).float(), (own.rows >= 0).sum(1).float()
+        best = torch.log_softmax(return_logits.detach(), 1).max(1).values
+        last_is_new = (history.items[:, :-1] != history.items[:, -1:]).all(1).float()
+        recent = _first_visits(history, own)
+        features = [torch.log((distinct + 0.5) / (n - distinct + 1.5)), torch.log(n) / 3, best, last_is_new, recent,
+                    torch.logsumexp(return_logits.detach(), 1) / 5]  # fmt: skip
+        if query_time_s is not None:
+            local = query_time_s + history.local_s[:, -1] - history.time_s[:, -1]
+            angle = (torch.remainder(local, DAY_S) * (2 * torch.pi / DAY_S)).float()
+            wait = torch.log((query_time_s - history.time_s[:, -1]).clamp(min=0) / 3600 + 0.2).float() / 3
+            features += [torch.cos(angle), torch.sin(angle), rel.is_weekend(local).float(), wait]
+        out: Tensor = self.linear(torch.stack(features, -1)) + self.state(state)
+        return out.squeeze(-1)
+
+
+def _first_visits(history: History, own: OwnItems) -> Tensor:
+    """[B]: the logit of the share of first visits among the latest events, discounted by 0.9 per event."""
+    n = history.items.shape[1]
+    position = torch.arange(n, device=own.column.device).expand_as(own.column)
+    first = position.new_full(own.rows.shape, n).scatter_reduce(1, own.column, position, "amin")
+    is_first = (first.gather(1, own.column) == position) & history.mask
+    weight = 0.9 ** (n - 1 - position).float() * history.mask
+    share = ((weight * is_first).sum(1) + 0.3) / (weight.sum(1) + 1.0)
+    return torch.logit(share.clamp(0.01, 0.99))
+
+
+class SequenceModel(nn.Module):
+    """The transducer with one return, explore and gate head per mode: ``refresh`` (no time is known) and ``request``."""
+
+    def __init__(self, settings: ModelSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.items = ItemTable(settings.dim, settings.content_dim, settings.admit_after, settings.expire_after_s)
+        self.users = RowTable(64, settings.dim, std=0.0)
+        self.transducer = Transducer(settings)
+        self.return_heads = nn.ModuleDict({mode: ReturnHead(settings, mode) for mode in MODES})
+        self.explore_heads = nn.ModuleDict({mode: ExploreHead(settings, mode) for mode in MODES})
+        self.gates = nn.ModuleDict({mode: GateHead(settings, mode) for mode in MODES})
+
+    def row_tables(self) -> list[RowTable]:
+        """The tables that learn by their own AdaGrad steps."""
+        return [module for module in self.modules() if isinstance(module, RowTable)]
+
+    def dense_parameters(self) -> list[nn.Parameter]:
+        """Every other parameter."""
+        rows = {id(table.weight) for table in self.row_tables()}
+        return [parameter for parameter in self.parameters() if id(parameter) not in rows]
+
+    def ensure_users(self, rows: int) -> None:
+        """Make room for user rows below ``rows``."""
+        self.users.ensure(rows)
+        for head in self.return_heads.values():
+            head.personal.ensure(rows)  # type: ignore
+
+    def encode(self, history: History) -> Tensor:
+        """States [S, L, d] of each event of the histories."""
+        tokens = self.transducer.tokens(self.items(history.items), self.users(history.users), history)
+        out: Tensor = self.transducer(tokens, history)
+        return out
+
+    def answer(
+        self, mode: str, state: Tensor, history: History, own: OwnItems, query_time_s: Tensor | None
+    ) -> "Answer":
+        """What the heads of ``mode`` say for B queries with states [B, d] and memories ``history``."""
+        explore = self.explore_heads[mode]
+        query = explore.query_vector(state, history, query_time_s)
+        vectors = self.items(own.rows)  # [B, M, d]
+        prior = explore.prior(history, query_time_s, self.items, own.rows)
+        generated = (vectors @ query[:, :, None]).squeeze(-1) + prior
+        popularity = torch.log1p(self.items.touches[own.rows.clamp(min=0)])
+        returns = self.return_heads[mode](history, own, query_time_s, generated, popularity)
+        gate = self.gates[mode](state, history, own, query_time_s, returns)
+        return Answer(mode, history, own, query_time_s, query, returns, gate)
+
+    def explore_logits(self, answer: "Answer", rows: Tensor, vectors: Tensor) -> Tensor:
+        """[B, N] logits of catalogue rows [N] with vectors [N, d]; ``NEVER`` for the user's own items and unknown rows."""
+        prior = self.explore_heads[answer.mode].prior(answer.history, answer.query_time_s, self.items, rows)
+        logits = torch.addmm(prior, answer.query, vectors.T)
+        return logits.masked_fill(~self.items.known[rows], NEVER)
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """The heads' outputs for B queries: query [B, d], return logits [B, M] over ``own``, gate logit [B]."""
+
+    mode: str
+    history: History
+    own: OwnItems
+    query_time_s: Tensor | None
+    query: Tensor
+    returns: Tensor
+    gate: Tensor
+
+
+def parameter_count(settings: ModelSettings) -> int:
+    """Parameters without the tables that grow with items and users.
+
+    >>> parameter_count(PRESETS["nano"]) < 200_000
+    True
+    """
+    model = SequenceModel(settings)
+    return sum(parameter.numel() for parameter in model.dense_parameters())

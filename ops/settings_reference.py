@@ -6,6 +6,7 @@ Run ``python ops/settings_reference.py`` after a change of a setting; a test hol
 import importlib
 import pkgutil
 from pathlib import Path
+from typing import get_args
 
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
@@ -42,9 +43,16 @@ def reference_page() -> str:
 def _section(settings: type[BaseSettings]) -> str:
     prefix = settings.model_config.get("env_prefix", "")
     summary = (settings.__doc__ or "").strip().splitlines()[0]
-    rows = "".join(_row(prefix, name, field) for name, field in settings.model_fields.items())
+    rows = "".join(
+        _row(prefix, name, field) for name, field in settings.model_fields.items() if not _has_own_section(field)
+    )
     title = f"\n## {settings.__name__} (`{settings.__module__}`)\n\n{summary}\n\n"
     return title + "| variable | default | meaning |\n| --- | --- | --- |\n" + rows
+
+
+def _has_own_section(field: FieldInfo) -> bool:
+    kinds = get_args(field.annotation) or (field.annotation,)
+    return any(isinstance(kind, type) and issubclass(kind, BaseSettings) for kind in kinds)
 
 
 def _row(prefix: str, name: str, field: FieldInfo) -> str:

@@ -1,0 +1,1 @@
+"""Look-ups, health and metrics over HTTP."""

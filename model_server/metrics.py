@@ -1,0 +1,201 @@
+"""Every metric of the model server, declared once: prefix ``chronotope_``, base units, never a user id in a label."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary
+
+FRESHNESS_BUCKETS_S = (
+    0.005,
+    0.01,
+    0.02,
+    0.035,
+    0.05,
+    0.075,
+    0.1,
+    0.15,
+    0.25,
+    0.5,
+    1,
+    2.5,
+    5,
+    10,
+    30,
+    60,
+    300,
+    1800,
+    7200,
+)
+WORK_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
+SHARE_BUCKETS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+
+
+class ServerMetrics:
+    """The instruments of one server instance in a registry of its own.
+
+    >>> metrics = ServerMetrics()
+    >>> metrics.records.labels("behavior.event.raw.v1").inc()
+    >>> metrics.registry.get_sample_value("chronotope_server_records_total", {"topic": "behavior.event.raw.v1"})
+    1.0
+    """
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._declare_input()
+        self._declare_refresh()
+        self._declare_output()
+        self._declare_quality()
+
+    def _declare_input(self) -> None:
+        registry = self.registry
+        self.records = Counter("chronotope_server_records", "Records taken from a topic.", ["topic"], registry=registry)
+        self.refused = Counter(
+            "chronotope_server_refused_records",
+            "Records that were not used, by reason.",
+            ["topic", "reason"],
+            registry=registry,
+        )
+        self.lag = Gauge(
+            "chronotope_server_lag_records",
+            "Records behind the end of a partition.",
+            ["topic", "partition"],
+            registry=registry,
+        )
+        self.observe_seconds = Histogram(
+            "chronotope_server_observe_seconds",
+            "Time to learn from one batch of events.",
+            buckets=WORK_BUCKETS_S,
+            registry=registry,
+        )
+        self.users = Gauge("chronotope_server_users", "Users remembered.", registry=registry)
+        self.evicted_users = Counter("chronotope_server_evicted_users", "Users forgotten for space.", registry=registry)
+        self.items = Gauge("chronotope_server_items", "Items known.", registry=registry)
+        self.ready = Gauge("chronotope_server_ready", "1 while the instance answers ready.", registry=registry)
+        self.model_errors = Counter(
+            "chronotope_server_model_errors",
+            "Failed calls of a strategy, by call.",
+            ["strategy", "call"],
+            registry=registry,
+        )
+
+    def _declare_refresh(self) -> None:
+        registry = self.registry
+        self.freshness_seconds = Histogram(
+            "chronotope_freshness_seconds",
+            "From the cause (a record's append time, a due time) to its recommendation confirmed in Kafka.",
+            ["trigger"], buckets=FRESHNESS_BUCKETS_S, registry=registry,
+        )  # fmt: skip
+        self.refreshes = Counter(
+            "chronotope_refreshes", "Recommendations computed, by trigger.", ["trigger"], registry=registry
+        )
+        self.pending = Gauge("chronotope_refreshes_pending", "Users waiting to be refreshed.", registry=registry)
+        self.batch_users = Histogram(
+            "chronotope_refresh_batch_users", "Users ranked in one batch.",
+            buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024), registry=registry,
+        )  # fmt: skip
+        self.rank_seconds = Histogram(
+            "chronotope_rank_seconds", "Time to rank one batch of users.", buckets=WORK_BUCKETS_S, registry=registry
+        )
+        self.checkpoint_seconds = Histogram(
+            "chronotope_checkpoint_seconds", "Time to write one checkpoint.", buckets=WORK_BUCKETS_S, registry=registry
+        )
+        self.checkpoints = Counter(
+            "chronotope_checkpoints",
+            "Checkpoints, by outcome (written, restored, failed, refused).",
+            ["outcome"],
+            registry=registry,
+        )
+
+    def _declare_output(self) -> None:
+        registry = self.registry
+        self.published = Counter(
+            "chronotope_recommendations",
+            "Recommendations confirmed by Kafka, by strategy.",
+            ["strategy"],
+            registry=registry,
+        )
+        self.predictions = Counter(
+            "chronotope_predictions", "Predictions of the next behaviour sent.", registry=registry
+        )
+        self.fallbacks = Counter(
+            "chronotope_fallbacks",
+            "Recommendations that a fallback filled or made, by stage.",
+            ["stage"],
+            registry=registry,
+        )
+        self.sink_errors = Counter("chronotope_sink_errors", "Failed writes, by sink.", ["sink"], registry=registry)
+        self.sink_up = Gauge("chronotope_sink_up", "1 while the sink accepts writes.", ["sink"], registry=registry)
+        self.unsettled = Gauge(
+            "chronotope_unsettled_recommendations",
+            "Recommendations owed, or sent and not yet confirmed.",
+            registry=registry,
+        )
+        self.redis_waiting = Gauge(
+            "chronotope_redis_waiting", "Recommendations that wait for Redis.", registry=registry
+        )
+        self.redis_refused = Counter(
+            "chronotope_redis_refused", "Writes that Redis refused because it holds a later version.", registry=registry
+        )
+        self.http_seconds = Histogram(
+            "chronotope_http_request_seconds", "Time to answer an HTTP request.", ["route", "status"],
+            buckets=WORK_BUCKETS_S, registry=registry,
+        )  # fmt: skip
+        self.request_seconds = Summary(
+            "chronotope_request_answer_seconds",
+            "From a request's append time to its confirmed answer.",
+            registry=registry,
+        )
+
+    def _declare_quality(self) -> None:
+        registry = self.registry
+        self.tested = Counter(
+            "chronotope_prequential_events",
+            "Events that tested the recommendation before them.",
+            ["strategy"],
+            registry=registry,
+        )
+        self.hits = Counter(
+            "chronotope_prequential_hits",
+            "Tested events whose item was among the first k.",
+            ["strategy", "k"],
+            registry=registry,
+        )
+        self.reciprocal_rank = Counter(
+            "chronotope_prequential_reciprocal_rank",
+            "Sum of 1 / rank over the tested events.",
+            ["strategy"],
+            registry=registry,
+        )
+        self.explore_probability = Histogram(
+            "chronotope_explore_probability", "The gate: probability that the next item is new to the user.",
+            buckets=SHARE_BUCKETS, registry=registry,
+        )  # fmt: skip
+        self.expert_share = Gauge(
+            "chronotope_expert_share",
+            "Share of each expert in the scores (moving mean).",
+            ["expert"],
+            registry=registry,
+        )
+        self.feedback = Counter(
+            "chronotope_feedback",
+            "Feedback joined to a recommendation, by strategy and kind.",
+            ["strategy", "kind"],
+            registry=registry,
+        )
+        self.feedback_unmatched = Counter(
+            "chronotope_feedback_unmatched",
+            "Feedback whose recommendation is not known any more.",
+            ["kind"],
+            registry=registry,
+        )
+        self.interleaved_wins = Counter(
+            "chronotope_interleaved_clicks",
+            "Clicks on interleaved items, by the strategy that chose them.",
+            ["strategy"],
+            registry=registry,
+        )
+        self.shadow_overlap = Histogram(
+            "chronotope_shadow_overlap", "Share of the published items that the shadow strategy also chose.",
+            buckets=SHARE_BUCKETS, registry=registry,
+        )  # fmt: skip
+        self.prediction_error = Gauge(
+            "chronotope_prediction_error", "Errors of the predictions: Brier score and calibration error of what, and "
+            "coverage of when minus the nominal level.", ["measure"], registry=registry,
+        )  # fmt: skip

@@ -1,0 +1,140 @@
+"""Recommendations on their way out: sent to every sink, confirmed, measured, and only then settled in the ledger."""
+
+import time
+from collections.abc import Callable, Hashable, Iterable
+from functools import partial
+
+from confluent_kafka import KafkaError, Message
+
+from model_server.ledger import REDIS, TOPIC, OffsetLedger
+from model_server.metrics import ServerMetrics
+from model_server.recommending import Task
+from model_server.sinks.redis_sink import RedisSink, StoredRecommendation
+from model_server.sinks.topic import TopicSink
+from schemas.json_wire import encode
+from schemas.recommendations import NextBehaviour, Recommendation
+from schemas.settings import RedisSettings
+from schemas.topics import PREDICTIONS, RECOMMENDATIONS
+
+
+class Publisher:
+    """Sends recommendations to the topic and to Redis and keeps the latest of each user for look-ups.
+
+    ``on_failed`` is told the keys whose recommendation Kafka refused for good; ``on_overtaken`` the user and the version of
+    whom Redis held a later recommendation than ours.
+    """
+
+    CACHED = 200_000
+
+    def __init__(
+        self,
+        topic: TopicSink,
+        redis: RedisSettings | None,
+        ledger: OffsetLedger,
+        metrics: ServerMetrics,
+        on_failed: Callable[[str, list[Hashable]], None],
+        on_overtaken: Callable[[str, int], None],
+    ) -> None:
+        self._topic, self._ledger, self._metrics = topic, ledger, metrics
+        self._on_failed, self._on_overtaken = on_failed, on_overtaken
+        self._latest: dict[str, StoredRecommendation] = {}
+        self._redis = RedisSink(redis, metrics, self._everything) if redis is not None else None
+        metrics.sink_up.labels("kafka").set(1)
+
+    @property
+    def redis_waiting(self) -> int:
+        """Recommendations that are not in Redis yet."""
+        return self._redis.waiting if self._redis is not None else 0
+
+    def latest(self, user_id: str) -> bytes | None:
+        """The encoded recommendation that the user was last sent by this instance, unless it has expired."""
+        stored = self._latest.get(user_id)
+        return stored.value if stored is not None and stored.expires_at_ms > time.time() * 1000 else None
+
+    def publish(self, made: Iterable[tuple[Task, Recommendation, Hashable]]) -> dict[str, bytes]:
+        """Send these, each covering what its ledger key owes; the encoded values by request id.
+
+        A recommendation within a request's own limits answers that request on the topic, but is not the user's standing one:
+        it does not go to Redis.
+        """
+        to_redis: list[StoredRecommendation] = []
+        encoded: dict[str, bytes] = {}
+        for task, recommendation, key in made:
+            user, version = recommendation.user_id, recommendation.version
+            value = encode(recommendation)
+            encoded[recommendation.request_id] = value
+            standing = not task.constraints.selects
+            waits_for = TOPIC | REDIS if self._redis is not None and standing else TOPIC
+            self._ledger.dispatched(key, user, version, waits_for)
+            if standing:
+                stored = StoredRecommendation(user, version, recommendation.expires_at_ms, value)
+                self._remember(stored)
+                to_redis.append(stored)
+            self._topic.send(
+                RECOMMENDATIONS.name, user, value,
+                partial(self._delivered, user, version, recommendation.trigger, recommendation.strategy, task.since_ms),
+            )  # fmt: skip
+        if self._redis is not None:
+            self._redis.put(to_redis)
+        return encoded
+
+    def predict(self, predictions: Iterable[NextBehaviour]) -> None:
+        """Send predictions of the next behaviour; the last of a user wins, none is waited for."""
+        for prediction in predictions:
+            self._topic.send(PREDICTIONS.name, prediction.user_id, encode(prediction))
+            self._metrics.predictions.inc()
+
+    def settle(self) -> None:
+        """Take in the sinks' confirmations."""
+        self._topic.poll()
+        if self._redis is None:
+            return
+        for user, version, stands in self._redis.drain():
+            self._ledger.confirmed(user, version, REDIS)
+            if stands > version:
+                self._metrics.redis_refused.inc()
+                latest = self._latest.get(user)
+                if latest is None or stands > latest.version:
+                    self._on_overtaken(user, stands)
+        self._metrics.redis_waiting.set(self._redis.waiting)
+
+    def flush(self, timeout_s: float) -> None:
+        """Wait for the sinks, as long as ``timeout_s`` allows, and take in what they confirm."""
+        self._topic.flush(timeout_s)
+        if self._redis is not None:
+            self._redis.flush(timeout_s)
+        self.settle()
+
+    def close(self) -> None:
+        """End the Redis thread."""
+        if self._redis is not None:
+            self._redis.close()
+
+    def _remember(self, stored: StoredRecommendation) -> None:
+        self._latest.pop(stored.user_id, None)
+        self._latest[stored.user_id] = stored
+        if len(self._latest) > self.CACHED:
+            del self._latest[next(iter(self._latest))]
+
+    def _everything(self) -> list[StoredRecommendation]:
+        return list(self._latest.copy().values())
+
+    def _delivered(
+        self,
+        user: str,
+        version: int,
+        trigger: str,
+        strategy: str,
+        since_ms: int,
+        error: KafkaError | None,
+        message: Message,
+    ) -> None:
+        if error is not None:
+            self._metrics.sink_errors.labels("kafka").inc()
+            self._metrics.sink_up.labels("kafka").set(0)
+            self._on_failed(user, self._ledger.failed(user, version))
+            return
+        self._metrics.sink_up.labels("kafka").set(1)
+        self._metrics.published.labels(strategy).inc()
+        self._metrics.freshness_seconds.labels(trigger).observe(max(0.0, time.time() - since_ms / 1000))
+        self._ledger.confirmed(user, version, TOPIC)

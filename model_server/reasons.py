@@ -1,0 +1,156 @@
+"""Reasons in words: which expert gave how much of a score, said so that the user understands it."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+
+from model_server.items import ItemTable, distance_m
+from model_server.ranking import RankedItem
+from schemas.patterns import ClusterUpdate, Pattern, PeriodicityUpdate
+from schemas.recommendations import Reason
+
+WORDS = {
+    "habit": "you come here often",
+    "personal": "you come here often",
+    "recency": "you have been here lately",
+    "hour": "you come here at about this hour",
+    "weekday": "you come here on this day of the week",
+    "interval": "it is about time for your next visit",
+    "repeat": "you were here just now",
+    "transition": "this is where you go next from {last}",
+    "covisit": "people who go to {last} also come here",
+    "distance": "it is close to where you were last",
+    "popularity": "many people come here",
+    "popular": "many people come here",
+    "trend": "it has been gaining visitors lately",
+    "category": "it is of a kind you like",
+    "content": "it resembles what you have chosen before",
+    "sequence": "it fits the course of your latest steps",
+    "crowd": "people are gathering here",
+    "cluster": "people are gathering here",
+    "period": "you come here regularly",
+    "forecast": "many visitors are expected soon",
+    "profile": "it fits your profile",
+    "time_of_day": "many people come here at this hour",
+    "catalogue": "it is new to everybody here",
+}
+DAY_NAMES = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+DAY_PARTS = ((5, "nights"), (12, "mornings"), (17, "afternoons"), (22, "evenings"), (24, "nights"))
+DAY_S = 86_400.0
+CROWD_EXPERTS = frozenset({"crowd", "cluster"})
+PERIOD_EXPERTS = frozenset({"period", "weekday", "interval", "hour"})
+
+
+class ReasonWriter:
+    """Turns a ranked item's shares into the few reasons that mattered, with the patterns' own facts where there are any.
+
+    It keeps the live crowds and the users' periods at items, the latest ``max_periods`` of them.
+    """
+
+    def __init__(self, items: ItemTable, reasons_per_item: int, max_periods: int = 1_000_000) -> None:
+        self._items, self._most, self._max_periods = items, reasons_per_item, max_periods
+        self._clusters: dict[str, ClusterUpdate] = {}
+        self._periods: OrderedDict[tuple[str, str], str] = OrderedDict()
+
+    def note(self, patterns: Sequence[Pattern]) -> None:
+        """Remember what the words need of these patterns."""
+        for pattern in patterns:
+            if isinstance(pattern, ClusterUpdate):
+                self._note_cluster(pattern)
+            elif isinstance(pattern, PeriodicityUpdate) and pattern.user_id is not None and pattern.item_id is not None:
+                self._note_period(pattern, pattern.user_id, pattern.item_id)
+
+    def write(self, user_id: str, item: RankedItem, last_item: str) -> list[Reason]:
+        """The strongest positive shares as reasons, strongest first; their weights are shares of the positive evidence."""
+        positive = [(share, expert) for expert, share in item.shares.items() if share > 0.0]
+        total = sum(share for share, _ in positive)
+        if not positive or not np.isfinite(total):
+            return []
+        positive.sort(reverse=True)
+        return [
+            Reason(pattern=expert, weight=round(share / total, 3), text=self._words(expert, user_id, item, last_item))
+            for share, expert in positive[: self._most]
+        ]
+
+    def _words(self, expert: str, user_id: str, item: RankedItem, last_item: str) -> str:
+        if expert in PERIOD_EXPERTS:
+            visits = self._periods.get((user_id, item.item_id))
+            if visits is not None:
+                return visits
+        elif expert in CROWD_EXPERTS and self._clusters:
+            crowd = self._nearest_crowd(item.item_id)
+            if crowd is not None:
+                return crowd
+        elif expert == "distance":
+            return self._distance(item.item_id, last_item)
+        words = WORDS.get(expert)
+        return words.format(last=last_item or "there") if words else f"the {expert} expert favours it"
+
+    def _distance(self, item_id: str, last_item: str) -> str:
+        here, there = self._items.place(last_item), self._items.place(item_id)
+        if here is None or there is None:
+            return WORDS["distance"]
+        away_m = float(distance_m(*here, np.array([there[0]]), np.array([there[1]]))[0])
+        return f"it is {metres(away_m)} from where you were last"
+
+    def _nearest_crowd(self, item_id: str) -> str | None:
+        place = self._items.place(item_id)
+        if place is None:
+            return None
+        crowds = list(self._clusters.values())
+        away = distance_m(*place, np.array([each.lat for each in crowds]), np.array([each.lon for each in crowds]))
+        nearest = int(np.argmin(away))
+        crowd, away_m = crowds[nearest], float(away[nearest])
+        growing = "is forming" if crowd.change in ("born", "grown") else "has gathered"
+        if away_m <= crowd.radius_m:
+            return f"a crowd of {crowd.distinct_users} {growing} here"
+        return f"a crowd {growing} {metres(away_m)} away"
+
+    def _note_cluster(self, cluster: ClusterUpdate) -> None:
+        held = self._clusters.get(cluster.cluster_id)
+        if cluster.change in ("died", "merged"):
+            self._clusters.pop(cluster.cluster_id, None)
+        elif held is None or held.version < cluster.version:
+            self._clusters[cluster.cluster_id] = cluster
+
+    def _note_period(self, pattern: PeriodicityUpdate, user_id: str, item_id: str) -> None:
+        key = (user_id, item_id)
+        self._periods.pop(key, None)
+        if pattern.periods:
+            place = self._items.place(item_id)
+            strongest = pattern.periods[0]
+            self._periods[key] = visits_in_words(strongest.period_s, strongest.next_due_ms, place[1] if place else None)
+            if len(self._periods) > self._max_periods:
+                self._periods.popitem(last=False)
+
+
+def visits_in_words(period_s: float, next_due_ms: int, lon: float | None = None) -> str:
+    """A period as people say it; the local time is the sun's at longitude ``lon`` (degrees), UTC if that is unknown.
+
+    >>> visits_in_words(7 * DAY_S, 1333738800000)
+    'you come here on Friday evenings'
+    >>> visits_in_words(DAY_S, 1333738800000, lon=-74.0)
+    'you come here in the afternoon'
+    >>> visits_in_words(3 * DAY_S, 1333738800000)
+    'you come here about every 3 days'
+    """
+    local = datetime.fromtimestamp(next_due_ms / 1000, UTC) + timedelta(hours=round(lon / 15) if lon is not None else 0)
+    part = next(name for until, name in DAY_PARTS if local.hour < until)
+    if abs(period_s - 7 * DAY_S) < 0.1 * DAY_S:
+        return f"you come here on {DAY_NAMES[local.weekday()]} {part}"
+    if abs(period_s - DAY_S) < 0.1 * DAY_S:
+        return "you come here at night" if part == "nights" else f"you come here in the {part[:-1]}"
+    if period_s < 2 * DAY_S:
+        return f"you come here about every {round(period_s / 3600)} hours"
+    return f"you come here about every {round(period_s / DAY_S)} days"
+
+
+def metres(distance: float) -> str:
+    """A distance as people say it.
+
+    >>> metres(312.0), metres(2_345.0)
+    ('310 m', '2.3 km')
+    """
+    return f"{round(distance, -1):.0f} m" if distance < 1000 else f"{distance / 1000:.1f} km"

@@ -1,0 +1,1 @@
+"""Where recommendations go: the topic, with delivery confirmation, and Redis, by compare-and-set on the version."""

@@ -1,0 +1,99 @@
+"""What the server itself remembers of each user it owns, bounded: where its events stood, and what may not be shown."""
+
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from model_server.ledger import Source
+from schemas.events import BehaviorEvent
+
+
+class Published(msgspec.Struct, frozen=True, kw_only=True):
+    """The recommendation that a user has been sent: enough to test it by the next event."""
+
+    version: int
+    source_offset: int
+    strategy: str
+    item_ids: tuple[str, ...]
+
+
+class UserRecord(msgspec.Struct, kw_only=True):
+    """One user: the last event that was learned from, and items that were seen or dismissed (until when, Unix ms)."""
+
+    partition: int
+    offset: int = -1
+    last_event_ms: int = 0
+    last_item: str = ""
+    seen: set[str] = msgspec.field(default_factory=set)
+    dismissed: dict[str, int] = msgspec.field(default_factory=dict)
+    published: Published | None = None
+    refreshed_s: float = float("-inf")
+
+
+class OwnedUsers:
+    """The users of the partitions that this instance owns, least recently active first; at most ``limit`` of them.
+
+    >>> users = OwnedUsers(limit=1)
+    >>> users.of("ann", partition=0).last_event_ms, users.of("bob", partition=0).offset, "ann" in users, users.evicted
+    (0, -1, False, 1)
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._users: dict[str, UserRecord] = {}
+        self.evicted = 0
+
+    def __len__(self) -> int:
+        return len(self._users)
+
+    def __contains__(self, user_id: str) -> bool:
+        return user_id in self._users
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._users)
+
+    def get(self, user_id: str) -> UserRecord | None:
+        """The user's record, if it is remembered. O(1)."""
+        return self._users.get(user_id)
+
+    def of(self, user_id: str, partition: int) -> UserRecord:
+        """The user's record, a new one if need be; the user counts as active now. O(1)."""
+        record = self._users.pop(user_id, None)
+        if record is None:
+            record = UserRecord(partition=partition)
+            if len(self._users) >= self._limit:
+                del self._users[next(iter(self._users))]
+                self.evicted += 1
+        self._users[user_id] = record
+        return record
+
+    def learn(self, event: BehaviorEvent, source: Source, offset: int, *, keep_seen: bool) -> None:
+        """The user's latest event is this one."""
+        record = self.of(event.user_id, source.partition)
+        record.offset, record.last_event_ms, record.last_item = offset, event.event_time_ms, event.item_id
+        if keep_seen:
+            record.seen.add(event.item_id)
+
+    def forget(self, gone: Callable[[UserRecord], bool]) -> None:
+        """Drop the users for which this holds."""
+        self._users = {user: record for user, record in self._users.items() if not gone(record)}
+
+    def state(self) -> dict[str, object]:
+        """Everything but what was published, as plain values."""
+        return {
+            user: [r.partition, r.offset, r.last_event_ms, r.last_item, sorted(r.seen), dict(r.dismissed)]
+            for user, r in self._users.items()
+        }
+
+    def load_state(self, state: dict[str, object]) -> None:
+        """Take over what ``state`` gave. Raises ValueError if it is not such a state."""
+        loaded = {}
+        for user, values in state.items():
+            partition, offset, last_event_ms, last_item, seen, dismissed = msgspec.convert(
+                values, tuple[int, int, int, str, list[str], dict[str, int]]
+            )
+            loaded[user] = UserRecord(
+                partition=partition, offset=offset, last_event_ms=last_event_ms, last_item=last_item,
+                seen=set(seen), dismissed=dismissed,
+            )  # fmt: skip
+        self._users = loaded

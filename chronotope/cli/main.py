@@ -5,7 +5,7 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
-from chronotope.cli import produce, replay, serve, topics, up, validate, worker
+from chronotope.cli import demo, produce, replay, serve, topics, up, validate, worker
 from chronotope.cli.errors import CommandFailed, explain
 from chronotope.cli.signals import end_on_signals
 
@@ -18,6 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
+app.command("demo")(demo.demo)
 app.command("up")(up.up)
 app.command("worker")(worker.worker)
 app.command("serve")(serve.serve)

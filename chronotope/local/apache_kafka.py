@@ -140,6 +140,9 @@ class ApacheKafka:
             "default.replication.factor": replicas,
             "min.insync.replicas": max(1, replicas - 1),
             "group.initial.rebalance.delay.ms": 0,
+            # A killed broker may come back once its old registration has expired.
+            "broker.session.timeout.ms": 3000,
+            "broker.heartbeat.interval.ms": 500,
             "log.segment.bytes": 64 * 1024 * 1024,
             "log.cleaner.dedupe.buffer.size": 16 * 1024 * 1024,
         }  # fmt: skip

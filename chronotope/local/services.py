@@ -54,12 +54,16 @@ class LocalServices:
         if workers < 1:
             raise ValueError(f"workers must be at least 1, got {workers}")
         ports = free_ports(workers + 1)
-        server_port = http_port or ports[-1]
+        env = dict(stack.environment())
+        self.groups = (
+            env.setdefault("CHRONOTOPE_WORKER_APP_ID", "chronotope"),
+            env.setdefault("CHRONOTOPE_SERVER_GROUP", "chronotope-server"),
+        )
         self.workers = [
             Service(
                 f"worker-{number}",
                 "worker",
-                stack.environment()
+                env
                 | {
                     "CHRONOTOPE_WORKER_HTTP_PORT": str(port),
                     "CHRONOTOPE_WORKER_DATA_DIR": str(stack.run_dir / f"worker-{number}"),
@@ -69,12 +73,9 @@ class LocalServices:
             )
             for number, port in enumerate(ports[:workers], start=1)
         ]
+        server_port = http_port or ports[-1]
         self.server = Service(
-            "model-server",
-            "serve",
-            stack.environment() | {"CHRONOTOPE_SERVER_HTTP_PORT": str(server_port)},
-            stack,
-            server_port,
+            "model-server", "serve", env | {"CHRONOTOPE_SERVER_HTTP_PORT": str(server_port)}, stack, server_port
         )
         self._running = ExitStack()
 

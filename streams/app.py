@@ -1,0 +1,158 @@
+"""Builds the Faust application of a stream worker, and runs it until it is told to end."""
+
+import asyncio
+import logging
+import signal
+import time
+from typing import Any
+
+import structlog
+from confluent_kafka.admin import AdminClient
+
+from schemas.topics import TopicSpec
+from streams.agents import SOURCES, add_agent
+from streams.decoding import EventDecoder
+from streams.engine.table import StateTable
+from streams.engine.transport import BatchApp
+from streams.engine.writer import BatchWriter
+from streams.health import HealthServer, Heartbeat
+from streams.metrics import WorkerMetrics, WorkerMonitor
+from streams.runner import StageRunner, UserStep, internal_step
+from streams.settings import WorkerSettings
+from streams.stages.compiled import warm_up
+from streams.stages.factory import stage_factory
+from streams.watchdog import Watchdog
+
+log = structlog.get_logger()
+WORKER_TOPICS_TIMEOUT_S = 10.0
+
+
+class TopicsMissingError(RuntimeError):
+    """A topic that the worker needs does not exist, or topics that must be co-partitioned are not."""
+
+
+def build_app(settings: WorkerSettings, partitions: int, metrics: WorkerMetrics | None = None) -> BatchApp:
+    """The Faust app of one worker; ``partitions`` is the partition count of the event and internal topics."""
+    metrics = metrics or WorkerMetrics()
+    mining = settings.mining(partitions)
+    app = BatchApp(
+        settings.app_id,
+        batch_topics=[SOURCES[stage].name for stage in settings.stages],
+        max_batch_events=settings.max_batch_events,
+        Monitor=lambda *_, **__: WorkerMonitor(metrics),
+        **_faust_settings(settings, partitions),
+    )
+    writer = BatchWriter(app)
+    for stage in settings.stages:
+        table = app.tables.add(
+            StateTable(app, name=stage, partitions=partitions, new_state=stage_factory(stage, mining))
+        )
+        step: Any = UserStep(EventDecoder(mining.limits)) if stage == "user" else internal_step
+        add_agent(app, StageRunner(stage, step, table, writer, metrics))
+    return app
+
+
+def _faust_settings(settings: WorkerSettings, partitions: int) -> dict[str, Any]:
+    return {
+        "broker": ["kafka://" + server for server in settings.kafka.bootstrap.split(",")],
+        "broker_credentials": _credentials(settings),
+        "datadir": str(settings.data_dir),
+        "consumer_group_instance_id": settings.group_instance_id,
+        "consumer_auto_offset_reset": "earliest",
+        "consumer_max_fetch_size": settings.max_fetch_bytes,
+        "broker_max_poll_records": 4 * settings.max_batch_events,
+        "broker_commit_interval": settings.commit_interval_s,
+        "broker_session_timeout": settings.session_timeout_s,
+        "broker_heartbeat_interval": settings.session_timeout_s / 6,
+        "broker_request_timeout": max(60.0, 2 * settings.session_timeout_s),
+        "producer_linger": 0.0,
+        "producer_acks": -1,
+        "producer_max_batch_size": 500_000,
+        "producer_max_request_size": 8_000_000,
+        "stream_buffer_maxsize": settings.buffered_batches,
+        "stream_wait_empty": True,
+        "stream_recovery_delay": 0.0,
+        "topic_partitions": partitions,
+        "topic_replication_factor": settings.kafka.replication_factor,
+        "topic_disable_leader": True,
+        "table_standby_replicas": settings.standby_replicas,
+        "web_enabled": False,
+        "web_host": settings.http_host,
+        "web_port": settings.http_port or 6066,
+    }
+
+
+def _credentials(settings: WorkerSettings) -> Any:
+    import faust
+
+    kafka, context = settings.kafka, settings.kafka.ssl_context()
+    if kafka.security_protocol.startswith("SASL"):
+        password = kafka.sasl_password.get_secret_value() if kafka.sasl_password else None
+        return faust.SASLCredentials(
+            mechanism=kafka.sasl_mechanism, username=kafka.sasl_username, password=password, ssl_context=context
+        )
+    return faust.SSLCredentials(context=context) if context else None
+
+
+def run_worker(settings: WorkerSettings) -> None:
+    """Run one worker until SIGTERM or SIGINT, then finish the batches in hand, commit and leave.
+
+    Raises TopicsMissingError if the topics are not there. A crash ends with SystemExit(1): a supervisor starts it again.
+    """
+    quiet_logs()
+    partitions = check_topics(settings)
+    started = time.perf_counter()
+    warm_up()
+    log.info("kernels compiled", seconds=round(time.perf_counter() - started, 1))
+    raise SystemExit(asyncio.run(_serve(settings, partitions)))
+
+
+def quiet_logs() -> None:
+    """Faust and aiokafka log every message at DEBUG and INFO, which costs half the throughput."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    for name in ("faust", "aiokafka", "mode", "asyncio"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def check_topics(settings: WorkerSettings) -> int:
+    """The partition count that the worker's source topics share. Raises TopicsMissingError."""
+    found = AdminClient(settings.kafka.confluent()).list_topics(timeout=WORKER_TOPICS_TIMEOUT_S).topics
+    needed: list[TopicSpec] = [SOURCES[stage] for stage in settings.stages]
+    missing = [spec.name for spec in needed if spec.name not in found]
+    if missing:
+        raise TopicsMissingError(f"no such topic: {', '.join(missing)}; create them with: chronotope topics apply")
+    counts = {spec.name: len(found[spec.name].partitions) for spec in needed}
+    if len(set(counts.values())) != 1:
+        raise TopicsMissingError(f"these topics must have equally many partitions: {counts}")
+    return next(iter(counts.values()))
+
+
+async def _serve(settings: WorkerSettings, partitions: int) -> int:
+    metrics, heartbeat, ending = WorkerMetrics(), Heartbeat(), asyncio.Event()
+    app = build_app(settings, partitions, metrics)
+    health = HealthServer(settings.http_host, settings.http_port, heartbeat, metrics.registry)
+    health.start()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ending.set)
+    watchdog = Watchdog(app, settings, metrics, heartbeat)
+    watching = asyncio.create_task(watchdog.watch())
+    ended = asyncio.create_task(ending.wait())
+    starting = asyncio.create_task(app.start())
+    try:
+        await asyncio.wait([watching, ended], return_when=asyncio.FIRST_COMPLETED)
+        heartbeat.ready = False
+        log.info("worker ends", reason=watchdog.verdict or "told to")
+        await _stop(app, starting)
+    finally:
+        watching.cancel()
+        health.stop()
+    return 1 if watchdog.verdict else 0
+
+
+async def _stop(app: BatchApp, starting: "asyncio.Task[Any]") -> None:
+    try:
+        await asyncio.wait_for(app.stop(), timeout=30.0)
+    except TimeoutError:
+        log.error("the worker did not end in time")
+    starting.cancel()

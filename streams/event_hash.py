@@ -1,0 +1,50 @@
+"""64-bit hashes of many short texts in one pass, stable over processes and restarts."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+FNV_OFFSET = np.uint64(0xCBF29CE484222325)
+FNV_PRIME = np.uint64(0x100000001B3)
+MIX = np.uint64(0xFF51AFD7ED558CCD)
+
+
+def hash_texts(texts: Sequence[str]) -> npt.NDArray[np.int64]:
+    """The FNV-1a hash of each text's UTF-8 bytes, mixed by murmur3's finaliser and kept to 63 bits: int64[n] >= 0.
+
+    O(bytes), about 1 ns per byte.
+
+    >>> hashes = hash_texts(["a", "b", "a"])
+    >>> bool(hashes[0] == hashes[2] != hashes[1])
+    True
+    """
+    joined = "".join(texts)
+    data = joined.encode()
+    if len(data) == len(joined):
+        lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+    else:
+        lengths = np.fromiter((len(text.encode()) for text in texts), np.int64, len(texts))
+    return _hash_slices(np.frombuffer(data, np.uint8), lengths)  # type: ignore[no-any-return]
+
+
+def warm_up() -> None:
+    """Compile the kernel ahead of the first event."""
+    hash_texts(["a"])
+
+
+@njit(cache=True)
+def _hash_slices(data, lengths):  # type: ignore[no-untyped-def]
+    out = np.empty(len(lengths), np.int64)
+    at = 0
+    for i in range(len(lengths)):
+        h = FNV_OFFSET
+        for j in range(at, at + lengths[i]):
+            h = (h ^ np.uint64(data[j])) * FNV_PRIME
+        at += lengths[i]
+        h ^= h >> np.uint64(33)
+        h *= MIX
+        h ^= h >> np.uint64(33)
+        out[i] = np.int64(h >> np.uint64(1))
+    return out

@@ -1,0 +1,104 @@
+"""The stream worker's settings, read from the environment (``CHRONOTOPE_WORKER_*``); every duration and size names its unit."""
+
+import tempfile
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from processors.sequence import TransitionSettings
+from schemas.settings import KafkaSettings
+from schemas.validation import DEFAULT_ACTION_WEIGHTS, EventLimits
+from streams.stages.admission import AdmissionSettings
+from streams.stages.settings import MiningSettings, TransitionStageSettings, UserSettings
+
+StageName = Literal["user", "region", "transition", "place"]
+DAY_S = 86_400.0
+
+
+class WorkerSettings(BaseSettings):
+    """Everything an operator can change about one stream worker.
+
+    >>> WorkerSettings(http_port=0).app_id
+    'chronotope'
+    """
+
+    model_config = SettingsConfigDict(env_prefix="CHRONOTOPE_WORKER_", frozen=True, extra="forbid")
+
+    kafka: KafkaSettings = Field(default_factory=KafkaSettings, description="How to reach Kafka.")
+
+    app_id: str = Field(
+        "chronotope", pattern=r"^[A-Za-z0-9._-]+$",
+        description="Consumer group of all workers and prefix of their changelog topics; a new one starts from scratch.",
+    )  # fmt: skip
+    stages: tuple[StageName, ...] = Field(
+        ("user", "region", "transition", "place"),
+        description="Stages that this worker runs; workers of one application id must agree.",
+    )
+    data_dir: Path = Field(
+        Path(tempfile.gettempdir()) / "chronotope-worker", description="Directory for the worker's own files."
+    )
+    http_host: str = Field("127.0.0.1", description="Address of /healthz, /readyz and /metrics.")
+    http_port: int = Field(8091, ge=0, le=65535, description="Port of /healthz, /readyz and /metrics; 0: none.")
+    group_instance_id: str | None = Field(
+        None, description="Static membership: a stable name of this worker, so that a restart moves no partitions."
+    )
+    standby_replicas: int = Field(0, ge=0, description="Other workers that keep a warm copy of each partition's state.")
+
+    max_batch_events: int = Field(5_000, ge=1, le=100_000, description="Most records handed to a stage at a time.")
+    max_fetch_bytes: int = Field(4_000_000, ge=100_000, description="Most bytes fetched from a partition at a time.")
+    buffered_batches: int = Field(4, ge=1, description="Batches that wait in front of a stage before fetching pauses.")
+    commit_interval_s: float = Field(1.0, gt=0, description="Seconds between commits of the absorbed offsets.")
+    session_timeout_s: float = Field(
+        10.0, ge=6.0, description="Seconds of silence after which the group gives a worker's partitions to others."
+    )
+    recovery_deadline_s: float = Field(
+        300.0,
+        gt=0,
+        description="Seconds within which state must be recovered; after that the worker exits to be restarted.",
+    )
+    stall_deadline_s: float = Field(
+        120.0, gt=0, description="Seconds without progress, while there is input, after which the worker exits."
+    )
+
+    action_weights: dict[str, float] = Field(
+        default_factory=lambda: dict(DEFAULT_ACTION_WEIGHTS),
+        description="Weight of each action; events with any other action are rejected.",
+    )
+    max_event_bytes: int = Field(1_048_576, ge=1_024, description="Larger events are rejected.")
+    max_ahead_s: float = Field(
+        DAY_S, ge=0, description="Events further ahead of their record's time than this are rejected."
+    )
+    allowed_lateness_s: float = Field(
+        3_600.0, ge=0, description="Events further behind the latest one of their partition go to the late topic."
+    )
+    remembered_event_ids: int = Field(
+        1 << 18, ge=1_024, description="Latest event ids per partition compared for duplicates; a power of two."
+    )
+    max_users: int = Field(1_000_000, ge=1, description="Users held per partition; the longest absent are forgotten.")
+    half_life_s: float = Field(30 * DAY_S, gt=0, description="Seconds after which a transition counts half.")
+    min_support: int = Field(4, ge=1, description="Events behind a pattern before it is published.")
+    growth: float = Field(0.25, gt=0, description="Share by which a pattern's events must grow to be published again.")
+
+    def mining(self, partitions: int) -> MiningSettings:
+        """What the stages need to know, for topics of this many partitions."""
+        transitions = TransitionSettings(half_life_s=self.half_life_s, max_contexts=1 << 22, max_transitions=1 << 23)
+        return MiningSettings(
+            partitions=partitions,
+            limits=EventLimits(
+                max_bytes=self.max_event_bytes,
+                max_ahead_ms=int(self.max_ahead_s * 1000),
+                action_weights=self.action_weights,
+            ),
+            user=UserSettings(
+                admission=AdmissionSettings(
+                    allowed_lateness_s=self.allowed_lateness_s, remembered_ids=self.remembered_event_ids
+                ),
+                transitions=transitions,
+                max_users=self.max_users,
+                min_support=self.min_support,
+                growth=self.growth,
+            ),
+            transition=TransitionStageSettings(counts=transitions, min_support=self.min_support, growth=self.growth),
+        )

@@ -1,0 +1,109 @@
+"""What stages take in: columns of behaviour events, and internal batches that crossed a topic."""
+
+from collections.abc import Mapping
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from schemas.columns import Column, decode_columns, encode_columns
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+NO_CODE = -1
+
+
+class EventColumns(msgspec.Struct, frozen=True):
+    """Valid behaviour events of one source partition in offset order: one array per field, ids as codes.
+
+    ``user``, ``item`` and ``category`` are ``schemas.codes.code_of`` codes (``category`` is -1 without one), ``event_hash``
+    is a 64-bit hash of the event id, ``weight`` the weight of the action, ``lat`` and ``lon`` are NaN without a place.
+    ``names`` maps codes to ids, at least those of the batch.
+    """
+
+    offset: Ints
+    time_ms: Ints
+    event_hash: Ints
+    user: Ints
+    item: Ints
+    category: Ints
+    weight: Floats
+    lat: Floats
+    lon: Floats
+    names: dict[int, str]
+
+    def __len__(self) -> int:
+        return len(self.offset)
+
+    def select(self, rows: npt.NDArray[np.bool_] | Ints) -> "EventColumns":
+        """The rows of a mask or an index, sharing ``names``."""
+        return EventColumns(*(getattr(self, name)[rows] for name in EVENT_COLUMNS), self.names)
+
+
+EVENT_COLUMNS = tuple(name for name in EventColumns.__struct_fields__ if name != "names")
+
+
+def encode_events(events: EventColumns, known: Mapping[int, str]) -> bytes:
+    """One value holding the events and those of their names that are not in ``known``. O(events)."""
+    columns = {name: getattr(events, name) for name in EVENT_COLUMNS}
+    new = {code: name for code, name in events.names.items() if code not in known}
+    return _ENCODER.encode((encode_columns(columns), encode_names(new)))
+
+
+def decode_events(data: bytes) -> EventColumns:
+    """The events that ``encode_events`` wrote; ``names`` holds the names that were new then."""
+    columns, names = _PAIR.decode(data)
+    decoded = decode_columns(columns)
+    return EventColumns(**{name: np.asarray(decoded[name]) for name in EVENT_COLUMNS}, names=decode_names(names))
+
+
+def encode_names(names: Mapping[int, str]) -> bytes:
+    """One value from codes and their ids.
+
+    >>> decode_names(encode_names({7: "cafe"}))
+    {7: 'cafe'}
+    """
+    return encode_columns({"code": np.fromiter(names.keys(), np.int64, len(names)), "name": list(names.values())})
+
+
+def decode_names(data: bytes) -> dict[int, str]:
+    """The codes and ids that ``encode_names`` wrote."""
+    columns = decode_columns(data)
+    codes, names = columns["code"], columns["name"]
+    return dict(zip(np.asarray(codes).tolist(), names, strict=True))  # type: ignore[arg-type]
+
+
+class InternalBatch(msgspec.Struct, frozen=True, array_like=True):
+    """The rows that one source batch sends to one partition of an internal topic.
+
+    ``columns`` is a columnar batch with a column ``origin_offset`` (int64, non-decreasing): with ``origin_partition`` it says
+    which source event each row comes from, so a batch that is sent again changes nothing. ``watermark_ms`` is the source
+    partition's watermark after that batch. ``names`` holds the ids of the codes in the rows.
+    """
+
+    origin_partition: int
+    watermark_ms: int
+    columns: bytes
+    names: bytes
+
+    def rows(self) -> dict[str, Column]:
+        """The decoded columns."""
+        return decode_columns(self.columns)
+
+
+_ENCODER = msgspec.msgpack.Encoder()
+_PAIR = msgspec.msgpack.Decoder(tuple[bytes, bytes])
+_INTERNAL = msgspec.msgpack.Decoder(InternalBatch)
+
+
+def encode_internal(batch: InternalBatch) -> bytes:
+    """The value of an internal topic's record."""
+    return _ENCODER.encode(batch)
+
+
+def decode_internal(data: bytes) -> InternalBatch:
+    """The batch of an internal topic's record. Raises ValueError if the bytes are not one."""
+    try:
+        return _INTERNAL.decode(data)
+    except msgspec.DecodeError as error:
+        raise ValueError(f"not an internal batch: {error}") from error

@@ -1,0 +1,16 @@
+"""Compiles every kernel that the stages use, so that no user's batch waits for it."""
+
+from processors import sequence
+from processors.temporal import PeriodicityBank
+from streams import event_hash
+from streams.stages import admission, code_index, last_items
+
+
+def warm_up() -> None:
+    """Compile (or read from numba's cache) all kernels. Seconds the first time, well under one afterwards."""
+    event_hash.warm_up()
+    code_index.warm_up()
+    admission.warm_up()
+    last_items.warm_up()
+    sequence.warm_up()
+    PeriodicityBank.warm_up()

@@ -1,0 +1,64 @@
+"""When a pattern is worth publishing again: when its support has grown by a share since it was published last."""
+
+import numpy as np
+
+from streams.stages.code_index import CodeIndex, Ints, grown
+
+
+class GrowthLedger:
+    """Counts events per key and says which keys have grown enough, so that n events give O(log n) publications.
+
+    A key is due at ``min_support`` events, and again whenever its events have grown by the share ``growth``. Bounded by
+    ``max_keys``: the lightest eighth is forgotten (and starts anew).
+
+    >>> ledger = GrowthLedger(min_support=2, growth=0.5, max_keys=100)
+    >>> [ledger.due(np.array([7])).tolist() for _ in range(5)]
+    [[], [7], [7], [], [7]]
+    """
+
+    def __init__(self, *, min_support: int, growth: float, max_keys: int) -> None:
+        self.min_support = min_support
+        self.growth = growth
+        self.max_keys = max_keys
+        self._index = CodeIndex()
+        self._seen = np.zeros(0, np.int64)
+        self._published = np.zeros(0, np.int64)
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def due(self, keys: Ints) -> Ints:
+        """Count one event for each of ``keys``; the distinct keys that are due now, which count as published. O(keys)."""
+        self._forget_surplus()
+        rows = self._index.rows(keys)
+        self._seen = grown(self._seen, len(self._index), 0)
+        self._published = grown(self._published, len(self._index), 0)
+        np.add.at(self._seen, rows, 1)
+        touched = np.unique(rows)
+        seen, published = self._seen[touched], self._published[touched]
+        needed = np.where(published == 0, self.min_support, np.maximum(1, np.ceil(published * self.growth)))
+        ready = touched[seen - published >= needed]
+        self._published[ready] = self._seen[ready]
+        return self._index.codes[ready]
+
+    def seen(self, keys: Ints) -> Ints:
+        """The events counted for each key, 0 for unknown ones."""
+        rows = self._index.find(keys)
+        return np.where(rows >= 0, self._seen[rows], 0) if len(self._seen) else np.zeros(len(keys), np.int64)
+
+    def state(self) -> dict[str, Ints]:
+        """The columns that hold the state, one row per key."""
+        size = len(self)
+        return {"key": self._index.codes.copy(), "seen": self._seen[:size], "published": self._published[:size]}
+
+    def load(self, state: dict[str, Ints]) -> None:
+        """Become the ledger of ``state()``."""
+        self._index = CodeIndex(state["key"])
+        self._seen, self._published = np.array(state["seen"]), np.array(state["published"])
+
+    def _forget_surplus(self) -> None:
+        size = len(self)
+        if size <= self.max_keys:
+            return
+        kept = np.sort(np.argsort(self._seen[:size], kind="stable")[size - self.max_keys * 7 // 8 :])
+        self.load({name: column[kept] for name, column in self.state().items()})

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from processors.payload import decode_payload, encode_payload
 from processors.sequence import rows
 from processors.sequence.contexts import find_context, move_contexts
 from processors.sequence.hashing import aligned_zeros
@@ -48,9 +49,9 @@ def dump_bank(settings: TransitionSettings, tables: Tables, evicted_contexts: in
     held = tables.contexts[tables.contexts["capacity"] != 0]
     packed = np.zeros(int(held["used"].sum(dtype=np.int64)), ENTRY)
     rows.pack_rows(held["block"], held["capacity"], tables.entries, packed)
-    return msgspec.msgpack.encode(
+    return encode_payload(
+        _FORMAT,
         {
-            "format": _FORMAT,
             "settings": settings,
             "evicted_contexts": evicted_contexts,
             "ints": tables.ints.tobytes(),
@@ -58,12 +59,12 @@ def dump_bank(settings: TransitionSettings, tables: Tables, evicted_contexts: in
             "contexts": held.tobytes(),
             "entries": packed.tobytes(),
             "states": tables.states[tables.states["status"] != EMPTY].tobytes(),
-        }
+        },
     )
 
 
 def load_bank(payload: bytes) -> tuple[TransitionSettings, Tables, int]:
-    parts = _decode(payload, _FORMAT)
+    parts = decode_payload(_FORMAT, payload)
     settings = msgspec.convert(parts["settings"], TransitionSettings)
     tables = empty_tables()
     tables.ints[:] = np.frombuffer(parts["ints"], np.int64, INTS)
@@ -85,7 +86,7 @@ def load_bank(payload: bytes) -> tuple[TransitionSettings, Tables, int]:
 
 
 def dump_context(half_life_s: float, tables: Tables, key: tuple[int, int, int]) -> bytes | None:
-    parts: dict[str, Any] = {"format": _ROW_FORMAT, "key": key, "half_life_s": half_life_s}
+    parts: dict[str, Any] = {"key": key, "half_life_s": half_life_s}
     parts["landmark"] = int(tables.ints[LANDMARK])
     if key == ORDER_ZERO:
         row = tables.states[tables.states["status"] != EMPTY]
@@ -100,11 +101,11 @@ def dump_context(half_life_s: float, tables: Tables, key: tuple[int, int, int]) 
         row = tables.entries[block : block + int(held["capacity"])]
         row = row[row["state"] != NO_STATE]
     parts["row"] = row.tobytes()
-    return msgspec.msgpack.encode(parts)
+    return encode_payload(_ROW_FORMAT, parts)
 
 
 def load_context(payload: bytes, settings: TransitionSettings, tables: Tables) -> Tables:
-    parts = _decode(payload, _ROW_FORMAT)
+    parts = decode_payload(_ROW_FORMAT, payload)
     if parts["half_life_s"] != settings.half_life_s:
         raise ValueError(f"payload has half_life_s {parts['half_life_s']}, the bank {settings.half_life_s}")
     key, landmark = tuple(parts["key"]), parts["landmark"]
@@ -172,14 +173,3 @@ def _put_row(tables: Tables, key: tuple[int, int, int], numbers: list[float], ro
     rows.unpack_rows(one * (block // SMALLEST_BLOCK), one * capacity, one * len(row), row, tables.entries)
     ints[ARENA_TOP] += capacity
     return tables
-
-
-def _decode(payload: bytes, expected: str) -> dict[str, Any]:
-    try:
-        parts: dict[str, Any] = msgspec.msgpack.decode(payload)
-        found = parts.get("format")
-    except (msgspec.DecodeError, AttributeError) as error:
-        raise ValueError(f"payload is not {expected}") from error
-    if found != expected:
-        raise ValueError(f"payload is not {expected} but {found}")
-    return parts

@@ -1,0 +1,279 @@
+"""``UserProfiles``: what each user likes, where they live, how far and how regularly they move."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from processors.payload import decode_payload, encode_payload
+from processors.profile.events import ProfileEvents
+from processors.profile.habits import HABITS, absorb_habits, events_per_day, local_hours, radius_of_gyration_m
+from processors.profile.settings import ProfileSettings
+from processors.profile.user_profile import Anchor, Shares, UserProfile, distance
+from processors.sequence import NO_STATE, TransitionCounts
+from processors.sequence.eviction import lightest_eighth
+
+NIGHT, WORKDAY = 1, 2  # the bands of the day in which an item may be an anchor
+_FORMAT, _USER_FORMAT = "chronotope.user_profiles.1", "chronotope.user_profile.1"
+_PUBLISHED = msgspec.msgpack.Decoder(UserProfile)
+
+
+class UserProfiles:
+    """Decayed profiles of many users, in one bank of packed arrays.
+
+    Preferences are :class:`~processors.sequence.TransitionCounts` whose contexts are the users; anchors are the
+    heaviest items of a user's nights and weekday days; range is the radius of gyration (Gonzalez, Hidalgo, Barabasi, Nature
+    453, 2008); exploring is the share of events at items that were new to the user (Song et al., Nature Physics 6, 2010).
+    O(1) per event; a profile is only looked at again when enough weight came in to have moved it.
+
+    Args:
+        settings: see :class:`ProfileSettings`; or give its fields as keywords.
+
+    Example:
+        >>> import numpy as np
+        >>> profiles = UserProfiles(min_events=2)
+        >>> users, times = np.array([7, 7, 7, 8]), np.array([0.0, 60.0, 120.0, 180.0])
+        >>> [profile.user for profile in profiles.update(users, times, np.array([1, 1, 2, 1]))]
+        [7]
+        >>> profile = profiles.profile(7, 120.0)
+        >>> profile.items[0][0], round(profile.items[0][1], 3), round(profile.explore_share, 3)
+        (1, 0.667, 0.667)
+    """
+
+    def __init__(self, settings: ProfileSettings | None = None, **fields: Any) -> None:
+        if settings is not None and fields:
+            raise TypeError("give settings or its fields as keywords, not both")
+        self.settings = settings if settings is not None else ProfileSettings(**fields)
+        self._habits = np.zeros(64, HABITS)
+        self._row_of: dict[int, int] = {}
+        self._published: dict[int, bytes] = {}
+        self._items, self._categories, self._clusters = (self._bank(bands) for bands in (3, 1, 1))
+        self.dropped_users = 0
+
+    def _bank(self, bands: int) -> TransitionCounts:
+        return TransitionCounts(
+            half_life_s=self.settings.half_life_s,
+            max_states_per_context=self.settings.max_items,
+            max_contexts=bands * self.settings.max_users,
+            max_transitions=min(max(64 * self.settings.max_users, self.settings.max_items), 1 << 28),
+        )
+
+    # -- learning
+
+    def update(
+        self,
+        users: Any,
+        time_s: Any,
+        items: Any,
+        *,
+        weights: Any = None,
+        categories: Any = None,
+        clusters: Any = None,
+        lat: Any = None,
+        lon: Any = None,
+        utc_offset_s: Any = 0.0,
+    ) -> list[UserProfile]:
+        """Learn a batch of events: the profiles that moved by ``min_move`` or are new, as of the user's latest event.
+
+        Args:
+            users, items: int64[n].
+            time_s: float64[n], UTC, in any order; a late event counts by its own age.
+            weights: float64[n] or None: what the action counts in the preferences; 1 by default.
+            categories, clusters: int64[n] or None; NO_STATE where an event has none.
+            lat, lon: float64[n] in degrees or None; NaN where an event has none.
+            utc_offset_s: float or float64[n]: local time minus UTC, for the hours.
+
+        Raises:
+            TypeError: codes are not integers.
+            ValueError: shapes differ, a time or offset is not finite, a position is out of range; nothing has changed.
+        """
+        events = ProfileEvents(users, time_s, items, weights, categories, clusters, lat, lon, utc_offset_s)
+        # A batch never brings more users than fit, so that dropping the least active always makes room.
+        piece = self.settings.max_users // 2
+        moved = [self._learn(events.slice(start, start + piece)) for start in range(0, len(events), piece)]
+        return [profile for part in moved for profile in part]
+
+    def _learn(self, events: ProfileEvents) -> list[UserProfile]:
+        bands = np.full(len(events.users), NO_STATE)
+        hour, weekend = local_hours(events.time_s, events.utc_offset_s)
+        bands[_within(hour, self.settings.night_hours)] = NIGHT
+        bands[_within(hour, self.settings.work_hours) & ~weekend] = WORKDAY
+        learnt = self._items.update(bands, events.items, events.time_s, events.users, events.weights)
+        for bank, codes in ((self._categories, events.categories), (self._clusters, events.clusters)):
+            known = codes != NO_STATE
+            nothing = np.full(int(known.sum()), NO_STATE)
+            bank.update(nothing, codes[known], events.time_s[known], events.users[known], events.weights[known])
+        touched = self._rows(events.users)
+        rows = np.array([self._row_of[user] for user in events.users.tolist()])
+        columns = events.time_s, events.weights, learnt.novel, events.lat, events.lon, hour + 24 * weekend
+        absorb_habits(self._habits, rows, *columns, self.settings.half_life_s)
+        return [moved for user in touched if (moved := self._moved(user)) is not None]
+
+    def _rows(self, users: np.ndarray[Any, Any]) -> list[int]:
+        """Give every user a row; the batch's users, in the order of their first event."""
+        touched = list(dict.fromkeys(users.tolist()))
+        newcomers = [user for user in touched if user not in self._row_of]
+        while len(self._row_of) and len(self._row_of) + len(newcomers) > self.settings.max_users:
+            self._drop_least_active()
+            newcomers = [user for user in touched if user not in self._row_of]
+        for user in newcomers:
+            row = len(self._row_of)
+            if row == len(self._habits):
+                self._habits = np.concatenate([self._habits, np.zeros(row, HABITS)])
+            self._row_of[user] = row
+            self._habits[row]["user"] = user
+        return touched
+
+    def _drop_least_active(self) -> None:
+        held = self._habits[: len(self._row_of)]
+        now = held["last_s"].max()
+        activity = held["count"] * 0.5 ** ((now - held["last_s"]) / self.settings.half_life_s)
+        leaves, _ = lightest_eighth(activity, np.zeros(len(held)), 0.0, held["user"])
+        for user in held["user"][leaves].tolist():
+            self._published.pop(user, None)
+        kept = held[~leaves]
+        self.dropped_users += len(held) - len(kept)
+        self._habits = np.concatenate([kept, np.zeros(max(64, len(held) - len(kept)), HABITS)])
+        self._row_of = {user: row for row, user in enumerate(kept["user"].tolist())}
+
+    def _moved(self, user: int) -> UserProfile | None:
+        """The profile, marked as published, if it is due."""
+        row = self._habits[self._row_of[user]]
+        before = self._published.get(user)
+        if before is None:
+            due = row["events"] >= self.settings.min_events
+        else:  # shares cannot have moved farther than the share of what is fresh
+            due = row["fresh"] >= self.settings.min_move * row["weight"]
+        if not due:
+            return None
+        profile = self.profile(user, float(row["last_s"]))
+        assert profile is not None
+        row["fresh"] = 0.0
+        if before is not None and distance(_PUBLISHED.decode(before), profile) < self.settings.min_move:
+            return None
+        row["version"] += 1
+        profile = msgspec.structs.replace(profile, version=int(row["version"]))
+        self._published[user] = msgspec.msgpack.encode(profile)
+        return profile
+
+    # -- reading
+
+    def profile(self, user: int, time_s: float) -> UserProfile | None:
+        """What is known of a user as of ``time_s``; None for a user who is not held. O(items of the user)."""
+        if user not in self._row_of:
+            return None
+        row = self._habits[self._row_of[user]]
+        fade = 0.5 ** (max(time_s - float(row["last_s"]), 0.0) / self.settings.half_life_s)
+        by_hour = row["hours"].astype(np.float64).reshape(2, 24)
+        total = max(float(by_hour.sum()), np.finfo(np.float64).tiny)
+        return UserProfile(
+            user=user,
+            version=int(row["version"]),
+            time_s=time_s,
+            events=int(row["events"]),
+            support=float(row["weight"] * fade),
+            items=self._shares(self._items, user, time_s),
+            categories=self._shares(self._categories, user, time_s),
+            clusters=self._shares(self._clusters, user, time_s),
+            anchors=self._anchors(user, time_s),
+            radius_of_gyration_m=radius_of_gyration_m(row),
+            explore_share=float(row["novel"] / row["count"]),
+            events_per_day=events_per_day(row, time_s, self.settings.half_life_s),
+            usual_hours=(by_hour.sum(axis=0) / total).round(6).tolist(),
+            weekend_share=float(by_hour[1].sum() / total),
+        )
+
+    def _shares(self, bank: TransitionCounts, user: int, time_s: float) -> Shares:
+        codes, counts = bank.counts_of(None, time_s, owner=user)
+        total = bank.total(None, time_s, owner=user)
+        listed = slice(0, self.settings.top if total > 0 else 0)
+        return list(zip(codes[listed].tolist(), (counts[listed] / total).tolist() if total > 0 else [], strict=True))
+
+    def _anchors(self, user: int, time_s: float) -> list[Anchor]:
+        anchors: list[Anchor] = []
+        for role, band in (("home", NIGHT), ("work", WORKDAY)):
+            items, visits = self._items.counts_of(band, time_s, owner=user)
+            total = self._items.total(band, time_s, owner=user)
+            taken = {anchor.item for anchor in anchors}
+            for item, count in zip(items[:2].tolist(), visits[:2].tolist(), strict=True):
+                enough = count >= self.settings.min_anchor_visits and count >= self.settings.min_anchor_share * total
+                if enough and item not in taken:
+                    anchors.append(Anchor("home" if role == "home" else "work", item, count / total, count))
+                    break
+        return anchors
+
+    def __len__(self) -> int:
+        return len(self._row_of)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays and published profiles, room for growth included."""
+        banks = self._items.nbytes + self._categories.nbytes + self._clusters.nbytes
+        return banks + self._habits.nbytes + sum(map(len, self._published.values()))
+
+    # -- storing
+
+    def to_bytes(self) -> bytes:
+        """The whole bank; :meth:`from_bytes` gives one that goes on exactly like this one."""
+        return encode_payload(
+            _FORMAT,
+            {
+                "settings": self.settings,
+                "dropped_users": self.dropped_users,
+                "habits": self._habits[: len(self._row_of)].tobytes(),
+                "published": self._published,
+                "banks": [bank.to_bytes() for bank in (self._items, self._categories, self._clusters)],
+            },
+        )
+
+    @classmethod
+    def from_bytes(cls, payload: bytes) -> UserProfiles:
+        """The bank of :meth:`to_bytes`. Raises ValueError for any other payload."""
+        parts = decode_payload(_FORMAT, payload)
+        profiles = cls(msgspec.convert(parts["settings"], ProfileSettings))
+        held = np.frombuffer(parts["habits"], HABITS)
+        profiles._habits = np.concatenate([held, np.zeros(64, HABITS)])
+        profiles._row_of = {user: row for row, user in enumerate(held["user"].tolist())}
+        profiles._published = parts["published"]
+        profiles.dropped_users = parts["dropped_users"]
+        banks = map(TransitionCounts.from_bytes, parts["banks"])
+        profiles._items, profiles._categories, profiles._clusters = banks
+        return profiles
+
+    def user_to_bytes(self, user: int) -> bytes | None:
+        """All that is held of one user, for a changelog; None (a tombstone) if nothing is."""
+        if user not in self._row_of:
+            return None
+        rows = [self._items.context_to_bytes(band, owner=user) for band in (None, NIGHT, WORKDAY)]
+        rows.append(self._categories.context_to_bytes(None, owner=user))
+        rows.append(self._clusters.context_to_bytes(None, owner=user))
+        habits = self._habits[self._row_of[user]].tobytes()
+        published = self._published.get(user)
+        return encode_payload(_USER_FORMAT, {"user": user, "habits": habits, "rows": rows, "published": published})
+
+    def load_user(self, payload: bytes) -> None:
+        """Put a user of :meth:`user_to_bytes` in the place of what is held of them. Raises ValueError if it cannot be."""
+        parts = decode_payload(_USER_FORMAT, payload)
+        banks = (self._items, self._items, self._items, self._categories, self._clusters)
+        for bank, row in zip(banks, parts["rows"], strict=True):
+            if row is not None:
+                bank.load_context(row)
+        user = parts["user"]
+        self._rows(np.array([user]))
+        self._habits[self._row_of[user]] = np.frombuffer(parts["habits"], HABITS)[0]
+        if parts["published"] is not None:
+            self._published[user] = parts["published"]
+
+
+def _within(hour: np.ndarray[Any, Any], span: tuple[int, int]) -> np.ndarray[Any, Any]:
+    start, end = span
+    return (hour >= start) & (hour < end) if start <= end else (hour >= start) | (hour < end)
+
+
+def warm_up() -> None:
+    """Compile (or read from numba's cache) every kernel, so that no user's batch waits for it."""
+    profiles = UserProfiles(min_events=1)
+    one = np.ones(2, np.int64)
+    profiles.update(one, np.zeros(2), one, categories=one, clusters=one, lat=np.zeros(2), lon=np.zeros(2))

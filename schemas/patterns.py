@@ -31,11 +31,11 @@ class NamedShare(msgspec.Struct, frozen=True, array_like=True):
     share: float
 
 
-ClusterChange = Literal["born", "grown", "moved", "merged", "split", "died"]
+ClusterChange = Literal["born", "grown", "shrunk", "moved", "merged", "split", "died"]
 
 
 class ClusterUpdate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="cluster"):
-    """A crowd was born, grew, moved, merged into another, was split from another, or died.
+    """A crowd was born, grew, shrank, moved, merged into another, was split from another, or died.
 
     Positions are WGS84 degrees, ``hull`` is the convex hull as (lat, lon) pairs, ``related_cluster_id`` names the cluster it
     merged into or was split from. A cluster with fewer distinct users than the privacy limit is never published.

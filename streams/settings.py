@@ -7,11 +7,12 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from processors.profile import ProfileSettings
 from processors.sequence import TransitionSettings
 from schemas.settings import KafkaSettings
 from schemas.validation import DEFAULT_ACTION_WEIGHTS, EventLimits
 from streams.stages.admission import AdmissionSettings
-from streams.stages.settings import MiningSettings, TransitionStageSettings, UserSettings
+from streams.stages.settings import MiningSettings, RegionStageSettings, TransitionStageSettings, UserSettings
 
 StageName = Literal["user", "region", "transition", "place"]
 DAY_S = 86_400.0
@@ -78,8 +79,14 @@ class WorkerSettings(BaseSettings):
     )
     max_users: int = Field(1_000_000, ge=1, description="Users held per partition; the longest absent are forgotten.")
     half_life_s: float = Field(30 * DAY_S, gt=0, description="Seconds after which a transition counts half.")
-    min_support: int = Field(4, ge=1, description="Events behind a pattern before it is published.")
-    growth: float = Field(0.25, gt=0, description="Share by which a pattern's events must grow to be published again.")
+    min_support: int = Field(4, ge=1, description="Transitions from a state before it is published.")
+    growth: float = Field(
+        0.5, gt=0, description="Share by which a state's transitions must grow to be published again."
+    )
+    eps_m: float = Field(100.0, ge=0.1, le=500_000, description="Radius of a crowd's neighbourhoods in metres.")
+    min_samples: int = Field(5, ge=1, description="Events within the radius that make a point dense.")
+    window_s: float = Field(DAY_S, gt=0, description="Length of the sliding window of positions in seconds.")
+    min_users: int = Field(3, ge=1, description="Different people below which a crowd is never published.")
 
     def mining(self, partitions: int) -> MiningSettings:
         """What the stages need to know, for topics of this many partitions."""
@@ -96,9 +103,11 @@ class WorkerSettings(BaseSettings):
                     allowed_lateness_s=self.allowed_lateness_s, remembered_ids=self.remembered_event_ids
                 ),
                 transitions=transitions,
+                profile=ProfileSettings(max_users=self.max_users),
                 max_users=self.max_users,
-                min_support=self.min_support,
-                growth=self.growth,
+            ),
+            region=RegionStageSettings(
+                eps_m=self.eps_m, min_samples=self.min_samples, window_s=self.window_s, min_users=self.min_users
             ),
             transition=TransitionStageSettings(counts=transitions, min_support=self.min_support, growth=self.growth),
         )

@@ -6,17 +6,18 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from processors.sequence import NO_STATE
 from schemas.columns import Column, decode_columns, encode_columns
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-NO_CODE = -1
+NO_CODE = NO_STATE
 
 
 class EventColumns(msgspec.Struct, frozen=True):
     """Valid behaviour events of one source partition in offset order: one array per field, ids as codes.
 
-    ``user``, ``item`` and ``category`` are ``schemas.codes.code_of`` codes (``category`` is -1 without one), ``event_hash``
+    ``user``, ``item`` and ``category`` are ``schemas.codes.code_of`` codes (``category`` is NO_STATE without one), ``event_hash``
     is a 64-bit hash of the event id, ``weight`` the weight of the action, ``lat`` and ``lon`` are NaN without a place.
     ``names`` maps codes to ids, at least those of the batch.
     """

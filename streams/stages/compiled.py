@@ -1,6 +1,7 @@
 """Compiles every kernel that the stages use, so that no user's batch waits for it."""
 
-from processors import sequence
+from processors import profile, sequence
+from processors.spatial import SlidingDBSCAN
 from processors.temporal import PeriodicityBank
 from streams import event_hash
 from streams.stages import admission, code_index, last_items
@@ -13,4 +14,6 @@ def warm_up() -> None:
     admission.warm_up()
     last_items.warm_up()
     sequence.warm_up()
+    profile.warm_up()
     PeriodicityBank.warm_up()
+    SlidingDBSCAN.warm_up()

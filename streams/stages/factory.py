@@ -3,11 +3,18 @@
 from collections.abc import Callable
 from typing import Any
 
+from streams.stages.place import PlaceStage
+from streams.stages.region import RegionStage
 from streams.stages.settings import MiningSettings
 from streams.stages.transition import TransitionStage
 from streams.stages.user import UserStage
 
-STAGES: dict[str, Callable[[MiningSettings, int], Any]] = {"user": UserStage, "transition": TransitionStage}
+STAGES: dict[str, Callable[[MiningSettings, int], Any]] = {
+    "user": UserStage,
+    "region": RegionStage,
+    "transition": TransitionStage,
+    "place": PlaceStage,
+}
 
 
 def stage_factory(stage: str, settings: MiningSettings) -> Callable[[int, bytes | None], Any]:

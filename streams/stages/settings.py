@@ -2,6 +2,7 @@
 
 import msgspec
 
+from processors.profile import ProfileSettings
 from processors.sequence import TransitionSettings
 from processors.temporal.periods import PeriodicitySettings
 from schemas.validation import EventLimits
@@ -11,15 +12,17 @@ from streams.stages.admission import AdmissionSettings
 class UserSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The user stage: what it admits, what it holds per user, and when it publishes.
 
-    A pattern is published when its key has ``min_support`` events, and again when they have grown by ``growth``.
+    A personal transition is published when its from-state has ``min_support`` events of the user, and again when they have
+    grown by the share ``growth``.
     """
 
     admission: AdmissionSettings = AdmissionSettings()
     transitions: TransitionSettings = TransitionSettings(max_contexts=1 << 22)
     periodicity: PeriodicitySettings = PeriodicitySettings()
+    profile: ProfileSettings = ProfileSettings()
     max_users: int = 1_000_000
-    min_support: int = 4
-    growth: float = 0.25
+    min_support: int = 8
+    growth: float = 1.0
 
 
 class TransitionStageSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,8 +30,24 @@ class TransitionStageSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     counts: TransitionSettings = TransitionSettings(max_contexts=1 << 22, max_transitions=1 << 23)
     min_support: int = 4
-    growth: float = 0.25
+    growth: float = 0.5
     published_next_states: int = 20
+
+
+class RegionStageSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The region stage: what a crowd is. A cluster of fewer than ``min_users`` different people is never published."""
+
+    eps_m: float = 100.0
+    min_samples: int = 5
+    window_s: float = 86_400.0
+    min_users: int = 3
+    max_names: int = 1_000_000
+
+
+class PlaceStageSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The place stage: the periods of items' visits."""
+
+    periodicity: PeriodicitySettings = PeriodicitySettings()
 
 
 class MiningSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,3 +57,5 @@ class MiningSettings(msgspec.Struct, frozen=True, kw_only=True):
     limits: EventLimits = EventLimits()
     user: UserSettings = UserSettings()
     transition: TransitionStageSettings = TransitionStageSettings()
+    region: RegionStageSettings = RegionStageSettings()
+    place: PlaceStageSettings = PlaceStageSettings()

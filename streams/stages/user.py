@@ -2,18 +2,26 @@
 
 import numpy as np
 
+from processors.profile import UserProfiles
 from processors.sequence import NO_STATE, TransitionCounts
 from schemas import topics
+from schemas.patterns import Pattern
 from streams.stages.admission import Admission
 from streams.stages.columns import EventColumns, decode_events
+from streams.stages.growth import GrowthLedger
 from streams.stages.internal import route
 from streams.stages.last_items import LastItems
 from streams.stages.names import Names
 from streams.stages.output import Routed, StageOutput
 from streams.stages.packing import pack_arrays, pack_blobs, unpack_arrays, unpack_blobs
+from streams.stages.pair_names import PairNames
+from streams.stages.periodicity import PeriodWatch
 from streams.stages.settings import MiningSettings
+from streams.stages.tiles import tile_of
+from streams.stages.user_messages import personal_transition, profile_update
 
 MS = 1000.0
+SOLAR_DEGREES_PER_HOUR = 15.0
 
 
 class UserStage:
@@ -23,52 +31,122 @@ class UserStage:
     """
 
     def __init__(self, settings: MiningSettings, partition: int) -> None:
+        own = settings.user
         self.settings = settings
         self.partition = partition
         self.absorbed_offset = -1
-        self.names = Names(4 * settings.user.max_users)
-        self.admission = Admission(settings.user.admission)
-        self.last_items = LastItems(settings.user.max_users)
-        self.transitions = TransitionCounts(settings.user.transitions)
+        self.names = Names(4 * own.max_users)
+        self.pairs = PairNames(2 * own.periodicity.max_keys)
+        self.admission = Admission(own.admission)
+        self.last_items = LastItems(own.max_users)
+        self.transitions = TransitionCounts(own.transitions)
+        self.transition_ledger = GrowthLedger(
+            min_support=own.min_support, growth=own.growth, max_keys=2 * own.periodicity.max_keys
+        )
+        self.profiles = UserProfiles(own.profile)
+        self.user_periods = PeriodWatch(own.periodicity, self._name_of_user)
+        self.user_item_periods = PeriodWatch(own.periodicity, self._names_of_pair)
+
+    # -- learning
 
     def apply(self, events: EventColumns, last_offset: int) -> StageOutput:
         """Absorb the events up to ``last_offset``. O(events)."""
         self.names.learn(events.names)
         late, repeated = self.admission.admit(events.time_ms, events.user, events.event_hash)
         admitted = events if not (late.any() or repeated.any()) else events.select(~(late | repeated))
-        previous, last = self.last_items.advance(admitted.user, admitted.item, admitted.time_ms)
-        time_s = admitted.time_ms / MS
-        changes = self.transitions.update(
-            np.stack([previous, last], axis=1), admitted.item, time_s, owners=admitted.user
-        )
-        forgotten = self.last_items.forget_surplus()
+        counts = {"admitted": len(admitted), "late": int(late.sum()), "repeated": int(repeated.sum())}
         self.absorbed_offset = last_offset
+        if not len(admitted):
+            return StageOutput(late=events.offset[late], counts=counts)
+        previous, last = self.last_items.advance(admitted.user, admitted.item, admitted.time_ms)
+        patterns = self._learn_profiles(admitted) + self._learn_transitions(admitted, previous, last)
+        counts["evicted_periods"] = self._learn_periods(admitted)
+        counts["evicted_users"] = len(self.last_items.forget_surplus())
         return StageOutput(
-            routed=self._routed(admitted, last),
-            late=events.offset[late],
-            counts={
-                "admitted": len(admitted),
-                "late": int(late.sum()),
-                "repeated": int(repeated.sum()),
-                "evicted_users": len(forgotten),
-                "evicted_contexts": len(changes.evicted),
-            },
+            patterns=patterns, routed=self._routed(admitted, last), late=events.offset[late], counts=counts
         )
 
-    def _routed(self, admitted: EventColumns, last: np.ndarray) -> list[Routed]:
-        follows = np.flatnonzero(last != NO_STATE)
-        columns = {
-            "origin_offset": admitted.offset[follows],
-            "time_ms": admitted.time_ms[follows],
-            "user": admitted.user[follows],
-            "from_item": last[follows],
-            "item": admitted.item[follows],
-        }
-        origin = (self.partition, self.admission.watermark_ms)
-        return route(
-            topics.INTERNAL_TRANSITION, columns["from_item"] % self.settings.partitions, columns,
-            named=("from_item", "item"), names=self.names, origin=origin,
+    def examine(self, budget: int) -> list[Pattern]:
+        """Look for changed periods among the keys that may have some, at most ``budget`` of them; milliseconds per key."""
+        version = self.absorbed_offset
+        spent = min(budget, self.user_periods.untested)
+        return self.user_periods.examine(spent, version) + self.user_item_periods.examine(budget - spent, version)
+
+    @property
+    def untested(self) -> int:
+        """An upper bound of the keys that ``examine`` may find worth it."""
+        return self.user_periods.untested + self.user_item_periods.untested
+
+    def _learn_profiles(self, admitted: EventColumns) -> list[Pattern]:
+        solar_hours = np.round(np.nan_to_num(admitted.lon) / SOLAR_DEGREES_PER_HOUR)
+        moved = self.profiles.update(
+            admitted.user, admitted.time_ms / MS, admitted.item, weights=admitted.weight, categories=admitted.category,
+            lat=admitted.lat, lon=admitted.lon, utc_offset_s=3600.0 * solar_hours,
         )  # fmt: skip
+        # Of a user's versions within one batch only the last is worth a message.
+        latest = {profile.user: profile for profile in moved}
+        updates = (profile_update(profile, self.names, self.absorbed_offset) for profile in latest.values())
+        return [update for update in updates if update is not None]
+
+    def _learn_transitions(self, admitted: EventColumns, previous: np.ndarray, last: np.ndarray) -> list[Pattern]:
+        contexts, time_s = np.stack([previous, last], axis=1), admitted.time_ms / MS
+        self.transitions.update(contexts, admitted.item, time_s, owners=admitted.user)
+        follows = last != NO_STATE
+        due = self.transition_ledger.due(self.pairs.keys(admitted.user[follows], last[follows]))
+        updates: list[Pattern] = []
+        for key, support in zip(due.tolist(), self.transition_ledger.seen(due).tolist(), strict=True):
+            pair = self.pairs.of(key)
+            update = pair and personal_transition(
+                self.transitions, self.names, *pair, float(time_s.max()), support, self.absorbed_offset
+            )
+            if update:
+                updates.append(update)
+        return updates
+
+    def _learn_periods(self, admitted: EventColumns) -> int:
+        time_s = admitted.time_ms / MS
+        evicted = self.user_periods.update(admitted.user, time_s)
+        return evicted + self.user_item_periods.update(self.pairs.keys(admitted.user, admitted.item), time_s)
+
+    def _name_of_user(self, code: int) -> dict[str, str] | None:
+        name = self.names.get(code)
+        return None if name is None else {"entity_kind": "user", "entity": name, "user_id": name}
+
+    def _names_of_pair(self, key: int) -> dict[str, str] | None:
+        user, item = (self.names.get(code) for code in self.pairs.of(key) or (NO_STATE, NO_STATE))
+        if user is None or item is None:
+            return None
+        return {"entity_kind": "user_item", "entity": f"{user}\x1f{item}", "user_id": user, "item_id": item}
+
+    # -- passing on
+
+    def _routed(self, admitted: EventColumns, last: np.ndarray) -> list[Routed]:
+        partitions, origin = self.settings.partitions, (self.partition, self.admission.watermark_ms)
+        everything = {
+            "origin_offset": admitted.offset, "time_ms": admitted.time_ms, "user": admitted.user, "item": admitted.item,
+        }  # fmt: skip
+        follows = np.flatnonzero(last != NO_STATE)
+        transition = {name: column[follows] for name, column in everything.items()} | {"from_item": last[follows]}
+        placed = np.flatnonzero(~np.isnan(admitted.lat))
+        region = {name: column[placed] for name, column in everything.items()}
+        region |= {"lat": admitted.lat[placed], "lon": admitted.lon[placed]}
+        region["tile"] = tile_of(region["lat"], region["lon"])
+        place = everything | {"category": admitted.category}
+        del transition["user"]
+        return [
+            *route(
+                topics.INTERNAL_TRANSITION, transition["from_item"] % partitions, transition,
+                named=("from_item", "item"), names=self.names, origin=origin,
+            ),
+            *route(
+                topics.INTERNAL_REGION, region["tile"] % partitions, region,
+                named=("item",), names=self.names, origin=origin,
+            ),
+            *route(
+                topics.INTERNAL_PLACE, place["item"] % partitions, place,
+                named=("item", "category"), names=self.names, origin=origin,
+            ),
+        ]  # fmt: skip
 
     # -- state
 
@@ -83,9 +161,14 @@ class UserStage:
             {
                 "offset": pack_arrays({"absorbed": np.array([self.absorbed_offset])}),
                 "names": self.names.to_bytes(),
+                "pairs": pack_arrays(self.pairs.state()),
                 "admission": pack_arrays(self.admission.state()),
                 "last_items": pack_arrays(self.last_items.state()),
                 "transitions": self.transitions.to_bytes(),
+                "transition_ledger": pack_arrays(self.transition_ledger.state()),
+                "profiles": self.profiles.to_bytes(),
+                "user_periods": self.user_periods.to_bytes(),
+                "user_item_periods": self.user_item_periods.to_bytes(),
             }
         )
 
@@ -94,6 +177,11 @@ class UserStage:
         blobs, own = unpack_blobs(data), self.settings.user
         self.absorbed_offset = int(unpack_arrays(blobs["offset"])["absorbed"][0])
         self.names = Names.from_bytes(self.names.max_names, blobs["names"])
+        self.pairs.load(unpack_arrays(blobs["pairs"]))
         self.admission = Admission.from_state(own.admission, unpack_arrays(blobs["admission"]))
         self.last_items = LastItems.from_state(own.max_users, unpack_arrays(blobs["last_items"]))
         self.transitions = TransitionCounts.from_bytes(blobs["transitions"])
+        self.transition_ledger.load(unpack_arrays(blobs["transition_ledger"]))
+        self.profiles = UserProfiles.from_bytes(blobs["profiles"])
+        self.user_periods.load(blobs["user_periods"])
+        self.user_item_periods.load(blobs["user_item_periods"])

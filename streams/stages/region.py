@@ -1,0 +1,172 @@
+"""The region stage: where people gather in the map tiles of one partition."""
+
+from collections.abc import Mapping
+
+import msgspec
+import numpy as np
+
+from processors.spatial import ClusterChanges, SlidingDBSCAN
+from schemas.patterns import ClusterChange, ClusterUpdate, NamedCount, Pattern, PatternQuality
+from streams.stages.cluster_summary import ClusterSummary, summarise
+from streams.stages.internal_stage import InternalStage, Rows
+from streams.stages.packing import pack_arrays, unpack_arrays
+from streams.stages.settings import MiningSettings
+from streams.stages.tiles import tile_area_m2
+from streams.stages.window_points import WindowPoints
+
+MS = 1000.0
+SUMMARISE_EVERY = 0.02
+
+
+class LiveCluster(msgspec.Struct):
+    """What has been said about a cluster: when it was born, what happened since the last message, how it was told."""
+
+    born_at_ms: int
+    change: ClusterChange
+    related: int | None = None
+    published: bool = False
+    messages: int = 0
+    lat: float = 0.0
+    lon: float = 0.0
+
+
+class RegionStage(InternalStage):
+    """The sliding window of positions and its density clusters; a crowd is published once it has enough different people.
+
+    Changes are told when the points since the last summary are ``SUMMARISE_EVERY`` of the window, which bounds the cost of a
+    summary per event.
+    """
+
+    def __init__(self, settings: MiningSettings, partition: int) -> None:
+        own = settings.region
+        super().__init__(settings, partition, max_names=own.max_names)
+        self.dbscan = SlidingDBSCAN(own.eps_m, own.min_samples, own.window_s, min_cluster_size=own.min_samples)
+        self.points = WindowPoints()
+        self.clusters: dict[int, LiveCluster] = {}
+        self._waiting: set[int] = set()
+        self._since_summary = 0
+        self._tiles: set[int] = set()
+
+    def _absorb(self, rows: Rows) -> dict[str, int]:
+        time_s = rows["time_ms"] / MS
+        # Rows of several source partitions come interleaved: what has left the window by now is not news.
+        alive = time_s > max(self.dbscan.now_s, float(time_s.max())) - self.settings.region.window_s
+        kept = {name: column[alive] for name, column in rows.items()}
+        numbers = self.points.append(kept)
+        self._tiles.update(np.unique(kept["tile"]).tolist())
+        changes = self.dbscan.update(kept["time_ms"] / MS, kept["lat"], kept["lon"], numbers)
+        self._note(changes)
+        self._since_summary += len(numbers)
+        return {"expired": int(len(alive) - alive.sum())}
+
+    def _note(self, changes: ClusterChanges) -> None:
+        now_ms = int(self.dbscan.now_s * MS)
+        for cluster in changes.born.tolist():
+            self.clusters[cluster] = LiveCluster(now_ms, "born")
+        for cluster, parent in changes.split.tolist():
+            self.clusters[cluster] = LiveCluster(now_ms, "split", parent)
+        for cluster, into in changes.merged.tolist():
+            self._tell(cluster, "merged", into)
+            self._tell(into, "grown")
+        for change, ids in (("moved", changes.moved), ("grown", changes.grown), ("shrunk", changes.shrunk)):
+            for cluster in ids.tolist():
+                self._tell(cluster, change)  # type: ignore[arg-type]
+        for cluster in changes.died.tolist():
+            self._tell(cluster, "died")
+        self._waiting.update(changes.born.tolist(), changes.split[:, 0].tolist())
+
+    def _tell(self, cluster: int, change: ClusterChange, related: int | None = None) -> None:
+        known = self.clusters.get(cluster)
+        if known is not None:
+            if known.published or change in ("merged", "died"):
+                known.change, known.related = change, related
+            self._waiting.add(cluster)
+
+    def _due_patterns(self, version: int) -> list[Pattern]:
+        if not self._waiting or self._since_summary < SUMMARISE_EVERY * len(self.dbscan):
+            return []
+        self._since_summary = 0
+        waiting, self._waiting = sorted(self._waiting), set()
+        numbers, labels, _ = self.dbscan.snapshot()
+        self.points.drop_before(int(numbers.min()) if len(numbers) else 2**62)
+        order = np.argsort(labels, kind="stable")
+        starts = np.searchsorted(labels[order], waiting, side="left")
+        ends = np.searchsorted(labels[order], waiting, side="right")
+        updates: list[Pattern] = []
+        for cluster, start, end in zip(waiting, starts.tolist(), ends.tolist(), strict=True):
+            update = self._update(cluster, numbers[order[start:end]], version)
+            if update is not None:
+                updates.append(update)
+        return updates
+
+    def _update(self, cluster: int, members: np.ndarray, version: int) -> ClusterUpdate | None:
+        known = self.clusters.get(cluster)
+        if known is None:
+            return None
+        if known.change in ("died", "merged") or not len(members):
+            del self.clusters[cluster]
+            return self._ending(cluster, known, version) if known.published else None
+        area_m2 = sum(map(tile_area_m2, self._tiles))
+        summary = summarise(self.points.select(members), len(self.dbscan), area_m2)
+        if summary.distinct_users < self.settings.region.min_users:
+            if not known.published:
+                return None
+            known.change = "died"  # no longer enough people: withdrawn, and born again when they are back
+            update = self._ending(cluster, known, version)
+            known.published, known.change = False, "born"
+            return update
+        known.published = True
+        known.messages += 1
+        known.lat, known.lon = summary.lat, summary.lon
+        return self._message(cluster, known, summary, version)
+
+    def _message(self, cluster: int, known: LiveCluster, summary: ClusterSummary, version: int) -> ClusterUpdate:
+        age_ms = int(self.dbscan.now_s * MS) - known.born_at_ms
+        stable = 1.0 - known.messages / (known.messages + age_ms / (self.settings.region.window_s * MS) + 1.0)
+        return ClusterUpdate(
+            cluster_id=self._id(cluster), version=version, change=known.change,
+            event_time_ms=int(self.dbscan.now_s * MS), born_at_ms=known.born_at_ms, lat=summary.lat, lon=summary.lon,
+            radius_m=summary.radius_m, count=summary.count, distinct_users=summary.distinct_users,
+            related_cluster_id=None if known.related is None else self._id(known.related), hull=summary.hull,
+            top_items=[
+                NamedCount(name, float(count)) for code, count in summary.items
+                if (name := self.names.get(code)) is not None
+            ],
+            hour_of_week=summary.hour_of_week,
+            quality=PatternQuality(
+                support=float(summary.count), significance=min(summary.significance, 1e6), stability=stable
+            ),
+        )  # fmt: skip
+
+    def _ending(self, cluster: int, known: LiveCluster, version: int) -> ClusterUpdate:
+        change: ClusterChange = "merged" if known.change == "merged" else "died"
+        return ClusterUpdate(
+            cluster_id=self._id(cluster), version=version, change=change,
+            event_time_ms=int(self.dbscan.now_s * MS), born_at_ms=known.born_at_ms, lat=known.lat, lon=known.lon,
+            radius_m=0.0, count=0, distinct_users=0,
+            related_cluster_id=None if known.related is None else self._id(known.related),
+        )  # fmt: skip
+
+    def _id(self, cluster: int) -> str:
+        return f"{self.partition}-{cluster}"
+
+    def _own_blobs(self) -> dict[str, bytes]:
+        told = {
+            "clusters": self.clusters,
+            "waiting": sorted(self._waiting),
+            "since": self._since_summary,
+            "tiles": sorted(self._tiles),
+        }
+        return {
+            "dbscan": self.dbscan.to_bytes(),
+            "points": pack_arrays(self.points.state()),
+            "told": msgspec.msgpack.encode(told),
+        }
+
+    def _load_blobs(self, blobs: Mapping[str, bytes]) -> None:
+        self.dbscan = SlidingDBSCAN.from_bytes(blobs["dbscan"])
+        self.points.load(unpack_arrays(blobs["points"]))
+        told = msgspec.msgpack.decode(blobs["told"])
+        self.clusters = msgspec.convert(told["clusters"], dict[int, LiveCluster])
+        self._waiting, self._since_summary = set(told["waiting"]), told["since"]
+        self._tiles = set(told["tiles"])

@@ -1,0 +1,189 @@
+"""How far a pattern can be trusted: support, significance and stability, computed in one place for every kind.
+
+``support`` is the (decayed) number of events behind a pattern. ``significance`` is -log10 of the p-value against the
+pattern's own null hypothesis; the functions here give the nulls of counts. ``stability`` is the share of its life in which
+it did not change, kept by a :class:`PatternBook` for all patterns of a worker.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+from scipy import special
+
+from processors.payload import decode_payload, encode_payload
+from schemas.patterns import PatternQuality
+
+MAX_SIGNIFICANCE = 1e6
+_FORMAT = "chronotope.pattern_book.1"
+
+
+def significance_of(p_value: float) -> float:
+    """-log10 of a p-value, 0 for 1 and at most ``MAX_SIGNIFICANCE``.
+
+    >>> significance_of(0.001)
+    3.0
+    """
+    if not 0 <= p_value <= 1:
+        raise ValueError(f"p_value must lie in [0, 1], got {p_value}")
+    return min(-math.log10(p_value), MAX_SIGNIFICANCE) + 0.0 if p_value > 0 else MAX_SIGNIFICANCE
+
+
+def poisson_significance(count: float, expected: float) -> float:
+    """-log10 P(X >= count) for X Poisson(expected); decayed counts need not be whole.
+
+    The null of a sequence, an edge or a crowd: its parts met by chance. Reaches far below the smallest double.
+
+    >>> round(poisson_significance(10, 10), 2), round(poisson_significance(10, 1), 2)
+    (0.27, 6.95)
+    """
+    if not (count >= 0 and expected >= 0):
+        raise ValueError(f"count and expected must not be negative, got {count} and {expected}")
+    if count == 0 or expected >= MAX_SIGNIFICANCE * 1e6:
+        return 0.0
+    if expected == 0:
+        return MAX_SIGNIFICANCE
+    tail = float(special.gammainc(count, expected))
+    if tail > 1e-290:
+        return max(-math.log10(tail), 0.0)
+    log_first = count * math.log(expected) - expected - math.lgamma(count + 1)
+    log_series = -math.log1p(-expected / (count + 1))  # the tail's terms shrink at least by that factor
+    return min(-(log_first + log_series) / math.log(10), MAX_SIGNIFICANCE)
+
+
+def binomial_significance(count: float, total: float, share: float) -> float:
+    """-log10 P(X >= count) for X Binomial(total, share); decayed counts need not be whole.
+
+    The null of a transition: its target comes as often after this state as anywhere.
+
+    >>> round(binomial_significance(8, 10, 0.5), 3)
+    1.262
+    """
+    if not 0 <= count <= total * (1 + 1e-9):
+        raise ValueError(f"count must lie in [0, total], got {count} of {total}")
+    if not 0 <= share <= 1:
+        raise ValueError(f"share must lie in [0, 1], got {share}")
+    rest = max(total - count, 0.0)
+    if count == 0 or share == 1:
+        return 0.0
+    if share == 0:
+        return MAX_SIGNIFICANCE
+    tail = float(special.betainc(count, rest + 1, share))
+    if tail > 1e-290:
+        return max(-math.log10(tail), 0.0)
+    log_choose = math.lgamma(total + 1) - math.lgamma(count + 1) - math.lgamma(rest + 1)
+    log_first = log_choose + count * math.log(share) + rest * math.log1p(-share)
+    ratio = rest / (count + 1) * share / (1 - share)
+    return min(-(log_first - math.log1p(-min(ratio, 1 - 1e-9))) / math.log(10), MAX_SIGNIFICANCE)
+
+
+class PatternLife(msgspec.Struct):
+    """What is kept of one pattern: its latest quality and how its life was spent."""
+
+    born_s: float
+    seen_s: float
+    unchanged_s: float
+    fingerprint: int
+    support: float
+    significance: float
+
+    def quality(self) -> PatternQuality:
+        """The quality as it is published; a newborn pattern has proven nothing and has stability 0."""
+        life_s = self.seen_s - self.born_s
+        stability = self.unchanged_s / life_s if life_s > 0 else 0.0
+        return PatternQuality(support=self.support, significance=self.significance, stability=min(stability, 1.0))
+
+
+class PatternBook:
+    """The quality of every pattern that a worker holds, by kind and key, and the strongest of each kind.
+
+    Args:
+        max_patterns: patterns kept per kind; beyond, the weakest eighth is forgotten.
+
+    Example:
+        >>> book = PatternBook()
+        >>> _ = book.record("transition", "cafe", time_s=0.0, support=5.0, significance=3.0, fingerprint=1)
+        >>> book.record("transition", "cafe", time_s=60.0, support=9.0, significance=6.0, fingerprint=1).stability
+        1.0
+        >>> book.strongest("transition", 1)[0][0]
+        'cafe'
+    """
+
+    def __init__(self, max_patterns: int = 100_000) -> None:
+        if max_patterns < 8:
+            raise ValueError(f"max_patterns must be at least 8, got {max_patterns}")
+        self.max_patterns = max_patterns
+        self.forgotten_patterns = 0
+        self._lives: dict[str, dict[str, PatternLife]] = {}
+
+    def record(
+        self, kind: str, key: str, *, time_s: float, support: float, significance: float, fingerprint: int
+    ) -> PatternQuality:
+        """Take note of a pattern as of ``time_s`` and return its quality.
+
+        ``fingerprint`` says what the pattern claims (a hash of its states, or of its period in steps): the time since the
+        last record counts as unchanged if it is the same as then. An earlier ``time_s`` than the last adds no life.
+
+        Raises:
+            ValueError: a number is not finite, or support or significance is negative.
+        """
+        if not all(map(math.isfinite, (time_s, support, significance))) or support < 0 or significance < 0:
+            raise ValueError(
+                f"time_s, support and significance must be finite and not negative: {time_s}, {support}, {significance}"
+            )
+        lives = self._lives.setdefault(kind, {})
+        life = lives.get(key)
+        if life is None:
+            if len(lives) >= self.max_patterns:
+                self._forget_weakest(lives)
+            life = lives[key] = PatternLife(time_s, time_s, 0.0, fingerprint, support, significance)
+            return life.quality()
+        passed_s = max(time_s - life.seen_s, 0.0)
+        life.seen_s += passed_s
+        if fingerprint == life.fingerprint:
+            life.unchanged_s += passed_s
+        life.fingerprint, life.support, life.significance = fingerprint, support, significance
+        return life.quality()
+
+    def _forget_weakest(self, lives: dict[str, PatternLife]) -> None:
+        weakest = sorted(lives, key=lambda key: (*_strength(lives[key]), key))[: max(1, len(lives) // 8)]
+        for key in weakest:
+            del lives[key]
+        self.forgotten_patterns += len(weakest)
+
+    def retire(self, kind: str, key: str) -> None:
+        """Forget a pattern that is no more; an unknown one is ignored."""
+        self._lives.get(kind, {}).pop(key, None)
+
+    def strongest(self, kind: str, k: int = 10) -> list[tuple[str, PatternQuality]]:
+        """The ``k`` patterns of a kind with the most significance times stability, then support, then by key."""
+        lives = self._lives.get(kind, {})
+        ranked = sorted(lives, key=lambda key: (*(-part for part in _strength(lives[key])), key))[:k]
+        return [(key, lives[key].quality()) for key in ranked]
+
+    def kinds(self) -> list[str]:
+        return sorted(self._lives)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._lives.values()))
+
+    def to_bytes(self) -> bytes:
+        """The whole book; :meth:`from_bytes` goes on exactly like this one."""
+        parts: dict[str, Any] = {"max_patterns": self.max_patterns, "forgotten_patterns": self.forgotten_patterns}
+        return encode_payload(_FORMAT, {**parts, "lives": self._lives})
+
+    @classmethod
+    def from_bytes(cls, payload: bytes) -> PatternBook:
+        """The book of :meth:`to_bytes`. Raises ValueError for any other payload."""
+        parts = decode_payload(_FORMAT, payload)
+        book = cls(parts["max_patterns"])
+        book.forgotten_patterns = parts["forgotten_patterns"]
+        book._lives = msgspec.convert(parts["lives"], dict[str, dict[str, PatternLife]])
+        return book
+
+
+def _strength(life: PatternLife) -> tuple[float, float]:
+    quality = life.quality()
+    return quality.significance * (0.5 + 0.5 * quality.stability), quality.support

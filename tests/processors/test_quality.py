@@ -1,0 +1,92 @@
+"""Pattern quality against scipy's distributions and a hand-made life."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import pytest
+from scipy import stats
+
+from processors.quality import (
+    MAX_SIGNIFICANCE,
+    PatternBook,
+    binomial_significance,
+    poisson_significance,
+    significance_of,
+)
+
+
+@pytest.mark.parametrize(("count", "expected"), [(1, 0.01), (3, 2.5), (10, 10), (40, 3.3), (200, 150)])
+def test_poisson_significance_is_the_tail(count: int, expected: float) -> None:
+    assert poisson_significance(count, expected) == pytest.approx(-math.log10(stats.poisson.sf(count - 1, expected)))
+
+
+@pytest.mark.parametrize(("count", "total", "share"), [(1, 5, 0.1), (8, 10, 0.5), (30, 400, 0.01), (10, 10, 0.3)])
+def test_binomial_significance_is_the_tail(count: int, total: int, share: float) -> None:
+    exact = -math.log10(stats.binom.sf(count - 1, total, share))
+    assert binomial_significance(count, total, share) == pytest.approx(exact)
+
+
+def test_significance_goes_on_where_doubles_end() -> None:
+    steps = [poisson_significance(count, 1.0) for count in range(100, 400)]
+    assert all(0 < b - a < 4 for a, b in pairwise(steps))
+    steps = [binomial_significance(count, 2000, 0.05) for count in range(300, 1200)]
+    assert all(0 < b - a < 2 for a, b in pairwise(steps)) and steps[-1] > 300
+    exact = -stats.binom.logsf(599, 2000, 0.05) / math.log(10)
+    assert binomial_significance(600, 2000, 0.05) == pytest.approx(exact, rel=1e-3)
+
+
+def test_edges_of_significance() -> None:
+    assert poisson_significance(0, 3.0) == 0.0 and poisson_significance(2, 0.0) == MAX_SIGNIFICANCE
+    assert binomial_significance(0, 4, 0.5) == 0.0 and binomial_significance(2, 4, 0.0) == MAX_SIGNIFICANCE
+    assert binomial_significance(4, 4, 1.0) == 0.0
+    assert (significance_of(1.0), significance_of(0.0)) == (0.0, MAX_SIGNIFICANCE)
+    for wrong in ((-1.0, 1.0), (1.0, -1.0), (math.nan, 1.0)):
+        with pytest.raises(ValueError, match="count"):
+            poisson_significance(*wrong)
+    with pytest.raises(ValueError, match="count"):
+        binomial_significance(5, 4, 0.5)
+    with pytest.raises(ValueError, match="share"):
+        binomial_significance(1, 4, 1.5)
+    with pytest.raises(ValueError, match="p_value"):
+        significance_of(-0.1)
+
+
+def record(book: PatternBook, key: str, time_s: float, fingerprint: int, significance: float = 5.0) -> float:
+    return book.record(
+        "cluster", key, time_s=time_s, support=10.0, significance=significance, fingerprint=fingerprint
+    ).stability
+
+
+def test_stability_is_the_share_of_life_without_a_change() -> None:
+    book = PatternBook()
+    assert [record(book, "a", t, f) for t, f in ((0, 1), (10, 1), (20, 2), (40, 2))] == [0.0, 1.0, 0.5, 0.75]
+    assert record(book, "a", 30.0, 2) == 0.75  # a late record adds no life
+    book.retire("cluster", "a")
+    assert record(book, "a", 50.0, 2) == 0.0
+
+
+def test_strongest_are_significant_and_stable() -> None:
+    book = PatternBook()
+    for key, significance in (("weak", 1.0), ("strong", 9.0), ("restless", 9.0)):
+        for step in range(5):
+            record(book, key, step, step if key == "restless" else 0, significance)
+    assert [key for key, _ in book.strongest("cluster")] == ["strong", "restless", "weak"]
+    assert book.strongest("period") == [] and book.kinds() == ["cluster"]
+
+
+def test_book_is_bounded_forgets_the_weakest_and_survives_a_restart() -> None:
+    book = PatternBook(max_patterns=64)
+    for i in range(1000):
+        record(book, f"p{i}", 0.0, 0, significance=float(i % 100))
+    book = PatternBook.from_bytes(book.to_bytes())
+    assert len(book) <= 64 and book.forgotten_patterns == 1000 - len(book)
+    assert min(quality.significance for _, quality in book.strongest("cluster", 20)) > 90
+    with pytest.raises(ValueError, match="payload"):
+        PatternBook.from_bytes(b"nothing")
+
+
+def test_numbers_that_are_none_are_refused() -> None:
+    with pytest.raises(ValueError, match="significance"):
+        PatternBook().record("k", "a", time_s=0.0, support=1.0, significance=math.inf, fingerprint=0)

@@ -58,8 +58,10 @@ class Accounting:
         samples = [_samples(worker) for worker in self._services.workers]
         server = _samples(self._services.server)
         return Progress(
-            admitted=int(_total(samples, "chronotope_stage_events_total", outcome="admitted")) - self._before[0],
-            repeated=int(_total(samples, "chronotope_stage_events_total", outcome="repeated")) - self._before[1],
+            admitted=int(_total(samples, "chronotope_stage_events_total", stage="user", outcome="admitted"))
+            - self._before[0],
+            repeated=int(_total(samples, "chronotope_stage_events_total", stage="user", outcome="repeated"))
+            - self._before[1],
             worker_lag=_lag(ends, self._workers.committed(self._worker_partitions)),
             server_lag=_lag(
                 {each: ends[each] for each in self._event_partitions}, self._server.committed(self._event_partitions)

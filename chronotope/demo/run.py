@@ -108,17 +108,17 @@ class _Sender(threading.Thread):
         super().__init__(name="replay", daemon=True)
         self._replay = replay
         self._duration_s = duration_s
-        self._stop = threading.Event()
+        self._ending = threading.Event()
         self._failure: BaseException | None = None
 
     def run(self) -> None:
         try:
-            self._replay.run(self._stop, self._duration_s)
+            self._replay.run(self._ending, self._duration_s)
         except BaseException as error:
             self._failure = error
 
     def stop(self) -> None:
-        self._stop.set()
+        self._ending.set()
         self.join()
 
     def raise_failure(self) -> None:

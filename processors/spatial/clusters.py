@@ -1,0 +1,458 @@
+"""Clusters as connected components of cells, kept under gained and lost core sites.
+
+Two cells with core sites within eps of each other share an edge, held by one *witness* pair. A new core site looks for a
+partner only in neighbouring cells without an edge; a lost one costs a search only where it was the witness. A lost edge
+starts a search from both ends in turn, which ends when the two meet or the smaller side is exhausted. A merge relabels
+the side with fewer cells.
+
+Identity is apart from the label slot: on a merge the older id stays, on a split the side with more core points keeps the
+id (on a tie the side with the smallest cell key), and of several new ids the larger side gets the smaller.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba.cpython.unsafe.numbers import trailing_zeros
+from numpy.typing import NDArray
+
+from processors.spatial.counting import COLUMN, ROW, band, near_sites, touch
+from processors.spatial.geometry import Params, sub_cell, within_cell, wrap
+from processors.spatial.grid import is_core, neighbour, offset_back
+from processors.spatial.kernel import kernel
+from processors.spatial.layout import (
+    ABSORBED,
+    BEGIN,
+    CROWDED,
+    END,
+    FREE_LABEL,
+    FREE_WITNESS,
+    LIVE_LABELS,
+    LOG_LEN,
+    MERGES,
+    NEAR,
+    NEXT_ID,
+    SEAM,
+    SPLITS,
+    TICK,
+    VISIBLE,
+    State,
+)
+
+# ------------------------------------------------------------------------------------------------------- witnesses
+
+
+@kernel
+def set_witness(S: State, c: int, o: int, site: int) -> None:
+    if o < NEAR:
+        S.witness[S.cells[c].witness, o] = site
+    else:
+        S.seam_witness[S.cells[c].seam, o - NEAR] = site
+
+
+@kernel
+def edges_held_by(S: State, c: int, site: int) -> int:
+    """The edges of cell c whose witness is `site`, as bits."""
+    row = S.cells[c].witness
+    held = 0
+    for o in range(NEAR):
+        held |= int(S.witness[row, o] == site) << o
+    if S.cells[c].seam >= 0:
+        for o in range(SEAM):
+            held |= int(S.seam_witness[S.cells[c].seam, o] == site) << (NEAR + o)
+    return held & S.cells[c].edges
+
+
+@kernel
+def find_partner(S: State, P: Params, site: int, fx: Any, fy: Any, c: int, o: int) -> int:
+    """The newest core site within eps of `site`, which lies in c, in the neighbour at o; or -1."""
+    d = neighbour(S, c, o)
+    begin, end = S.span[d, BEGIN], S.span[d, END]
+    if S.cells[c].seam >= 0:
+        for k in range(end - 1, begin - 1, -1):
+            if is_core(S, P, d, k) and near_sites(S, P, S.record_i[k, 3], site):
+                return S.record_i[k, 3]
+        return -1
+    squeeze, low, high = band(S, P, c)
+    x, y = fx - COLUMN[o], fy - ROW[o]
+    least = -2147483648 if S.span[d, CROWDED] == 1 else P.min_samples
+    for k in range(end - 1, begin - 1, -1):
+        dx, dy = S.record_f[k, 0] - x, S.record_f[k, 1] - y
+        d2 = squeeze * dx * dx + dy * dy
+        if d2 <= high and S.record_i[k, 2] >= least and (d2 <= low or near_sites(S, P, S.record_i[k, 3], site)):
+            return S.record_i[k, 3]
+    return -1
+
+
+@kernel
+def find_pair(S: State, P: Params, c: int, o: int) -> bool:
+    """A pair of core sites of cell c and its neighbour at o within eps, newest first, into S.pair."""
+    for k in range(S.span[c, END] - 1, S.span[c, BEGIN] - 1, -1):
+        if is_core(S, P, c, k):
+            site = S.record_i[k, 3]
+            partner = find_partner(S, P, site, S.record_f[k, 0], S.record_f[k, 1], c, o)
+            if partner >= 0:
+                S.pair[0], S.pair[1] = site, partner
+                return True
+    return False
+
+
+# ---------------------------------------------------------------------------------------------------------- labels
+
+
+@kernel
+def new_label(S: State, cluster_id: int, parent: int) -> int:
+    index = S.meta[FREE_LABEL]
+    label = S.labels[index]
+    S.meta[FREE_LABEL] = label.head
+    S.meta[LIVE_LABELS] += 1
+    label.id, label.parent, label.born_s = cluster_id, parent, S.clock[0]
+    label.seen_points = label.seen_y = label.seen_x = label.flags = 0
+    label.points = label.sum_y = label.sum_x = label.cells = 0
+    label.head = -1
+    return index
+
+
+@kernel
+def next_id(S: State) -> int:
+    S.meta[NEXT_ID] += 1
+    return S.meta[NEXT_ID] - 1
+
+
+@kernel
+def free_label(S: State, index: int) -> None:
+    S.labels[index].cells = 0
+    S.labels[index].head = S.meta[FREE_LABEL]
+    S.meta[FREE_LABEL] = index
+    S.meta[LIVE_LABELS] -= 1
+
+
+@kernel
+def log_end(S: State, cluster_id: int, into: int, flags: int) -> None:
+    """A cluster that was reported, or took in one that was, ended: it went into another, or (-1) died."""
+    at = S.meta[LOG_LEN]
+    S.log[at, 0], S.log[at, 1], S.log[at, 2] = cluster_id, into, flags & VISIBLE
+    S.meta[LOG_LEN] += 1
+
+
+@kernel
+def swap_identity(S: State, i: int, j: int) -> None:
+    a, b = S.labels[i], S.labels[j]
+    a.id, b.id = b.id, a.id
+    a.parent, b.parent = b.parent, a.parent
+    a.born_s, b.born_s = b.born_s, a.born_s
+    a.seen_points, b.seen_points = b.seen_points, a.seen_points
+    a.seen_y, b.seen_y = b.seen_y, a.seen_y
+    a.seen_x, b.seen_x = b.seen_x, a.seen_x
+    a.flags, b.flags = b.flags, a.flags
+
+
+@kernel
+def join_label(S: State, c: int, index: int) -> None:
+    """Cell c becomes a cell of the cluster."""
+    cell, label = S.cells[c], S.labels[index]
+    cell.label = index
+    if label.cells == 0:
+        label.ref_y, label.ref_x, label.head = cell.centre_y, cell.centre_x, c
+        cell.next = cell.prev = c
+    else:
+        last = S.cells[label.head].prev
+        cell.prev, cell.next = last, label.head
+        S.cells[last].next = c
+        S.cells[label.head].prev = c
+    label.cells += 1
+    label.points += cell.core_points
+    label.sum_y += cell.core_points * wrap(np.int64(cell.centre_y) - label.ref_y)
+    label.sum_x += cell.core_points * wrap(np.int64(cell.centre_x) - label.ref_x)
+    touch(S, index)
+
+
+@kernel
+def leave_label(S: State, c: int) -> None:
+    """Cell c leaves its cluster, which may be left without cells."""
+    cell = S.cells[c]
+    label = S.labels[cell.label]
+    S.cells[cell.prev].next = cell.next
+    S.cells[cell.next].prev = cell.prev
+    if label.head == c:
+        label.head = cell.next
+    label.cells -= 1
+    label.points -= cell.core_points
+    label.sum_y -= cell.core_points * wrap(np.int64(cell.centre_y) - label.ref_y)
+    label.sum_x -= cell.core_points * wrap(np.int64(cell.centre_x) - label.ref_x)
+    touch(S, cell.label)
+    cell.label = -1
+
+
+@kernel
+def merge(S: State, i: int, j: int) -> None:
+    """Two clusters become one; the one with fewer cells is relabelled, the older id stays."""
+    S.meta[MERGES] += 1
+    if S.labels[i].cells < S.labels[j].cells:
+        i, j = j, i
+    if S.labels[j].id < S.labels[i].id:
+        swap_identity(S, i, j)
+    large, small = S.labels[i], S.labels[j]
+    c = small.head
+    for _ in range(small.cells):
+        S.cells[c].label = i
+        c = S.cells[c].next
+    large_last, small_last = S.cells[large.head].prev, S.cells[small.head].prev
+    S.cells[large_last].next, S.cells[small.head].prev = small.head, large_last
+    S.cells[small_last].next, S.cells[large.head].prev = large.head, small_last
+    large.cells += small.cells
+    large.points += small.points
+    large.sum_y += small.sum_y + small.points * wrap(np.int64(small.ref_y) - large.ref_y)
+    large.sum_x += small.sum_x + small.points * wrap(np.int64(small.ref_x) - large.ref_x)
+    if small.flags & (VISIBLE | ABSORBED):
+        log_end(S, small.id, large.id, small.flags)
+        large.flags |= ABSORBED
+    touch(S, i)
+    free_label(S, j)
+
+
+# ------------------------------------------------------------------------------------------------------------ gain
+
+
+@kernel
+def gain(S: State, P: Params, gained: NDArray[np.int32], n: int) -> None:
+    """Sites became core: cells with their first core site become clusters, then new edges merge clusters."""
+    fresh = 0
+    for z in range(n):
+        c = S.sites[gained[z]].cell
+        if S.cells[c].label == -1:
+            S.cells[c].label = -2
+            at = fresh
+            while at > 0 and S.cells[S.reps[at - 1]].key > S.cells[c].key:
+                S.reps[at] = S.reps[at - 1]
+                at -= 1
+            S.reps[at] = c
+            fresh += 1
+    for z in range(fresh):
+        cell = S.cells[S.reps[z]]
+        cell.edges = 0
+        cell.witness = S.meta[FREE_WITNESS]
+        S.meta[FREE_WITNESS] = S.witness[cell.witness, 0]
+        join_label(S, S.reps[z], new_label(S, next_id(S), -1))
+    for z in range(n):
+        connect(S, P, gained[z])
+
+
+@kernel
+def connect(S: State, P: Params, site: int) -> None:
+    """Add the edges that a new core site makes."""
+    c = S.sites[site].cell
+    cell = S.cells[c]
+    fx64, fy64 = within_cell(P, cell.key, cell.zone, S.sites[site].x, S.sites[site].y)
+    fx, fy = np.float32(fx64), np.float32(fy64)
+    missing = P.candidate_bits[sub_cell(fx, fy)] if cell.seam < 0 else ((1 << (NEAR + SEAM)) - 1) & ~(1 << 12)
+    missing &= ~cell.edges
+    while missing != 0:
+        o = int(trailing_zeros(missing))
+        missing &= missing - 1
+        d = neighbour(S, c, o)
+        if d < 0 or S.cells[d].cores == 0:
+            continue
+        partner = find_partner(S, P, site, fx, fy, c, o)
+        if partner < 0:
+            continue
+        back = offset_back(S, d, c, o)
+        cell.edges |= 1 << o
+        S.cells[d].edges |= 1 << back
+        set_witness(S, c, o, site)
+        set_witness(S, d, back, partner)
+        if cell.label != S.cells[d].label:
+            merge(S, cell.label, S.cells[d].label)
+
+
+# ------------------------------------------------------------------------------------------------------------ lose
+
+
+@kernel
+def lose(S: State, P: Params, lost: NDArray[np.int32], n: int) -> None:
+    """Sites are core no more: replace the witnesses they were, drop the edges that have none, split what came apart."""
+    ends = 0
+    for z in range(n):
+        c = S.sites[lost[z]].cell
+        dead = edges_held_by(S, c, lost[z])
+        while dead != 0:
+            o = int(trailing_zeros(dead))
+            dead &= dead - 1
+            d = neighbour(S, c, o)
+            back = offset_back(S, d, c, o)
+            if S.cells[c].cores > 0 and S.cells[d].cores > 0 and find_pair(S, P, c, o):
+                set_witness(S, c, o, S.pair[0])
+                set_witness(S, d, back, S.pair[1])
+            else:
+                S.cells[c].edges &= ~(1 << o)
+                S.cells[d].edges &= ~(1 << back)
+                S.ends[ends], S.ends[ends + 1] = c, d
+                ends += 2
+    for z in range(n):
+        c = S.sites[lost[z]].cell
+        if S.cells[c].cores == 0 and S.cells[c].label >= 0:
+            drop_from_cluster(S, c)
+    if ends > 2:
+        ends = distinct_ends(S, ends)
+    elif ends == 2 and (S.cells[S.ends[0]].label < 0 or S.cells[S.ends[1]].label < 0):
+        ends = 0
+    if ends > 1:
+        split(S, ends)
+
+
+@kernel
+def drop_from_cluster(S: State, c: int) -> None:
+    """Cell c has no core site left."""
+    cell = S.cells[c]
+    index = cell.label
+    leave_label(S, c)
+    S.witness[cell.witness, 0] = S.meta[FREE_WITNESS]
+    S.meta[FREE_WITNESS] = cell.witness
+    cell.witness = -1
+    label = S.labels[index]
+    if label.cells == 0:
+        if label.flags & (VISIBLE | ABSORBED):
+            log_end(S, label.id, -1, label.flags)
+        free_label(S, index)
+
+
+@kernel
+def distinct_ends(S: State, ends: int) -> int:
+    """Keep each end that still has a cluster once."""
+    S.meta[TICK] += 1
+    tick = S.meta[TICK]
+    n = 0
+    for z in range(ends):
+        c = S.ends[z]
+        if S.cells[c].label >= 0 and S.cells[c].tick != tick:
+            S.cells[c].tick = tick
+            S.ends[n] = c
+            n += 1
+    return n
+
+
+# ----------------------------------------------------------------------------------------------------------- split
+
+
+@kernel
+def expand(S: State, queue: NDArray[np.int32], head: int, length: int, mine: int, theirs: int) -> tuple[int, bool]:
+    """Visit the neighbours of queue[head]. Returns (length of the queue, whether the other search was met)."""
+    c = queue[head]
+    edges = S.cells[c].edges
+    while edges != 0:
+        d = neighbour(S, c, int(trailing_zeros(edges)))
+        edges &= edges - 1
+        if S.cells[d].tick == theirs:
+            return length, True
+        if S.cells[d].tick != mine:
+            S.cells[d].tick = mine
+            queue[length] = d
+            length += 1
+    return length, False
+
+
+@kernel
+def connected(S: State, a: int, b: int) -> int:
+    """0 if a path joins two cells; else the cells of the side found exhausted are in queue_a (+n) or queue_b (-n)."""
+    S.meta[TICK] += 2
+    tick_a, tick_b = S.meta[TICK] - 1, S.meta[TICK]
+    S.queue_a[0], S.queue_b[0] = a, b
+    S.cells[a].tick, S.cells[b].tick = tick_a, tick_b
+    head_a, len_a, head_b, len_b = 0, 1, 0, 1
+    while True:
+        len_a, met = expand(S, S.queue_a, head_a, len_a, tick_a, tick_b)
+        if met:
+            return 0
+        head_a += 1
+        if head_a == len_a:
+            return len_a
+        len_b, met = expand(S, S.queue_b, head_b, len_b, tick_b, tick_a)
+        if met:
+            return 0
+        head_b += 1
+        if head_b == len_b:
+            return -len_b
+
+
+@kernel
+def split(S: State, ends: int) -> None:
+    """Give each component that came apart a label of its own, then settle who keeps the id."""
+    reps = 0
+    for e in range(ends):
+        c = S.ends[e]
+        joined = False
+        for r in range(reps):
+            if S.cells[S.reps[r]].label != S.cells[c].label:
+                continue
+            exhausted = connected(S, S.reps[r], c)
+            if exhausted == 0:
+                joined = True
+                break
+            S.meta[SPLITS] += 1
+            old = S.cells[c].label
+            part_off(S, S.queue_a if exhausted > 0 else S.queue_b, abs(exhausted), old)
+        if not joined:
+            S.reps[reps] = c
+            reps += 1
+    for r in range(reps):
+        S.ends[r] = S.cells[S.reps[r]].label
+    settle_identities(S, reps)
+
+
+@kernel
+def part_off(S: State, side: NDArray[np.int32], n: int, old: int) -> None:
+    """The cells side[:n] leave label `old` for a new one, whose id is settled later."""
+    new = new_label(S, -1, old)
+    for z in range(n):
+        leave_label(S, side[z])
+        join_label(S, side[z], new)
+
+
+@kernel
+def smallest_key(S: State, index: int) -> int:
+    c = S.labels[index].head
+    key = S.cells[c].key
+    for _ in range(S.labels[index].cells):
+        key = min(key, S.cells[c].key)
+        c = S.cells[c].next
+    return key
+
+
+@kernel
+def is_larger(S: State, i: int, j: int) -> bool:
+    if S.labels[i].points != S.labels[j].points:
+        return S.labels[i].points > S.labels[j].points
+    return smallest_key(S, i) < smallest_key(S, j)
+
+
+@kernel
+def settle_identities(S: State, n: int) -> None:
+    """S.ends[:n] are the labels of the parts, those without an id (-1) naming in `parent` the label they came off.
+
+    Largest first: the largest part of each former cluster takes its id, the others get new ids.
+    """
+    for i in range(1, n):
+        label = S.ends[i]
+        at = i
+        while at > 0 and is_larger(S, label, S.ends[at - 1]):
+            S.ends[at] = S.ends[at - 1]
+            at -= 1
+        S.ends[at] = label
+    roots = S.queue_a
+    for i in range(n):
+        root = S.ends[i]
+        while S.labels[root].id < 0:
+            root = S.labels[root].parent
+        roots[i] = root
+    for i in range(n):
+        keeper = 0
+        while roots[keeper] != roots[i]:
+            keeper += 1
+        if keeper == i:
+            if S.ends[i] != roots[i]:
+                swap_identity(S, S.ends[i], roots[i])
+            continue
+        part, whole = S.labels[S.ends[i]], S.labels[S.ends[keeper]]
+        part.id, part.born_s, part.flags, part.seen_points = next_id(S), S.clock[0], 0, 0
+        part.parent = whole.id if whole.flags & VISIBLE else whole.parent

@@ -1,0 +1,102 @@
+"""What `SlidingDBSCAN` accepts: everything is checked before the first change, so an error leaves the state as it was."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from processors.spatial.geometry import CELL_LIMIT, METRICS, SPHERE_EPS_M
+from processors.spatial.grid import find_id
+from processors.spatial.kernel import kernel
+from processors.spatial.layout import State
+
+Metric = Literal["haversine", "euclidean"]
+Floats = NDArray[np.float64]
+Ids = NDArray[np.int64]
+
+
+class DBSCANSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings of a :class:`SlidingDBSCAN`, checked on construction."""
+
+    eps_m: float
+    min_samples: int
+    window_s: float
+    metric: Metric = "haversine"
+    min_cluster_size: int = 1
+
+    def __post_init__(self) -> None:
+        if self.metric not in METRICS:
+            raise ValueError(f"metric must be 'haversine' or 'euclidean', not {self.metric!r}")
+        if not (math.isfinite(self.eps_m) and self.eps_m > 0):
+            raise ValueError(f"eps_m must be a positive number, not {self.eps_m!r}")
+        low, high = SPHERE_EPS_M
+        if self.metric == "haversine" and not low <= self.eps_m <= high:
+            raise ValueError(f"eps_m must lie between {low:g} and {high:g} m on the sphere, not {self.eps_m!r}")
+        if not (math.isfinite(self.window_s) and self.window_s > 0):
+            raise ValueError(f"window_s must be a positive number, not {self.window_s!r}")
+        for name in ("min_samples", "min_cluster_size"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 1 <= value < 1 << 30:
+                raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")
+
+
+def column(name: str, values: ArrayLike, dtype: Any, length: int | None) -> NDArray[Any]:
+    """A contiguous one-dimensional column of `length` values."""
+    array = np.asarray(values)
+    if array.ndim != 1:
+        raise ValueError(f"{name} must be one-dimensional, not of shape {array.shape}")
+    if length is not None and len(array) != length:
+        raise ValueError(f"{name} must have as many values as time_s: {length}, not {len(array)}")
+    if dtype is np.int64 and len(array) and not np.issubdtype(array.dtype, np.integer):
+        raise TypeError(f"{name} must hold integers, not {array.dtype}")
+    return np.ascontiguousarray(array, dtype)
+
+
+def check_finite(name: str, values: Floats) -> None:
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name} must be finite: value {int(np.argmin(np.isfinite(values)))} is not")
+
+
+def check_positions(lat: Floats, lon: Floats, metric: str, side: float) -> None:
+    limits = (90.0, 180.0) if metric == "haversine" else (side * (CELL_LIMIT - 4),) * 2
+    for name, values, limit in zip(("lat", "lon"), (lat, lon), limits):
+        check_finite(name, values)
+        if len(values) and max(-values.min(), values.max()) > limit:
+            worst = float(values[np.argmax(np.abs(values))])
+            raise ValueError(f"{name} must lie between {-limit:g} and {limit:g}, not {worst!r}")
+
+
+def check_times(time_s: Floats, now_s: float, window_s: float) -> None:
+    check_finite("time_s", time_s)
+    if len(time_s) and time_s.min() <= now_s - window_s:
+        raise ValueError(
+            f"time_s must lie within the live window, after {now_s - window_s!r}, not {float(time_s.min())!r}"
+        )
+
+
+def check_ids(state: State, time_s: Floats, ids: Ids, now_s: float, window_s: float) -> None:
+    """No id may be that of a point that is live when the event arrives; time_s is ascending."""
+    ordered = np.sort(ids)
+    if (ordered[1:] == ordered[:-1]).any():
+        by_id = np.lexsort((np.arange(len(ids)), ids))
+        same = ids[by_id[1:]] == ids[by_id[:-1]]
+        live = time_s[by_id[:-1]] > np.maximum(time_s[by_id[1:]], now_s) - window_s
+        if (same & live).any():
+            raise ValueError(f"ids must be distinct while live: {int(ids[by_id[1:]][same & live][0])} occurs twice")
+    at = first_live_id(state, time_s, ids, now_s, window_s)
+    if at >= 0:
+        raise ValueError(f"ids must be distinct while live: {int(ids[at])} is in the window already")
+
+
+@kernel
+def first_live_id(S: State, time_s: Any, ids: Any, now_s: float, window_s: float) -> int:
+    """The first event whose id is still in the window when it arrives, or -1."""
+    for i in range(len(ids)):
+        p = find_id(S, ids[i])
+        if p >= 0 and S.points[p].time > max(time_s[i], now_s) - window_s:
+            return i
+    return -1

@@ -4,19 +4,24 @@ import asyncio
 import logging
 import signal
 import time
+from collections.abc import Callable
 from typing import Any
 
 import structlog
+from aiokafka import ConsumerRecord
 from confluent_kafka.admin import AdminClient
+from faust.types import TP
 
 from schemas.topics import TopicSpec
 from streams.agents import SOURCES, add_agent
+from streams.announcing import Announcer
 from streams.decoding import EventDecoder
 from streams.engine.table import StateTable
 from streams.engine.transport import BatchApp
 from streams.engine.writer import BatchWriter
 from streams.health import HealthServer, Heartbeat
 from streams.metrics import WorkerMetrics, WorkerMonitor
+from streams.period_search import PeriodSearch
 from streams.runner import StageRunner, UserStep, internal_step
 from streams.settings import WorkerSettings
 from streams.stages.compiled import warm_up
@@ -25,6 +30,7 @@ from streams.watchdog import Watchdog
 
 log = structlog.get_logger()
 WORKER_TOPICS_TIMEOUT_S = 10.0
+SEARCHING = ("user", "place")
 
 
 class TopicsMissingError(RuntimeError):
@@ -38,18 +44,36 @@ def build_app(settings: WorkerSettings, partitions: int, metrics: WorkerMetrics 
     app = BatchApp(
         settings.app_id,
         batch_topics=[SOURCES[stage].name for stage in settings.stages],
+        inner_topics=[SOURCES[stage].name for stage in settings.stages if stage != "user"],
         max_batch_events=settings.max_batch_events,
         Monitor=lambda *_, **__: WorkerMonitor(metrics),
         **_faust_settings(settings, partitions),
     )
     writer = BatchWriter(app)
     for stage in settings.stages:
-        table = app.tables.add(
-            StateTable(app, name=stage, partitions=partitions, new_state=stage_factory(stage, mining))
+        announce = Announcer(app, writer) if stage == "user" else None
+        table = StateTable(
+            app, name=stage, partitions=partitions, new_state=stage_factory(stage, mining), on_live=announce
         )
-        step: Any = UserStep(EventDecoder(mining.limits)) if stage == "user" else internal_step
-        add_agent(app, StageRunner(stage, step, table, writer, metrics))
+        app.tables.add(table)
+        if announce is not None:
+            announce.table = table
+        step: Any = UserStep(EventDecoder(mining.limits), _is_last(app)) if stage == "user" else internal_step
+        runner = StageRunner(stage, step, table, writer, metrics)
+        add_agent(app, runner)
+        if stage in SEARCHING:
+            app.task(PeriodSearch(runner, writer, partitions).run)
     return app
+
+
+def _is_last(app: BatchApp) -> Callable[[ConsumerRecord], bool]:
+    """Whether a record is the last of its partition, as far as the latest fetch knows."""
+
+    def is_last(record: ConsumerRecord) -> bool:
+        end = app.consumer.highwater(TP(record.topic, record.partition))
+        return end is not None and record.offset + 1 >= end
+
+    return is_last
 
 
 def _faust_settings(settings: WorkerSettings, partitions: int) -> dict[str, Any]:
@@ -60,7 +84,7 @@ def _faust_settings(settings: WorkerSettings, partitions: int) -> dict[str, Any]
         "consumer_group_instance_id": settings.group_instance_id,
         "consumer_auto_offset_reset": "earliest",
         "consumer_max_fetch_size": settings.max_fetch_bytes,
-        "broker_max_poll_records": 4 * settings.max_batch_events,
+        "broker_max_poll_records": settings.max_batch_events,
         "broker_commit_interval": settings.commit_interval_s,
         "broker_session_timeout": settings.session_timeout_s,
         "broker_heartbeat_interval": settings.session_timeout_s / 6,

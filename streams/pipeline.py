@@ -11,7 +11,7 @@ from schemas.partitioning import partition_of
 from schemas.patterns import Pattern
 from schemas.topics import INTERNAL_PLACE, INTERNAL_REGION, INTERNAL_TRANSITION
 from streams.decoding import EventDecoder, Reject
-from streams.stages.columns import EventColumns
+from streams.stages.columns import InternalBatch
 from streams.stages.factory import STAGES, stage_factory
 from streams.stages.output import Routed
 from streams.stages.settings import MiningSettings
@@ -48,11 +48,11 @@ class PatternPipeline:
         self._examinations_per_event = examinations_per_1000_events / 1000.0
         self._credit = 0.0
         self._next_offset = [0] * settings.partitions
-        self._internal_offset: dict[tuple[str, int], int] = {}
         self.stages = {
             name: [stage_factory(name, settings)(partition, None) for partition in range(settings.partitions)]
             for name in STAGES
         }
+        self.pass_on([one for stage in self.stages["user"] for one in stage.announce(caught_up=True)])
 
     def update(self, events: Sequence[BehaviorEvent]) -> list[Pattern]:
         """Absorb events in the order given; the patterns that changed materially, in the order of their publication.
@@ -60,23 +60,22 @@ class PatternPipeline:
         Events that are outside the limits are left out and added to ``rejects``. O(events).
         """
         patterns: list[Pattern] = []
+        routed: list[Routed] = []
         for partition, mine in self._by_partition(events):
             offsets = np.arange(self._next_offset[partition], self._next_offset[partition] + len(mine))
             self._next_offset[partition] += len(mine)
             clock_ms = np.full(len(mine), int(time.time() * 1000))
             columns, rejects = self._decoder.columns_of(mine, offsets, clock_ms)
             self.rejects += rejects
-            patterns += self.absorb(partition, columns, int(offsets[-1]))
+            output = self.stages["user"][partition].apply(columns, int(offsets[-1]), caught_up=True)
+            patterns += output.patterns
+            routed += output.routed
+        patterns += self.pass_on(routed)
         self._credit += len(events) * self._examinations_per_event
         if self._credit >= 1:
             patterns += self.examine(int(self._credit))
             self._credit %= 1
         return patterns
-
-    def absorb(self, partition: int, columns: EventColumns, last_offset: int) -> list[Pattern]:
-        """Absorb decoded events of one source partition, up to ``last_offset``, through all stages."""
-        output = self.stages["user"][partition].apply(columns, last_offset)
-        return output.patterns + [pattern for routed in output.routed for pattern in self._pass_on(routed)]
 
     def examine(self, budget: int) -> list[Pattern]:
         """Spend ``budget`` examinations of keys on the stages that look for periods, those with most to do first."""
@@ -85,11 +84,16 @@ class PatternPipeline:
         shares = [(stage, -(-budget * stage.untested // total)) for stage in searching]
         return [pattern for stage, share in shares for pattern in stage.examine(share)]
 
-    def _pass_on(self, routed: Routed) -> list[Pattern]:
-        stage = self.stages[BEHIND[routed.topic.name]][routed.partition]
-        key = (routed.topic.name, routed.partition)
-        offset = self._internal_offset[key] = self._internal_offset.get(key, -1) + 1
-        return list(stage.apply([routed.batch], offset).patterns)
+    def pass_on(self, routed: Sequence[Routed]) -> list[Pattern]:
+        """Give internal batches to the stages behind them, all of one stage's partition at once."""
+        groups: dict[tuple[str, int], list[InternalBatch]] = {}
+        for one in routed:
+            groups.setdefault((BEHIND[one.topic.name], one.partition), []).append(one.batch)
+        patterns: list[Pattern] = []
+        for (name, partition), batches in groups.items():
+            stage = self.stages[name][partition]
+            patterns += stage.apply(batches, stage.absorbed_offset + len(batches)).patterns
+        return patterns
 
     def _by_partition(self, events: Sequence[BehaviorEvent]) -> list[tuple[int, list[BehaviorEvent]]]:
         if self.settings.partitions == 1:

@@ -25,9 +25,17 @@ def _partition(key: str, partitions: int) -> int:
 
 def output_records(output: StageOutput, partitions: int) -> list[OutRecord]:
     """The records of a stage's patterns and internal batches."""
-    return [_pattern_record(pattern, partitions) for pattern in output.patterns] + [
-        _internal_record(routed) for routed in output.routed
-    ]
+    return pattern_records(output.patterns, partitions) + internal_records(output.routed)
+
+
+def internal_records(routed: Iterable[Routed]) -> list[OutRecord]:
+    """The records of internal batches, each to its own partition."""
+    return [_internal_record(one) for one in routed]
+
+
+def pattern_records(patterns: Iterable[Pattern], partitions: int) -> list[OutRecord]:
+    """The records of patterns, by murmur2 of their keys."""
+    return [_pattern_record(pattern, partitions) for pattern in patterns]
 
 
 def _pattern_record(pattern: Pattern, partitions: int) -> OutRecord:

@@ -1,7 +1,7 @@
 """What an agent does with a fetched batch: guard, decode, stage, emit, remember; acknowledged only after all of it."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -37,14 +37,15 @@ class Step(Protocol):
 class UserStep:
     """Decodes and validates events for the user stage."""
 
-    def __init__(self, decoder: EventDecoder) -> None:
+    def __init__(self, decoder: EventDecoder, is_last: Callable[[ConsumerRecord], bool]) -> None:
         self._decoder = decoder
+        self._is_last = is_last
 
     def __call__(self, state: UserStage, records: Sequence[ConsumerRecord]) -> Work:
         """Absorb events; what cannot be decoded or validated is rejected, what comes too late is set aside."""
         events, rejects = self._decoder.decode(records, int(time.time() * 1000))
         payload = encode_events(events, state.names.held)
-        output = state.apply(events, records[-1].offset)
+        output = state.apply(events, records[-1].offset, self._is_last(records[-1]))
         written = output_records(output, state.settings.partitions)
         written += rejected_records(records, rejects, "user") + late_records(records, output.late.tolist())
         reasons: dict[str, int] = {}
@@ -69,6 +70,7 @@ class StageRunner:
         self._step = step
         self._writer = writer
         self._metrics = metrics
+        self.last_batch_at = time.monotonic()
 
     async def process(self, records: Sequence[ConsumerRecord]) -> bool:
         """Absorb a batch of one partition and make it durable; False if the partition is no longer ours.
@@ -86,5 +88,6 @@ class StageRunner:
             busy = time.perf_counter()
             await self._writer.write(work.records)
             await self.table.append(partition, Chunk(previous, fresh[0].offset, fresh[-1].offset, work.payload))
+            self.last_batch_at = time.monotonic()
             self._metrics.on_batch(self.stage, fresh, work, busy - started, time.perf_counter() - busy)
         return True

@@ -1,7 +1,7 @@
 """A Faust table whose partitions are stage states, kept in the changelog as a log of chunks with snapshots."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol
 
 import faust
@@ -55,13 +55,21 @@ class StateTable(faust.Table):
     may have owned it: it is dropped and rebuilt from the changelog.
     """
 
-    def __init__(self, app: Any, *, new_state: Callable[[int, bytes | None], State], **kwargs: Any) -> None:
+    def __init__(
+        self,
+        app: Any,
+        *,
+        new_state: Callable[[int, bytes | None], State],
+        on_live: Callable[[list[int]], Awaitable[None]] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             app, key_type=bytes, value_type=bytes, schema=BatchSchema(), recovery_buffer_size=32,
             extra_topic_configs=CHANGELOG_CONFIG, **kwargs,
         )  # fmt: skip
         self.states: dict[int, State] = {}
         self._new_state = new_state
+        self._on_live = on_live
         self._writer = BatchWriter(app)
         self._read: dict[int, dict[bytes, bytes]] = {}
         self._read_to: dict[TP, int] = {}
@@ -160,9 +168,11 @@ class StateTable(faust.Table):
     async def on_recovery_completed(self, active_tps: set[TP], standby_tps: set[TP]) -> None:
         """Build the states of the newly assigned partitions from what was read; a failure ends the worker."""
         try:
-            for partition in sorted(tp.partition for tp in active_tps):
-                if partition not in self.states:
-                    await self._build(partition)
+            new = sorted({tp.partition for tp in active_tps} - set(self.states))
+            for partition in new:
+                await self._build(partition)
+            if new and self._on_live is not None:
+                await self._on_live(new)
         except Exception as error:
             log.exception("recovery failed", table=self.name)
             await self.app.crash(error)

@@ -102,6 +102,15 @@ class BatchConsumer(driver.Consumer):
         self._batch_ends.clear()
         await super().on_partitions_assigned(assigned, generation_id)
 
+    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Mapping[TP, list[ConsumerRecord]]:
+        """What is fetched of the internal topics first: work that is half done comes before new work."""
+        inner = {tp for tp in active_partitions or () if tp.topic in self.app.inner_topics}
+        if inner:
+            records = await super()._getmany(inner, 0.0)
+            if records:
+                return records
+        return await super()._getmany(active_partitions, timeout)
+
     async def _drain_messages(self, fetcher: Any) -> None:
         try:
             while not (self._stopped.is_set() or fetcher._stopped.is_set()):
@@ -173,10 +182,16 @@ class BatchTransport(driver.Transport):
 
 
 class BatchApp(faust.App):
-    """A Faust app whose consumer hands the topics in ``batch_topics`` to agents in batches of ``max_batch_events``."""
+    """A Faust app whose consumer hands the topics in ``batch_topics`` to agents in batches of ``max_batch_events``.
 
-    def __init__(self, *args: Any, batch_topics: Sequence[str], max_batch_events: int, **kwargs: Any) -> None:
+    ``inner_topics`` are those of them that the app itself writes; they are fetched first.
+    """
+
+    def __init__(
+        self, *args: Any, batch_topics: Sequence[str], inner_topics: Sequence[str], max_batch_events: int, **kwargs: Any
+    ) -> None:
         self.batch_topics = frozenset(batch_topics)
+        self.inner_topics = frozenset(inner_topics)
         self.max_batch_events = max_batch_events
         super().__init__(*args, **kwargs)
 

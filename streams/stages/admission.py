@@ -43,9 +43,9 @@ class Admission:
         self._clock = np.array([NEVER, 0, 0, 0, 0], np.int64)
 
     @property
-    def watermark_ms(self) -> int:
-        """The event time up to which the partition counts as complete; a large negative number before any event."""
-        return int(self._clock[0]) - int(self.settings.allowed_lateness_s * 1000) if self._clock[0] > NEVER else NEVER
+    def clock_ms(self) -> int:
+        """The event time that the partition has come to; a large negative number before any event."""
+        return int(self._clock[0])
 
     def admit(self, time_ms: np.ndarray, user: np.ndarray, event_hash: np.ndarray) -> tuple[Mask, Mask]:
         """Masks of the late and of the repeated events; the others are admitted and remembered. O(events)."""

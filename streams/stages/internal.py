@@ -1,7 +1,8 @@
 """Internal batches: written once per source batch and target partition, absorbed once however often they arrive."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
+import msgspec
 import numpy as np
 
 from schemas.columns import encode_columns
@@ -11,72 +12,50 @@ from streams.stages.names import Names
 from streams.stages.output import Routed
 
 
+class Origin(msgspec.Struct, frozen=True):
+    """Where rows come from: a source partition, the event time it has come to, and whether it has no backlog."""
+
+    partition: int
+    clock_ms: int
+    caught_up: bool
+
+
 def route(
     topic: TopicSpec,
     target: Ints,
     columns: Mapping[str, np.ndarray],
+    targets: Iterable[int],
     *,
     named: tuple[str, ...],
     names: Names,
-    origin: tuple[int, int],
+    origin: Origin,
 ) -> list[Routed]:
-    """Split rows by their ``target`` partition; each batch carries the ids of the codes in its ``named`` columns.
+    """Split rows by their ``target`` partition, one batch for each of ``targets``, empty ones too.
 
-    ``origin`` is (source partition, its watermark in ms). Rows keep their order. O(rows).
+    A batch carries the ids of the codes in its ``named`` columns. Rows keep their order. O(rows).
     """
     routed = []
-    for partition in np.unique(target).tolist():
+    for partition in targets:
         rows = np.flatnonzero(target == partition)
         chosen = {name: column[rows] for name, column in columns.items()}
         codes = np.unique(np.concatenate([chosen[name] for name in named]))
-        batch = InternalBatch(*origin, encode_columns(chosen), encode_names(names.of(codes.tolist())))
+        batch = InternalBatch(
+            origin.partition, origin.clock_ms, origin.caught_up,
+            encode_columns(chosen), encode_names(names.of(codes.tolist())),
+        )  # fmt: skip
         routed.append(Routed(topic, int(partition), batch))
     return routed
 
 
 class OriginGuard:
-    """Per origin partition the highest source offset absorbed, and the origins' watermarks."""
+    """Per origin partition the highest source offset absorbed."""
 
-    def __init__(self) -> None:
-        self._absorbed: dict[int, int] = {}
-        self._watermark_ms: dict[int, int] = {}
+    def __init__(self, origins: int) -> None:
+        self.absorbed = np.full(origins, -1, np.int64)
 
-    def watermark_ms(self, idle_after_ms: int) -> int | None:
-        """The event time up to which the origins are complete; None before any batch.
-
-        An origin that lies more than ``idle_after_ms`` of event time behind the leading one is idle and holds nobody up.
-        """
-        leading = max(self._watermark_ms.values(), default=None)
-        if leading is None:
-            return None
-        return min(mark for mark in self._watermark_ms.values() if mark >= leading - idle_after_ms)
-
-    def fresh_rows(self, batch: InternalBatch, origin_offset: Ints) -> slice:
+    def fresh_rows(self, origin: int, origin_offset: Ints) -> slice:
         """The rows that were not absorbed before (offsets are non-decreasing), which count as absorbed from now on."""
-        seen = self._absorbed.get(batch.origin_partition, -1)
-        start = int(np.searchsorted(origin_offset, seen, side="right"))
+        start = int(np.searchsorted(origin_offset, self.absorbed[origin], side="right"))
         if start < len(origin_offset):
-            self._absorbed[batch.origin_partition] = int(origin_offset[-1])
-        held = self._watermark_ms.get(batch.origin_partition, batch.watermark_ms)
-        self._watermark_ms[batch.origin_partition] = max(held, batch.watermark_ms)
+            self.absorbed[origin] = origin_offset[-1]
         return slice(start, len(origin_offset))
-
-    def state(self) -> dict[str, Ints]:
-        """The columns that hold the state, one row per origin partition."""
-        origins = sorted(self._watermark_ms)
-        absorbed = [self._absorbed.get(origin, -1) for origin in origins]
-        marks = [self._watermark_ms[origin] for origin in origins]
-        return {
-            "origin": np.array(origins, np.int64),
-            "absorbed": np.array(absorbed, np.int64),
-            "watermark_ms": np.array(marks, np.int64),
-        }
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Ints]) -> "OriginGuard":
-        """The object of ``state()``."""
-        guard = cls()
-        origins = state["origin"].tolist()
-        guard._absorbed = dict(zip(origins, state["absorbed"].tolist(), strict=True))
-        guard._watermark_ms = dict(zip(origins, state["watermark_ms"].tolist(), strict=True))
-        return guard

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from schemas.patterns import Pattern
+from streams.stages.alignment import TimeAligner
 from streams.stages.columns import InternalBatch, decode_internal, decode_names
 from streams.stages.internal import OriginGuard
 from streams.stages.names import Names
@@ -17,18 +18,27 @@ from streams.stages.settings import MiningSettings
 Rows = Mapping[str, np.ndarray]
 
 
+def concatenated(parts: Sequence[Rows]) -> dict[str, np.ndarray]:
+    """The rows of several parts with the same columns."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
 class InternalStage(ABC):
     """The state of one partition of an internal topic, a function of that partition's records up to ``absorbed_offset``.
 
-    Subclasses absorb rows, say which patterns are due, and name the blobs of their own state.
+    Subclasses absorb rows, say which patterns are due, and name the blobs of their own state. With ``in_time_order`` they get
+    the rows of all origins in one order of event time.
     """
 
-    def __init__(self, settings: MiningSettings, partition: int, *, max_names: int) -> None:
+    def __init__(
+        self, settings: MiningSettings, partition: int, *, max_names: int, in_time_order: bool = False
+    ) -> None:
         self.settings = settings
         self.partition = partition
         self.absorbed_offset = -1
-        self.guard = OriginGuard()
+        self.guard = OriginGuard(settings.partitions)
         self.names = Names(max_names)
+        self.aligner = TimeAligner(settings.partitions) if in_time_order else None
 
     @abstractmethod
     def _absorb(self, rows: Rows) -> dict[str, int]:
@@ -48,20 +58,35 @@ class InternalStage(ABC):
 
     def apply(self, batches: Sequence[InternalBatch], last_offset: int) -> StageOutput:
         """Absorb internal batches up to ``last_offset`` of the internal topic, and publish as of then. O(rows)."""
-        fresh, stale = [], 0
+        fresh, stale = self._fresh(batches)
+        counts = {"stale": stale, "received": len(fresh["origin"]) if fresh else 0}
+        if self.aligner is not None:
+            fresh = self._in_turn(batches, fresh)
+        if fresh:
+            counts |= {"admitted": len(fresh["origin"])} | self._absorb(fresh)
+        self.absorbed_offset = last_offset
+        return StageOutput(patterns=self._due_patterns(last_offset), counts=counts)
+
+    def _fresh(self, batches: Sequence[InternalBatch]) -> tuple[Rows | None, int]:
+        """The rows that were not absorbed before, and the number of those that were."""
+        parts, stale = [], 0
         for batch in batches:
             rows = batch.rows()
-            new = self.guard.fresh_rows(batch, np.asarray(rows["origin_offset"]))
+            new = self.guard.fresh_rows(batch.origin_partition, np.asarray(rows["origin_offset"]))
             stale += new.start
             if new.stop > new.start:
                 self.names.learn(decode_names(batch.names))
-                fresh.append({name: np.asarray(column)[new] for name, column in rows.items()})
-        counts = {"stale": stale}
+                part = {name: np.asarray(column)[new] for name, column in rows.items()}
+                parts.append(part | {"origin": np.full(new.stop - new.start, batch.origin_partition)})
+        return (concatenated(parts) if parts else None), stale
+
+    def _in_turn(self, batches: Sequence[InternalBatch], fresh: Rows | None) -> Rows | None:
+        assert self.aligner is not None
+        for batch in batches:
+            self.aligner.hear(batch.origin_partition, batch.clock_ms, batch.caught_up)
         if fresh:
-            columns = {name: np.concatenate([rows[name] for rows in fresh]) for name in fresh[0]}
-            counts |= {"admitted": len(columns["origin_offset"])} | self._absorb(columns)
-        self.absorbed_offset = last_offset
-        return StageOutput(patterns=self._due_patterns(last_offset), counts=counts)
+            self.aligner.push(fresh)
+        return self.aligner.release()
 
     # -- state
 
@@ -74,15 +99,20 @@ class InternalStage(ABC):
         """The whole state of the partition."""
         common = {
             "offset": pack_arrays({"absorbed": np.array([self.absorbed_offset])}),
-            "guard": pack_arrays(self.guard.state()),
+            "guard": pack_arrays({"absorbed": self.guard.absorbed}),
             "names": self.names.to_bytes(),
         }
+        if self.aligner is not None:
+            origins, held = self.aligner.state()
+            common |= {"aligner": pack_arrays(origins), "held": pack_arrays(held)}
         return pack_blobs(common | self._own_blobs())
 
     def load(self, data: bytes) -> None:
         """Become the stage of ``to_bytes``. Raises ValueError or msgspec.DecodeError if ``data`` is something else."""
         blobs = unpack_blobs(data)
         self.absorbed_offset = int(unpack_arrays(blobs["offset"])["absorbed"][0])
-        self.guard = OriginGuard.from_state(unpack_arrays(blobs["guard"]))
+        self.guard.absorbed = unpack_arrays(blobs["guard"])["absorbed"]
+        if self.aligner is not None:
+            self.aligner.load(unpack_arrays(blobs["aligner"]), unpack_arrays(blobs["held"]))
         self.names = Names.from_bytes(self.names.max_names, blobs["names"])
         self._load_blobs(blobs)

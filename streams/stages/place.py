@@ -14,7 +14,7 @@ class PlaceStage(InternalStage):
     """Per item the periods of its visits, whoever comes."""
 
     def __init__(self, settings: MiningSettings, partition: int) -> None:
-        super().__init__(settings, partition, max_names=2 * settings.place.periodicity.max_keys)
+        super().__init__(settings, partition, max_names=2 * settings.place.periodicity.max_keys, in_time_order=True)
         self.periods = PeriodWatch(settings.place.periodicity, self._name_of_item)
 
     def examine(self, budget: int) -> list[Pattern]:

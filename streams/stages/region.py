@@ -39,7 +39,7 @@ class RegionStage(InternalStage):
 
     def __init__(self, settings: MiningSettings, partition: int) -> None:
         own = settings.region
-        super().__init__(settings, partition, max_names=own.max_names)
+        super().__init__(settings, partition, max_names=own.max_names, in_time_order=True)
         self.dbscan = SlidingDBSCAN(own.eps_m, own.min_samples, own.window_s, min_cluster_size=own.min_samples)
         self.points = WindowPoints()
         self.clusters: dict[int, LiveCluster] = {}

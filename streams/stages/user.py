@@ -4,12 +4,12 @@ import numpy as np
 
 from processors.profile import UserProfiles
 from processors.sequence import NO_STATE, TransitionCounts
-from schemas import topics
 from schemas.patterns import Pattern
+from schemas.topics import INTERNAL_PLACE, INTERNAL_REGION, INTERNAL_TRANSITION
 from streams.stages.admission import Admission
 from streams.stages.columns import EventColumns, decode_events
 from streams.stages.growth import GrowthLedger
-from streams.stages.internal import route
+from streams.stages.internal import Origin, route
 from streams.stages.last_items import LastItems
 from streams.stages.names import Names
 from streams.stages.output import Routed, StageOutput
@@ -49,21 +49,21 @@ class UserStage:
 
     # -- learning
 
-    def apply(self, events: EventColumns, last_offset: int) -> StageOutput:
-        """Absorb the events up to ``last_offset``. O(events)."""
+    def apply(self, events: EventColumns, last_offset: int, caught_up: bool = False) -> StageOutput:
+        """Absorb the events up to ``last_offset``; ``caught_up`` says that the partition has no more for now. O(events)."""
         self.names.learn(events.names)
         late, repeated = self.admission.admit(events.time_ms, events.user, events.event_hash)
         admitted = events if not (late.any() or repeated.any()) else events.select(~(late | repeated))
         counts = {"admitted": len(admitted), "late": int(late.sum()), "repeated": int(repeated.sum())}
         self.absorbed_offset = last_offset
         if not len(admitted):
-            return StageOutput(late=events.offset[late], counts=counts)
+            return StageOutput(routed=self.announce(caught_up), late=events.offset[late], counts=counts)
         previous, last = self.last_items.advance(admitted.user, admitted.item, admitted.time_ms)
         patterns = self._learn_profiles(admitted) + self._learn_transitions(admitted, previous, last)
         counts["evicted_periods"] = self._learn_periods(admitted)
         counts["evicted_users"] = len(self.last_items.forget_surplus())
         return StageOutput(
-            patterns=patterns, routed=self._routed(admitted, last), late=events.offset[late], counts=counts
+            patterns=patterns, routed=self._routed(admitted, last, caught_up), late=events.offset[late], counts=counts
         )
 
     def examine(self, budget: int) -> list[Pattern]:
@@ -120,33 +120,31 @@ class UserStage:
 
     # -- passing on
 
-    def _routed(self, admitted: EventColumns, last: np.ndarray) -> list[Routed]:
-        partitions, origin = self.settings.partitions, (self.partition, self.admission.watermark_ms)
+    def announce(self, caught_up: bool) -> list[Routed]:
+        """Empty batches that tell the stages in time order how far this partition has come."""
+        nothing = EventColumns(*(np.empty(0, np.int64) for _ in range(6)), *(np.empty(0) for _ in range(3)), {})
+        return self._routed(nothing, np.empty(0, np.int64), caught_up)
+
+    def _routed(self, admitted: EventColumns, last: np.ndarray, caught_up: bool) -> list[Routed]:
+        partitions = self.settings.partitions
+        common = {"names": self.names, "origin": Origin(self.partition, self.admission.clock_ms, caught_up)}
         everything = {
             "origin_offset": admitted.offset, "time_ms": admitted.time_ms, "user": admitted.user, "item": admitted.item,
         }  # fmt: skip
         follows = np.flatnonzero(last != NO_STATE)
-        transition = {name: column[follows] for name, column in everything.items()} | {"from_item": last[follows]}
+        transition = {name: column[follows] for name, column in everything.items() if name != "user"}
+        transition["from_item"] = last[follows]
+        source = transition["from_item"] % partitions
         placed = np.flatnonzero(~np.isnan(admitted.lat))
         region = {name: column[placed] for name, column in everything.items()}
         region |= {"lat": admitted.lat[placed], "lon": admitted.lon[placed]}
         region["tile"] = tile_of(region["lat"], region["lon"])
-        place = everything | {"category": admitted.category}
-        del transition["user"]
+        place, every = everything | {"category": admitted.category}, range(partitions)
         return [
-            *route(
-                topics.INTERNAL_TRANSITION, transition["from_item"] % partitions, transition,
-                named=("from_item", "item"), names=self.names, origin=origin,
-            ),
-            *route(
-                topics.INTERNAL_REGION, region["tile"] % partitions, region,
-                named=("item",), names=self.names, origin=origin,
-            ),
-            *route(
-                topics.INTERNAL_PLACE, place["item"] % partitions, place,
-                named=("item", "category"), names=self.names, origin=origin,
-            ),
-        ]  # fmt: skip
+            *route(INTERNAL_TRANSITION, source, transition, np.unique(source), named=("from_item", "item"), **common),
+            *route(INTERNAL_REGION, region["tile"] % partitions, region, every, named=("item",), **common),
+            *route(INTERNAL_PLACE, place["item"] % partitions, place, every, named=("item", "category"), **common),
+        ]
 
     # -- state
 

@@ -1,0 +1,47 @@
+"""Looks for periods beside the stream: with all the time there is while it is idle, with a small share while it is busy."""
+
+import asyncio
+import time
+from typing import Any
+
+from streams.engine.table import StateTable
+from streams.engine.writer import BatchWriter
+from streams.records import pattern_records
+from streams.runner import StageRunner
+
+BUSY_SHARE, IDLE_SHARE = 0.05, 0.8
+IDLE_AFTER_S, PAUSE_S = 0.1, 0.05
+KEYS_AT_A_TIME = 2
+
+
+class PeriodSearch:
+    """Examines the keys of one stage's states, a few at a time, and publishes what changed.
+
+    What was examined is not part of the log between two snapshots: after a crash some keys are looked at once more, and their
+    messages carry the same version or a later one.
+    """
+
+    def __init__(self, runner: StageRunner, writer: BatchWriter, partitions: int) -> None:
+        self._runner = runner
+        self._table: StateTable = runner.table
+        self._writer = writer
+        self._partitions = partitions
+
+    async def run(self) -> None:
+        """Search for ever; ended by cancellation."""
+        while True:
+            spent_s = await self._search_once()
+            busy = time.monotonic() - self._runner.last_batch_at < IDLE_AFTER_S
+            share = BUSY_SHARE if busy else IDLE_SHARE
+            await asyncio.sleep(spent_s * (1.0 / share - 1.0) if spent_s else PAUSE_S)
+
+    async def _search_once(self) -> float:
+        """Examine a few keys of the state that has most to do; the seconds spent, 0 if there was nothing to do."""
+        waiting: list[Any] = [state for state in self._table.states.values() if state.untested]
+        if not waiting:
+            return 0.0
+        started = time.perf_counter()
+        patterns = max(waiting, key=lambda state: state.untested).examine(KEYS_AT_A_TIME)
+        spent_s = time.perf_counter() - started
+        await self._writer.write(pattern_records(patterns, self._partitions))
+        return max(spent_s, 1e-6)

@@ -1,14 +1,18 @@
 """What follows what: decayed transition counts, sessions, frequent sequences, the behaviour graph."""
 
+from processors.sequence.collaborative import item_based, user_based
 from processors.sequence.frequent import FrequentSequence, FrequentSequences
+from processors.sequence.graph import BehaviourGraph
 from processors.sequence.heavy_keys import HeavyKeys
 from processors.sequence.recent import RecentStates
 from processors.sequence.sessions import Sessions, Transitions
 from processors.sequence.settings import NO_STATE, TransitionSettings
+from processors.sequence.sketches import UserSketches
 from processors.sequence.transition_counts import TransitionChanges, TransitionCounts, warm_up
 
 __all__ = [
     "NO_STATE",
+    "BehaviourGraph",
     "FrequentSequence",
     "FrequentSequences",
     "HeavyKeys",
@@ -18,5 +22,8 @@ __all__ = [
     "TransitionCounts",
     "TransitionSettings",
     "Transitions",
+    "UserSketches",
+    "item_based",
+    "user_based",
     "warm_up",
 ]

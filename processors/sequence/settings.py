@@ -16,7 +16,7 @@ class TransitionSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Half-life and bounds of :class:`~processors.sequence.TransitionCounts`.
 
     Args:
-        half_life_s: seconds after which a transition counts half.
+        half_life_s: seconds after which a transition counts half; infinite for plain counts.
         max_states_per_context: next states held for one context; more, and Space-Saving replaces the lightest.
         max_contexts: contexts held; more, and the lightest eighth is evicted.
         max_transitions: (context, next state) pairs held over all contexts; more, and the lightest eighth of the
@@ -34,8 +34,8 @@ class TransitionSettings(msgspec.Struct, frozen=True, kw_only=True):
     escape_by_order: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.half_life_s) and self.half_life_s > 0):
-            raise ValueError(f"half_life_s must be a positive finite number of seconds, got {self.half_life_s}")
+        if not self.half_life_s > 0:
+            raise ValueError(f"half_life_s must be a positive number of seconds, got {self.half_life_s}")
         if not 2 <= self.max_states_per_context <= 1 << 20:
             raise ValueError(f"max_states_per_context must lie in [2, 2**20], got {self.max_states_per_context}")
         if not 8 <= self.max_contexts <= 1 << 28:

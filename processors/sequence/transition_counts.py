@@ -28,11 +28,13 @@ from processors.sequence.tables import (
     STEP,
     TOUCHED,
     TRANSITIONS,
+    Tables,
     empty_tables,
 )
 
 Ints: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 Floats: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
+_FOREVER_S = 1e300  # stands for an infinite half-life where it is divided by
 Context: TypeAlias = int | tuple[int, int] | None
 """``last``, or ``(previous, last)``, or None for order 0; NO_STATE marks an absent part."""
 
@@ -80,6 +82,7 @@ class TransitionCounts:
         self.settings = settings if settings is not None else TransitionSettings(**fields)
         self._tables = empty_tables()
         self._tables.ints[LANDMARK] = NO_STATE
+        self._half_life_s = min(self.settings.half_life_s, _FOREVER_S)
         self._escapes = np.array(self.settings.escape_by_order)
         self.evicted_contexts = 0
 
@@ -123,10 +126,10 @@ class TransitionCounts:
         novel, evicted = np.zeros(len(states), np.bool_), [NO_KEYS]
         columns = owner, previous, last, states, times, weight
         while len(states):
-            status = absorb(self._tables, *columns, limits.half_life_s, bounds, limits.max_states, touched, novel)
+            status = absorb(self._tables, *columns, self._half_life_s, bounds, limits.max_states, touched, novel)
             if status == DONE:
                 break
-            landmark = int(times[ints[EVENT]] // limits.half_life_s) if status == ADVANCE_LANDMARK else 0
+            landmark = int(times[ints[EVENT]] // self._half_life_s) if status == ADVANCE_LANDMARK else 0
             self._tables, gone = make_room(status, self._tables, landmark)
             evicted.append(gone)
         changes = TransitionChanges(touched[: ints[TOUCHED]].copy(), np.concatenate(evicted), novel)
@@ -204,6 +207,11 @@ class TransitionCounts:
         return keys[np.lexsort(keys.T[::-1])]
 
     @property
+    def tables(self) -> Tables:
+        """The packed arrays, for kernels that walk on them; they are replaced when they grow, and must not be changed."""
+        return self._tables
+
+    @property
     def n_contexts(self) -> int:
         return int(self._tables.ints[CONTEXTS])
 
@@ -229,7 +237,7 @@ class TransitionCounts:
         if not np.isfinite(time_s):
             raise ValueError(f"time_s must be finite, got {time_s}")
         landmark = int(self._tables.ints[LANDMARK])
-        return 1.0 if landmark == NO_STATE else decay_factor(landmark, self.settings.half_life_s, float(time_s))
+        return 1.0 if landmark == NO_STATE else decay_factor(landmark, self._half_life_s, float(time_s))
 
     # -- storing
 

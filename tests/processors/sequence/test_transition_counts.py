@@ -237,6 +237,13 @@ def test_counts_survive_thousands_of_half_lives() -> None:
     assert counts.n_contexts == 1 and counts.predict(4, 2e9)[0].tolist() == [5]
 
 
+def test_infinite_half_life_gives_plain_counts() -> None:
+    counts = TransitionCounts(half_life_s=float("inf"))
+    counts.update([1, 1, 1], [2, 2, 3], [-5.0, 0.0, 1e9])
+    counts = TransitionCounts.from_bytes(counts.to_bytes())
+    assert counts.counts_of(1, 2e9)[1].tolist() == [2.0, 1.0]
+
+
 def test_touched_names_each_context_of_the_batch_once() -> None:
     counts = TransitionCounts()
     counts.update([9], [1], [0.0])

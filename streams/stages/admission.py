@@ -37,21 +37,21 @@ class Admission:
     def __init__(self, settings: AdmissionSettings) -> None:
         self.settings = settings
         size = settings.remembered_ids
+        self._lateness_ms = int(settings.allowed_lateness_s * 1000)
         self._ring = np.zeros(size, np.int64)
         self._table = np.zeros(4 * size, np.int64)
         # latest event time (ms); time, user and number of events of a pending jump; ids remembered so far
         self._clock = np.array([NEVER, 0, 0, 0, 0], np.int64)
 
     @property
-    def clock_ms(self) -> int:
-        """The event time that the partition has come to; a large negative number before any event."""
-        return int(self._clock[0])
+    def watermark_ms(self) -> int:
+        """The event time before which nothing is admitted any more; a large negative number before any event."""
+        return int(self._clock[0]) - self._lateness_ms
 
     def admit(self, time_ms: np.ndarray, user: np.ndarray, event_hash: np.ndarray) -> tuple[Mask, Mask]:
         """Masks of the late and of the repeated events; the others are admitted and remembered. O(events)."""
         late, repeated = np.zeros(len(time_ms), np.bool_), np.zeros(len(time_ms), np.bool_)
-        lateness_ms = int(self.settings.allowed_lateness_s * 1000)
-        _admit(time_ms, user, event_hash, lateness_ms, self._clock, self._ring, self._table, late, repeated)
+        _admit(time_ms, user, event_hash, self._lateness_ms, self._clock, self._ring, self._table, late, repeated)
         return late, repeated
 
     def state(self) -> dict[str, np.ndarray]:

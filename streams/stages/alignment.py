@@ -24,22 +24,22 @@ class TimeAligner:
 
     def __init__(self, origins: int, max_held: int = 200_000) -> None:
         self.max_held = max_held
-        self._clock_ms = np.full(origins, UNHEARD_MS, np.int64)
+        self._watermark_ms = np.full(origins, UNHEARD_MS, np.int64)
         self._caught_up = np.zeros(origins, np.bool_)
         self._held: Rows | None = None
 
     def __len__(self) -> int:
         return 0 if self._held is None else len(self._held["time_ms"])
 
-    def hear(self, origin: int, clock_ms: int, caught_up: bool) -> None:
-        """An origin has come to ``clock_ms`` and has a backlog or not."""
-        self._clock_ms[origin] = max(int(self._clock_ms[origin]), clock_ms)
+    def hear(self, origin: int, watermark_ms: int, caught_up: bool) -> None:
+        """An origin will send nothing older than ``watermark_ms`` any more, and has a backlog or not."""
+        self._watermark_ms[origin] = max(int(self._watermark_ms[origin]), watermark_ms)
         self._caught_up[origin] = caught_up
 
     @property
     def complete_ms(self) -> int:
         """The event time up to which everything that is known to be coming has come."""
-        behind = self._clock_ms[~self._caught_up]
+        behind = self._watermark_ms[~self._caught_up]
         return int(behind.min()) if len(behind) else ALL_MS
 
     def push(self, rows: Mapping[str, np.ndarray]) -> None:
@@ -67,9 +67,11 @@ class TimeAligner:
 
     def state(self) -> tuple[dict[str, Ints], Rows]:
         """The origins' arrays, and the held rows."""
-        return {"clock_ms": self._clock_ms, "caught_up": self._caught_up.astype(np.int64)}, dict(self._held or {})
+        return {"watermark_ms": self._watermark_ms, "caught_up": self._caught_up.astype(np.int64)}, dict(
+            self._held or {}
+        )
 
     def load(self, origins: Mapping[str, Ints], held: Rows) -> None:
         """Become the aligner of ``state()``."""
-        self._clock_ms, self._caught_up = np.array(origins["clock_ms"]), origins["caught_up"].astype(np.bool_)
+        self._watermark_ms, self._caught_up = np.array(origins["watermark_ms"]), origins["caught_up"].astype(np.bool_)
         self._held = held or None

@@ -13,10 +13,10 @@ from streams.stages.output import Routed
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """Where rows come from: a source partition, the event time it has come to, and whether it has no backlog."""
+    """Where rows come from: a source partition, its watermark, and whether it has no backlog."""
 
     partition: int
-    clock_ms: int
+    watermark_ms: int
     caught_up: bool
 
 
@@ -40,7 +40,7 @@ def route(
         chosen = {name: column[rows] for name, column in columns.items()}
         codes = np.unique(np.concatenate([chosen[name] for name in named]))
         batch = InternalBatch(
-            origin.partition, origin.clock_ms, origin.caught_up,
+            origin.partition, origin.watermark_ms, origin.caught_up,
             encode_columns(chosen), encode_names(names.of(codes.tolist())),
         )  # fmt: skip
         routed.append(Routed(topic, int(partition), batch))

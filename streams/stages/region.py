@@ -49,9 +49,11 @@ class RegionStage(InternalStage):
 
     def _absorb(self, rows: Rows) -> dict[str, int]:
         time_s = rows["time_ms"] / MS
-        # Rows of several source partitions come interleaved: what has left the window by now is not news.
-        alive = time_s > max(self.dbscan.now_s, float(time_s.max())) - self.settings.region.window_s
+        # The rows come in order of time, except those that were late: what has left the window by now is not news.
+        alive = time_s > self.dbscan.now_s - self.settings.region.window_s
         kept = {name: column[alive] for name, column in rows.items()}
+        if not alive.any():
+            return {"expired": len(alive)}
         numbers = self.points.append(kept)
         self._tiles.update(np.unique(kept["tile"]).tolist())
         changes = self.dbscan.update(kept["time_ms"] / MS, kept["lat"], kept["lon"], numbers)

@@ -127,7 +127,7 @@ class UserStage:
 
     def _routed(self, admitted: EventColumns, last: np.ndarray, caught_up: bool) -> list[Routed]:
         partitions = self.settings.partitions
-        common = {"names": self.names, "origin": Origin(self.partition, self.admission.clock_ms, caught_up)}
+        common = {"names": self.names, "origin": Origin(self.partition, self.admission.watermark_ms, caught_up)}
         everything = {
             "origin_offset": admitted.offset, "time_ms": admitted.time_ms, "user": admitted.user, "item": admitted.item,
         }  # fmt: skip

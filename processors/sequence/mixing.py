@@ -63,17 +63,15 @@ def weigh_chain(
     """Which rows speak, and with what coefficient on their weights: (number of rows, coefficient of order 0)."""
     count = 0
     general = 1.0 / tables.floats[EVENT_WEIGHT] if tables.floats[EVENT_WEIGHT] > 0.0 else 0.0
-    order = 0
     for level in range(3):
         present, a, b, c = context_at(level, owner, previous, last)
         if not present:
             continue
-        order += 1
         slot = find_context(tables.contexts, a, b, c)
         if slot < 0 or not tables.contexts[slot].total > 0.0:
             continue
         types, lost = _mass(tables, slot, factor)
-        escape = escapes[order - 1] * types
+        escape = escapes[level] * types
         back_off = (escape + lost) / (1.0 + escape)
         for lower in range(count):
             coefficients[lower] *= back_off

@@ -22,8 +22,9 @@ class TransitionSettings(msgspec.Struct, frozen=True, kw_only=True):
         max_transitions: (context, next state) pairs held over all contexts; more, and the lightest eighth of the
             contexts is evicted. This is what bounds the memory: at most about 100 bytes a pair, growth included.
         max_states: states held by order 0; more, and the lightest eighth is dropped.
-        escape_by_order: Witten-Bell's escape mass of orders 1, 2 and 3 (an owner's own chain has three), in units of
-            the number of distinct next states. 1 is Witten and Bell's method C.
+        escape_by_order: how readily an owner's order 0, order 1 and order 2 back off to what is more general, in units of
+            the number of distinct next states. 1 is Witten and Bell's method C; a single event in a long context is
+            weaker evidence than that, so order 2 takes 10 of them to be as sure (bench/sequence.py).
     """
 
     half_life_s: float = 30 * DAY_S
@@ -31,7 +32,7 @@ class TransitionSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_contexts: int = 1 << 18
     max_transitions: int = 1 << 22
     max_states: int = 1 << 20
-    escape_by_order: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    escape_by_order: tuple[float, float, float] = (1.0, 1.0, 10.0)
 
     def __post_init__(self) -> None:
         if not self.half_life_s > 0:

@@ -50,9 +50,10 @@ class ExactCounts:
         popular = self.counts(zero, time_s)
         mixed = {state: count / sum(popular.values()) for state, count in popular.items()}
         for key in contexts:
+            escape = 10.0 if key[1] != NO_STATE else 1.0
             counts = self.counts(key, time_s)
             if counts:
-                total, types = sum(counts.values()), sum(min(1.0, count) for count in counts.values())
+                total, types = sum(counts.values()), escape * sum(min(1.0, count) for count in counts.values())
                 mixed = {s: (counts.get(s, 0.0) + types * p) / (total + types) for s, p in mixed.items()}
         return mixed
 

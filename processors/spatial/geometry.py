@@ -15,12 +15,12 @@ Two points are within eps when the haversine hav(lat, lon) <= sin(eps / 2R)^2; t
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from processors.spatial.kernel import kernel
+from processors.spatial.kernel import Table, kernel
 
 EARTH_RADIUS_M = 6371008.8
 """Mean radius of the Earth (IUGG), the R of every haversine distance in this package."""
@@ -38,7 +38,8 @@ POLAR_LATITUDE = math.radians(84.0)
 FIXED_POINT = 2.0**31 / math.pi
 
 
-class Params(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Params(Table):
     """The constants of the kernels."""
 
     metric: int

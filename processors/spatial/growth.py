@@ -54,15 +54,15 @@ def make_room(state: State, min_samples: int, events: int) -> State:
     if meta[LATE_LEN] + events > len(state.late):
         late = np.zeros(int((meta[LATE_LEN] + events) * GROWTH), np.int32)
         late[: len(state.late)] = state.late
-        state = state._replace(late=late)
+        state = state.replace(late=late)
     if (meta[ID_USED] + events) * 8 > len(state.id_table) * 5:
-        state = state._replace(id_table=np.full(table_size(int(meta[LIVE_POINTS]) + events), -1, np.int32))
+        state = state.replace(id_table=np.full(table_size(int(meta[LIVE_POINTS]) + events), -1, np.int32))
         index_all_ids(state)
     if (meta[SITE_USED] + events) * 8 > len(state.site_table) * 5:
-        state = state._replace(site_table=np.full(table_size(int(meta[LIVE_SITES]) + events), -1, np.int32))
+        state = state.replace(site_table=np.full(table_size(int(meta[LIVE_SITES]) + events), -1, np.int32))
         index_all_sites(state)
     if (meta[CELL_USED] + events) * 8 > len(state.cell_table) * 5:
-        state = state._replace(cell_table=np.full(table_size(int(meta[LIVE_CELLS]) + events), -1, np.int32))
+        state = state.replace(cell_table=np.full(table_size(int(meta[LIVE_CELLS]) + events), -1, np.int32))
         index_all_cells(state)
     if meta[TICK] > 1 << 30:
         state.cells["tick"] = 0
@@ -84,7 +84,7 @@ def grow_chained(state: State, name: str, field: str, free: int, needed: int) ->
     array[field][len(old) :] = np.arange(len(old) + 1, size + 1)
     array[field][-1] = state.meta[free]
     state.meta[free] = len(old)
-    return state._replace(**{name: array})
+    return state.replace(**{name: array})
 
 
 def grow_rows(state: State, name: str, free: int, needed: int) -> State:
@@ -96,7 +96,7 @@ def grow_rows(state: State, name: str, free: int, needed: int) -> State:
     rows[len(old) :, 0] = np.arange(len(old) + 1, size + 1)
     rows[-1, 0] = state.meta[free]
     state.meta[free] = len(old)
-    return state._replace(**{name: rows})
+    return state.replace(**{name: rows})
 
 
 def grow_points(state: State, needed: int) -> State:
@@ -108,7 +108,7 @@ def grow_points(state: State, needed: int) -> State:
 
 def grow_sites(state: State, min_samples: int, needed: int) -> State:
     state = grow_chained(state, "sites", "head", FREE_SITE, needed)
-    return state._replace(changed=np.zeros(changed_bound(min_samples, len(state.sites)), np.int32))
+    return state.replace(changed=np.zeros(changed_bound(min_samples, len(state.sites)), np.int32))
 
 
 def grow_cells(state: State, needed: int) -> State:
@@ -123,7 +123,7 @@ def grow_cells(state: State, needed: int) -> State:
     n = int(state.meta[IDLE_LEN])
     idle[:n] = np.roll(state.idle, -int(state.meta[IDLE_HEAD]))[:n]
     state.meta[IDLE_HEAD] = 0
-    return state._replace(
+    return state.replace(
         span=grown(state.span, size),
         near=grown(state.near, size),
         idle=idle,
@@ -138,7 +138,7 @@ def grow_seams(state: State) -> State:
     state = grow_rows(state, "seam_near", FREE_SEAM, rows + 64)
     witness = np.full_like(state.seam_near, -1)
     witness[:rows] = state.seam_witness
-    return state._replace(seam_witness=witness)
+    return state.replace(seam_witness=witness)
 
 
 def grow_ring(state: State, needed: int) -> State:
@@ -146,13 +146,13 @@ def grow_ring(state: State, needed: int) -> State:
     ring = np.zeros(1 << needed.bit_length(), np.int32)
     ring[:n] = np.roll(state.ring, -int(state.meta[RING_HEAD]))[:n]
     state.meta[RING_HEAD] = 0
-    return state._replace(ring=ring)
+    return state.replace(ring=ring)
 
 
 def grow_log(state: State) -> State:
     if state.meta[LOG_LEN] + LOG_ROOM <= len(state.log):
         return state
-    return state._replace(log=grown(state.log, 2 * len(state.log)))
+    return state.replace(log=grown(state.log, 2 * len(state.log)))
 
 
 def grow_pool(state: State, cell: int) -> State:
@@ -162,7 +162,7 @@ def grow_pool(state: State, cell: int) -> State:
     size = compact + compact // 8 + 4 * int(counts[cell] + 1) + 256
     records = np.zeros((size, 4), np.int32)
     repack(state, records)
-    return state._replace(record_i=records, record_f=records.view(np.float32))
+    return state.replace(record_i=records, record_f=records.view(np.float32))
 
 
 @kernel

@@ -9,10 +9,13 @@ one :class:`State`, whose scalars live in ``meta`` so that a kernel can change t
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from processors.spatial.kernel import Table
 
 POINT = np.dtype(
     [("time", "f8"), ("id", "i8"), ("site", "i4"), ("next", "i4"), ("prev", "i4"), ("unused", "i4")], align=True
@@ -107,7 +110,8 @@ LOG_ROOM = 512  # more clusters than one event can end: those of the cells withi
 GROWTH = 1.25
 
 
-class State(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class State(Table):
     """The arrays of a window; see the module."""
 
     points: NDArray[Any]
@@ -208,4 +212,5 @@ def empty_state(min_samples: int, seams: bool) -> State:
 
 def nbytes(state: State) -> int:
     """Bytes held by all arrays."""
-    return sum(array.nbytes for array in state if array is not state.record_f)
+    arrays = [getattr(state, field.name) for field in fields(state) if field.name != "record_f"]
+    return sum(array.nbytes for array in arrays)

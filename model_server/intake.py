@@ -7,9 +7,10 @@ import msgspec
 
 from model_server.consuming import Record
 from model_server.metrics import ServerMetrics
+from schemas.avro_wire import ConfluentAvroDecoder, WireFormatError
 from schemas.events import BehaviorEvent, Item
 from schemas.json_wire import decoder
-from schemas.topics import CATALOG, TopicSpec
+from schemas.topics import CATALOG, EVENTS, TopicSpec
 from schemas.validation import EventLimits, problem_of
 
 
@@ -43,11 +44,21 @@ class RecentIds:
 
 
 class Intake:
-    """Decodes and validates records; the workers send what is refused here to the rejected topic, so it is only counted."""
+    """Decodes and validates records; the workers send what is refused here to the rejected topic, so it is only counted.
 
-    def __init__(self, specs: Sequence[TopicSpec], limits: EventLimits, metrics: ServerMetrics) -> None:
+    Events may be JSON or, with ``avro``, Confluent-framed Avro (a leading zero byte). A record's own timestamp is the clock by
+    which an event lies in the future, so that reading it again gives the same verdict.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[TopicSpec],
+        limits: EventLimits,
+        metrics: ServerMetrics,
+        avro: ConfluentAvroDecoder | None = None,
+    ) -> None:
         self._decoders = {spec.name: decoder(spec) for spec in specs}
-        self._limits, self._metrics = limits, metrics
+        self._limits, self._metrics, self._avro = limits, metrics, avro
 
     def receive(self, records: Sequence[Record], wall_ms: int) -> Iterator[Received]:
         """The usable messages of these records, in order."""
@@ -58,26 +69,31 @@ class Intake:
                 if topic == CATALOG.name and record.key:
                     yield Received(_withdrawn(record.key), record)
                 continue
-            if len(record.value) > self._limits.max_bytes:
-                self._refuse(topic, "too_large")
+            message = self._decode(topic, record.value)
+            if isinstance(message, _Refusal):
+                self._metrics.refused.labels(topic, message.reason).inc()
                 continue
-            try:
-                message = self._decoders[topic].decode(record.value)
-            except msgspec.ValidationError:
-                self._refuse(topic, "wrong_shape")
-                continue
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                self._refuse(topic, "not_json")
-                continue
-            problem = self._problem(message, wall_ms)
+            problem = self._problem(message, min(record.appended_ms, wall_ms) if record.appended_ms > 0 else wall_ms)
             if problem is None:
                 yield Received(message, record)
             else:
-                self._refuse(topic, problem)
+                self._metrics.refused.labels(topic, problem).inc()
 
-    def _problem(self, message: object, wall_ms: int) -> str | None:
+    def _decode(self, topic: str, value: bytes) -> Any:
+        if len(value) > self._limits.max_bytes:
+            return _Refusal("too_large")
+        try:
+            if self._avro is not None and topic == EVENTS.name and value[:1] == b"\0":
+                return self._avro.decode(value)
+            return self._decoders[topic].decode(value)
+        except msgspec.ValidationError:
+            return _Refusal("wrong_shape")
+        except (msgspec.DecodeError, UnicodeDecodeError, WireFormatError):
+            return _Refusal("not_decodable")
+
+    def _problem(self, message: object, clock_ms: int) -> str | None:
         if isinstance(message, BehaviorEvent):
-            return problem_of(message, self._limits, wall_ms)
+            return problem_of(message, self._limits, clock_ms)
         if isinstance(message, Item):
             return _problem_of_item(message)
         user_id = getattr(message, "user_id", "some")
@@ -85,8 +101,9 @@ class Intake:
             return "empty_id"
         return None
 
-    def _refuse(self, topic: str, reason: str) -> None:
-        self._metrics.refused.labels(topic, reason).inc()
+
+class _Refusal(NamedTuple):
+    reason: str
 
 
 def _withdrawn(key: bytes) -> Item:

@@ -1,5 +1,6 @@
 """What the rules need to know of every item: availability, categories and place, as columns by row."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
@@ -11,6 +12,20 @@ from schemas.events import Item
 EARTH_RADIUS_M = 6_371_000.0
 Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
+
+
+def metres_between(lat: float, lon: float, other_lat: float, other_lon: float) -> float:
+    """Great-circle distance in metres of two points (WGS84 degrees): ``distance_m`` for one pair, without arrays.
+
+    >>> round(metres_between(0.0, 0.0, 0.0, 1.0))
+    111195
+    """
+    phi, other_phi = math.radians(lat), math.radians(other_lat)
+    half_chord = (
+        math.sin((other_phi - phi) / 2) ** 2
+        + math.cos(phi) * math.cos(other_phi) * math.sin(math.radians(other_lon - lon) / 2) ** 2
+    )
+    return 2 * EARTH_RADIUS_M * math.asin(min(1.0, math.sqrt(half_chord)))
 
 
 def distance_m(lat: float, lon: float, lats: Floats, lons: Floats) -> Floats:
@@ -39,6 +54,7 @@ class ItemTable:
         self.item_ids: list[str] = []
         self.categories: list[tuple[str, ...]] = []
         self.version: list[int] = []
+        self.withdrawn: set[str] = set()
         self._row: dict[str, int] = {}
         self._rows_in: dict[str, set[int]] = defaultdict(set)
         self._available = np.ones(1024, np.bool_)
@@ -59,15 +75,15 @@ class ItemTable:
 
     def is_available(self, item_id: str) -> bool:
         """Known and not withdrawn. O(1)."""
-        row = self._row.get(item_id)
-        return row is not None and bool(self._available[row])
+        return item_id in self._row and item_id not in self.withdrawn
 
     def place(self, item_id: str) -> tuple[float, float] | None:
         """Where an item is (WGS84 degrees), if that is known."""
         row = self._row.get(item_id)
-        if row is None or np.isnan(self._lat[row]):
+        if row is None:
             return None
-        return float(self._lat[row]), float(self._lon[row])
+        lat, lon = self._lat.item(row), self._lon.item(row)
+        return None if math.isnan(lat) else (lat, lon)
 
     def categories_of(self, item_id: str) -> tuple[str, ...]:
         """The categories of an item; none if it is unknown."""
@@ -96,6 +112,10 @@ class ItemTable:
                 continue
             self.version[row] = item.version
             self._available[row] = item.available
+            if item.available:
+                self.withdrawn.discard(item.item_id)
+            else:
+                self.withdrawn.add(item.item_id)
             self._lat[row] = np.nan if item.lat is None else item.lat
             self._lon[row] = np.nan if item.lon is None else item.lon
             for category in self.categories[row]:

@@ -71,6 +71,12 @@ class OffsetLedger:
             return
         flights.append(_Flight(version, source, offset, key, waits_for))
 
+    def forgive(self, key: Hashable) -> None:
+        """Nothing is owed under this key any more (nobody waits for it)."""
+        source = self._source_of.pop(key, None)
+        if source is not None:
+            del self._owed[source][key]
+
     def confirmed(self, user_id: str, version: int, sink: int) -> None:
         """``sink`` holds ``version`` of the user, or a later one."""
         flights = self._flights.get(user_id)

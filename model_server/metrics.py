@@ -1,6 +1,6 @@
 """Every metric of the model server, declared once: prefix ``chronotope_``, base units, never a user id in a label."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 FRESHNESS_BUCKETS_S = (
     0.005,
@@ -137,11 +137,6 @@ class ServerMetrics:
             "chronotope_http_request_seconds", "Time to answer an HTTP request.", ["route", "status"],
             buckets=WORK_BUCKETS_S, registry=registry,
         )  # fmt: skip
-        self.request_seconds = Summary(
-            "chronotope_request_answer_seconds",
-            "From a request's append time to its confirmed answer.",
-            registry=registry,
-        )
 
     def _declare_quality(self) -> None:
         registry = self.registry
@@ -199,3 +194,10 @@ class ServerMetrics:
             "chronotope_prediction_error", "Errors of the predictions: Brier score and calibration error of what, and "
             "coverage of when minus the nominal level.", ["measure"], registry=registry,
         )  # fmt: skip
+        self._shares: dict[str, float] = {}
+
+    def note_expert_share(self, expert: str, share: float) -> None:
+        """One more sample of an expert's share in a score, into its moving mean."""
+        mean = self._shares.get(expert, share)
+        self._shares[expert] = mean + 0.01 * (share - mean)
+        self.expert_share.labels(expert).set(self._shares[expert])

@@ -51,18 +51,21 @@ class Publisher:
         stored = self._latest.get(user_id)
         return stored.value if stored is not None and stored.expires_at_ms > time.time() * 1000 else None
 
-    def publish(self, made: Iterable[tuple[Task, Recommendation, Hashable]]) -> dict[str, bytes]:
-        """Send these, each covering what its ledger key owes; the encoded values by request id.
+    def forget(self, users: Iterable[str]) -> None:
+        """Another instance speaks for these users now."""
+        for user_id in users:
+            self._latest.pop(user_id, None)
+
+    def publish(self, made: Iterable[tuple[Task, Recommendation, Hashable]]) -> None:
+        """Send these, each covering what its ledger key owes.
 
         A recommendation within a request's own limits answers that request on the topic, but is not the user's standing one:
         it does not go to Redis.
         """
         to_redis: list[StoredRecommendation] = []
-        encoded: dict[str, bytes] = {}
         for task, recommendation, key in made:
             user, version = recommendation.user_id, recommendation.version
             value = encode(recommendation)
-            encoded[recommendation.request_id] = value
             standing = not task.constraints.selects
             waits_for = TOPIC | REDIS if self._redis is not None and standing else TOPIC
             self._ledger.dispatched(key, user, version, waits_for)
@@ -76,7 +79,6 @@ class Publisher:
             )  # fmt: skip
         if self._redis is not None:
             self._redis.put(to_redis)
-        return encoded
 
     def predict(self, predictions: Iterable[NextBehaviour]) -> None:
         """Send predictions of the next behaviour; the last of a user wins, none is waited for."""

@@ -1,12 +1,13 @@
 """Reasons in words: which expert gave how much of a score, said so that the user understands it."""
 
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from model_server.items import ItemTable, distance_m
+from model_server.items import ItemTable, distance_m, metres_between
 from model_server.ranking import RankedItem
 from schemas.patterns import ClusterUpdate, Pattern, PeriodicityUpdate
 from schemas.recommendations import Reason
@@ -19,8 +20,8 @@ WORDS = {
     "weekday": "you come here on this day of the week",
     "interval": "it is about time for your next visit",
     "repeat": "you were here just now",
-    "transition": "this is where you go next from {last}",
-    "covisit": "people who go to {last} also come here",
+    "transition": "this is where you go next",
+    "covisit": "people who go where you go also come here",
     "distance": "it is close to where you were last",
     "popularity": "many people come here",
     "popular": "many people come here",
@@ -35,6 +36,10 @@ WORDS = {
     "profile": "it fits your profile",
     "time_of_day": "many people come here at this hour",
     "catalogue": "it is new to everybody here",
+}
+FROM_LAST = {
+    "transition": "this is where you go next from ",
+    "covisit": "people come here who also go to ",
 }
 DAY_NAMES = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 DAY_PARTS = ((5, "nights"), (12, "mornings"), (17, "afternoons"), (22, "evenings"), (24, "nights"))
@@ -64,9 +69,13 @@ class ReasonWriter:
 
     def write(self, user_id: str, item: RankedItem, last_item: str) -> list[Reason]:
         """The strongest positive shares as reasons, strongest first; their weights are shares of the positive evidence."""
-        positive = [(share, expert) for expert, share in item.shares.items() if share > 0.0]
-        total = sum(share for share, _ in positive)
-        if not positive or not np.isfinite(total):
+        total = 0.0
+        positive = []
+        for expert, share in item.shares.items():
+            if share > 0.0:
+                total += share
+                positive.append((share, expert))
+        if not positive or total == math.inf:
             return []
         positive.sort(reverse=True)
         return [
@@ -75,7 +84,7 @@ class ReasonWriter:
         ]
 
     def _words(self, expert: str, user_id: str, item: RankedItem, last_item: str) -> str:
-        if expert in PERIOD_EXPERTS:
+        if expert in PERIOD_EXPERTS and self._periods:
             visits = self._periods.get((user_id, item.item_id))
             if visits is not None:
                 return visits
@@ -85,15 +94,15 @@ class ReasonWriter:
                 return crowd
         elif expert == "distance":
             return self._distance(item.item_id, last_item)
-        words = WORDS.get(expert)
-        return words.format(last=last_item or "there") if words else f"the {expert} expert favours it"
+        if expert in FROM_LAST and last_item:
+            return FROM_LAST[expert] + last_item
+        return WORDS.get(expert) or f"the {expert} expert favours it"
 
     def _distance(self, item_id: str, last_item: str) -> str:
         here, there = self._items.place(last_item), self._items.place(item_id)
         if here is None or there is None:
             return WORDS["distance"]
-        away_m = float(distance_m(*here, np.array([there[0]]), np.array([there[1]]))[0])
-        return f"it is {metres(away_m)} from where you were last"
+        return f"it is {metres(metres_between(*here, *there))} from where you were last"
 
     def _nearest_crowd(self, item_id: str) -> str | None:
         place = self._items.place(item_id)

@@ -4,23 +4,22 @@ import itertools
 import math
 import secrets
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import msgspec
-import structlog
 
+from model_server.experiments import Assignment, team_draft
 from model_server.items import ItemTable
 from model_server.metrics import ServerMetrics
 from model_server.ranking import Query, RankedItem, Ranking
 from model_server.reasons import ReasonWriter
-from model_server.rules.fallback import FallbackRanker
+from model_server.rules.diversity import diversify
 from model_server.rules.hard import UNCONSTRAINED, Constraints, allowed_mask, permits
 from model_server.settings import ServerSettings
-from model_server.strategies import Assignment, Strategy
+from model_server.strategies import Strategy, StrategySet
 from model_server.versions import VersionClock
+from schemas.codes import code_of
 from schemas.recommendations import Recommendation, RecommendedItem, Trigger
-
-log = structlog.get_logger(__name__)
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,36 +43,40 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Made(msgspec.Struct, frozen=True, kw_only=True):
-    """A recommendation with the ranking that it was made from."""
+    """A recommendation with the ranking that it was made from; ``chosen_by`` names an interleaved item's strategy each."""
 
     task: Task
     ranking: Ranking
     recommendation: Recommendation
+    chosen_by: tuple[str, ...] = ()
 
 
 class Recommender:
     """Makes recommendations in batches; an item that breaks a rule never gets through, whatever a model says."""
 
     FEW_EXCLUDED = 64
+    CANDIDATES_PER_DIVERSE_ITEM = 3
 
     def __init__(
         self,
         settings: ServerSettings,
         items: ItemTable,
-        strategies: Mapping[str, Strategy],
-        fallback: FallbackRanker,
+        strategies: StrategySet,
         reasons: ReasonWriter,
         versions: VersionClock,
         metrics: ServerMetrics,
     ) -> None:
-        self._settings, self._items, self._strategies, self._fallback = settings, items, strategies, fallback
+        self._settings, self._items, self._strategies = settings, items, strategies
         self._reasons, self._versions, self._metrics = reasons, versions, metrics
         self._assignment = Assignment(settings.strategies)
+        self._depth = self.CANDIDATES_PER_DIVERSE_ITEM if settings.diversity else 1
         self._run = secrets.token_hex(4)
         self._count = itertools.count()
 
     def make(self, tasks: Sequence[Task], wall_ms: int) -> list[Made]:
         """One recommendation per task, in order; empty only if no allowed item is known."""
+        if self._settings.interleave:
+            return self._interleaved(tasks, wall_ms)
         groups: dict[str, list[int]] = defaultdict(list)
         for index, task in enumerate(tasks):
             groups[self._assignment.of(task.user_id)].append(index)
@@ -81,30 +84,32 @@ class Recommender:
         for name, indexes in groups.items():
             strategy = self._strategies[name]
             group = [tasks[index] for index in indexes]
-            for index, task, ranking in zip(indexes, group, self._rank(strategy, group)):
-                made[index] = self._finish(strategy, task, ranking, wall_ms)
+            for index, task, ranking in zip(indexes, group, self.rank(strategy, group)):
+                chosen = self._chosen(strategy, task, ranking)
+                recommendation = self._worded(task, chosen, name, strategy.ranker.model_version, wall_ms)
+                made[index] = Made(task=task, ranking=ranking, recommendation=recommendation)
         return [made[index] for index in range(len(tasks))]
 
-    def _rank(self, strategy: Strategy, tasks: Sequence[Task]) -> list[Ranking]:
-        queries = [self._query(strategy, task) for task in tasks]
-        try:
-            rankings = strategy.ranker.rank(queries)
-        except Exception:
-            self._metrics.model_errors.labels(strategy.name, "rank").inc()
-            log.exception("ranking a batch failed, trying its users one by one", strategy=strategy.name)
-            return [self._rank_alone(strategy, query) for query in queries]
-        return rankings
+    def rank(self, strategy: Strategy, tasks: Sequence[Task]) -> list[Ranking]:
+        """What a strategy ranks for these tasks, before the rules have the last word."""
+        return self._strategies.rank(strategy, [self._query(strategy, task) for task in tasks])
 
-    def _rank_alone(self, strategy: Strategy, query: Query) -> Ranking:
-        try:
-            return strategy.ranker.rank([query])[0]
-        except Exception:
-            self._metrics.model_errors.labels(strategy.name, "rank").inc()
-            return Ranking(user_id=query.user_id, items=[], explore_probability=1.0)
+    def _interleaved(self, tasks: Sequence[Task], wall_ms: int) -> list[Made]:
+        first, second = (self._strategies[name] for name in self._assignment.names[:2])
+        name, version = f"{first.name}+{second.name}", f"{first.ranker.model_version}+{second.ranker.model_version}"
+        made = []
+        for task, a, b in zip(tasks, self.rank(first, tasks), self.rank(second, tasks)):
+            seed = code_of(f"{task.user_id}:{task.source_offset}")
+            lists = self._chosen(first, task, a), self._chosen(second, task, b)
+            chosen, teams = team_draft(*lists, task.k, seed)
+            recommendation = self._worded(task, chosen, name, version, wall_ms)
+            chosen_by = tuple((first.name, second.name)[team] for team in teams)
+            made.append(Made(task=task, ranking=a, recommendation=recommendation, chosen_by=chosen_by))
+        return made
 
     def _query(self, strategy: Strategy, task: Task) -> Query:
         constraints = task.constraints
-        k, allowed = task.k, None
+        k, allowed = task.k * self._depth, None
         if constraints.selects or len(constraints.excluded) > self.FEW_EXCLUDED:
             mask = allowed_mask(self._items, constraints)
             allowed = strategy.rows.translate(mask, self._items, strategy.item_ids())
@@ -112,33 +117,38 @@ class Recommender:
             k += len(constraints.excluded)
         return Query(user_id=task.user_id, k=k, now_ms=task.now_ms, lat=task.lat, lon=task.lon, allowed=allowed)
 
-    def _finish(self, strategy: Strategy, task: Task, ranking: Ranking, wall_ms: int) -> Made:
+    def _chosen(self, strategy: Strategy, task: Task, ranking: Ranking) -> list[RankedItem]:
         chosen = self._permitted(strategy, task, ranking)
+        if self._settings.diversity:
+            chosen = diversify(self._items, chosen, task.k, self._settings.diversity)
         if len(chosen) < task.k:
-            chosen = self._fill(task, chosen)
-        elif ranking.fallback is not None:
+            return self._fill(task, chosen)
+        if ranking.fallback is not None:
             self._metrics.fallbacks.labels(ranking.fallback).inc()
-        recommendation = Recommendation(
+        return chosen
+
+    def _worded(
+        self, task: Task, chosen: Sequence[RankedItem], strategy: str, model_version: str, wall_ms: int
+    ) -> Recommendation:
+        write = self._reasons.write
+        return Recommendation(
             user_id=task.user_id,
             version=self._versions.next(wall_ms * 1000),
             request_id=task.request_id or f"{self._run}-{next(self._count):x}",
             generated_at_ms=wall_ms,
             trigger=task.trigger,
-            model_version=strategy.ranker.model_version,
-            strategy=strategy.name,
+            model_version=model_version,
+            strategy=strategy,
             expires_at_ms=wall_ms + int(self._settings.ttl_s * 1000),
             source_partition=task.source_partition,
             source_offset=task.source_offset,
             items=[
                 RecommendedItem(
-                    item_id=item.item_id,
-                    score=item.probability,
-                    reasons=self._reasons.write(task.user_id, item, task.last_item),
+                    item_id=item.item_id, score=item.probability, reasons=write(task.user_id, item, task.last_item)
                 )
                 for item in chosen
             ],
         )
-        return Made(task=task, ranking=ranking, recommendation=recommendation)
 
     def _permitted(self, strategy: Strategy, task: Task, ranking: Ranking) -> list[RankedItem]:
         chosen: list[RankedItem] = []
@@ -148,7 +158,7 @@ class Recommender:
                 return []
             if permits(self._items, task.constraints, item.item_id):
                 chosen.append(item)
-                if len(chosen) == task.k:
+                if len(chosen) == task.k * self._depth:
                     break
         return chosen
 
@@ -160,7 +170,7 @@ class Recommender:
         query = Query(
             user_id=task.user_id, k=task.k + len(have), now_ms=task.now_ms, lat=task.lat, lon=task.lon, allowed=mask
         )
-        ranking = self._fallback.rank([query])[0]
+        ranking = self._strategies.fallback.rank([query])[0]
         self._metrics.fallbacks.labels(ranking.fallback or "personal").inc()
         least = min((item.probability for item in chosen), default=1.0)
         more = [

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from schemas.settings import KafkaSettings, RedisSettings
+from schemas.settings import KafkaSettings, RedisSettings, RegistrySettings
 
 
 class ServerSettings(BaseSettings):
@@ -21,6 +21,9 @@ class ServerSettings(BaseSettings):
     kafka: KafkaSettings = Field(default_factory=lambda: KafkaSettings(), description="How to reach Kafka.")
     redis: RedisSettings | None = Field(
         default_factory=lambda: RedisSettings(), description="How to reach Redis; null publishes to the topic alone."
+    )
+    registry: RegistrySettings = Field(
+        default_factory=lambda: RegistrySettings(), description="Where the schema registry is, for events in Avro."
     )
 
     group: str = Field("chronotope-server", min_length=1, description="Consumer group of all instances.")
@@ -48,6 +51,9 @@ class ServerSettings(BaseSettings):
     reasons_per_item: int = Field(3, ge=0, le=20, description="Most reasons named per item.")
     ttl_s: float = Field(7 * 86_400.0, gt=0, description="Seconds, by the wall clock, until a recommendation expires.")
     exclude_seen: bool = Field(False, description="Never recommend what the user has already had.")
+    learn_from_clicks: bool = Field(
+        True, description="Learn from clicks on recommendations as from events (off: producers send both)."
+    )
     dismissed_for_s: float = Field(30 * 86_400.0, ge=0, description="Seconds that a dismissed item stays blocked.")
     blocked_items: frozenset[str] = Field(frozenset(), description="Items that are never recommended to anybody.")
     diversity: float = Field(

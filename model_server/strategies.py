@@ -1,17 +1,24 @@
-"""The strategies that can be served, by name, and which of them serves whom."""
+"""The strategies that can be served, by name; what they are told, and that one's failure is never another's."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import msgspec
+import structlog
 import torch
 
 from model_server.fusion_ranker import FusionRanker, FusionSettings
 from model_server.items import ItemTable
-from model_server.ranking import Ranker
-from model_server.rules.fallback import FallbackRanker
+from model_server.metrics import ServerMetrics
+from model_server.ranking import Query, Ranker, Ranking
+from model_server.rules.fallback import FallbackRanker, FallbackSettings
 from model_server.rules.hard import RowMap
 from model_server.settings import ServerSettings
-from schemas.codes import code_of
+from schemas.events import BehaviorEvent, Item
+from schemas.patterns import Pattern
+
+log = structlog.get_logger(__name__)
+STRATEGIES = ("fused", "popular")
 
 
 class Strategy(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,32 +37,77 @@ def build_strategy(name: str, settings: ServerSettings) -> Strategy:
         fusion = FusionRanker(FusionSettings(device=settings.device))
         return Strategy(name=name, ranker=fusion, item_ids=lambda: fusion.catalogue.item_ids)
     if name == "popular":
-        popular = FallbackRanker(ItemTable())
+        popular = FallbackRanker(ItemTable(), FallbackSettings(max_users=settings.max_users))
         return Strategy(name=name, ranker=popular, item_ids=lambda: popular.item_ids)
-    raise ValueError(f"unknown strategy {name!r}: use fused or popular")
+    raise ValueError(f"unknown strategy {name!r}; known are {', '.join(STRATEGIES)}")
 
 
-class Assignment:
-    """Which strategy serves a user: by a hash of the user, so the same on every instance and after every restart.
+class StrategySet:
+    """All strategies of an instance, served or shadow, and the fallback that answers when one of them cannot.
 
-    >>> assignment = Assignment({"a": 1.0, "b": 3.0})
-    >>> served = [assignment.of(f"user-{n}") for n in range(1000)]
-    >>> 200 < served.count("a") < 300
-    True
+    A batch that makes a strategy fail is given to it again one element at a time: a bad one spoils only itself.
     """
 
-    def __init__(self, shares: dict[str, float]) -> None:
-        total = sum(shares.values())
-        self.names = list(shares)
-        self._until: list[tuple[float, str]] = []
-        reached = 0.0
-        for name, share in shares.items():
-            reached += share / total
-            self._until.append((reached, name))
+    def __init__(self, strategies: Sequence[Strategy], fallback: FallbackRanker, metrics: ServerMetrics) -> None:
+        self._by_name = {strategy.name: strategy for strategy in strategies}
+        self.fallback, self._metrics = fallback, metrics
 
-    def of(self, user_id: str) -> str:
-        """The name of the user's strategy. O(strategies)."""
-        if len(self._until) == 1:
-            return self._until[0][1]
-        point = code_of("strategy:" + user_id) / 2**63
-        return next((name for until, name in self._until if point < until), self._until[-1][1])
+    def __getitem__(self, name: str) -> Strategy:
+        return self._by_name[name]
+
+    def __iter__(self) -> Iterator[Strategy]:
+        return iter(self._by_name.values())
+
+    def observe(self, events: Sequence[BehaviorEvent]) -> None:
+        """Every strategy learns from these events."""
+        self.fallback.observe(events)
+        for strategy in self:
+            self._guarded(strategy, "observe", strategy.ranker.observe, events)
+
+    def upsert_items(self, items: Sequence[Item]) -> None:
+        """Every strategy admits or changes these items."""
+        self.fallback.upsert_items(items)
+        for strategy in self:
+            self._guarded(strategy, "upsert_items", strategy.ranker.upsert_items, items)
+
+    def apply_patterns(self, patterns: Sequence[Pattern]) -> set[str]:
+        """Every strategy takes in these patterns; the users that they concern, by any strategy's account."""
+        concerned = self.fallback.apply_patterns(patterns)
+        for strategy in self:
+            for users in self._guarded(strategy, "apply_patterns", strategy.ranker.apply_patterns, patterns):
+                concerned = concerned | users
+        return concerned
+
+    def rank(self, strategy: Strategy, queries: Sequence[Query]) -> list[Ranking]:
+        """One ranking per query, in order; an empty one for a query that the strategy cannot answer."""
+        try:
+            return strategy.ranker.rank(queries)
+        except Exception:
+            self._failed(strategy, "rank")
+        return [self._rank_alone(strategy, query) for query in queries]
+
+    def _rank_alone(self, strategy: Strategy, query: Query) -> Ranking:
+        try:
+            return strategy.ranker.rank([query])[0]
+        except Exception:
+            self._failed(strategy, "rank")
+            return Ranking(user_id=query.user_id, items=[], explore_probability=1.0)
+
+    def _guarded(
+        self, strategy: Strategy, call: str, function: Callable[[Any], Any], batch: Sequence[Any]
+    ) -> list[Any]:
+        try:
+            return [function(batch)]
+        except Exception:
+            self._failed(strategy, call)
+        results = []
+        for element in batch:
+            try:
+                results.append(function([element]))
+            except Exception:
+                self._failed(strategy, call)
+        return results
+
+    def _failed(self, strategy: Strategy, call: str) -> None:
+        self._metrics.model_errors.labels(strategy.name, call).inc()
+        log.exception("a strategy failed", strategy=strategy.name, call=call)

@@ -1,6 +1,7 @@
 """What the server itself remembers of each user it owns, bounded: where its events stood, and what may not be shown."""
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 
 import msgspec
 
@@ -27,6 +28,7 @@ class UserRecord(msgspec.Struct, kw_only=True):
     seen: set[str] = msgspec.field(default_factory=set)
     dismissed: dict[str, int] = msgspec.field(default_factory=dict)
     published: Published | None = None
+    shadow: tuple[str, tuple[str, ...]] | None = None
     refreshed_s: float = float("-inf")
 
 
@@ -34,14 +36,14 @@ class OwnedUsers:
     """The users of the partitions that this instance owns, least recently active first; at most ``limit`` of them.
 
     >>> users = OwnedUsers(limit=1)
-    >>> users.of("ann", partition=0).last_event_ms, users.of("bob", partition=0).offset, "ann" in users, users.evicted
+    >>> users.of("ann", partition=0).last_event_ms, users.of("bob", partition=0).offset, "ann" in users, users.take_evicted()
     (0, -1, False, 1)
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._users: dict[str, UserRecord] = {}
-        self.evicted = 0
+        self._evicted = 0
 
     def __len__(self) -> int:
         return len(self._users)
@@ -63,9 +65,14 @@ class OwnedUsers:
             record = UserRecord(partition=partition)
             if len(self._users) >= self._limit:
                 del self._users[next(iter(self._users))]
-                self.evicted += 1
+                self._evicted += 1
         self._users[user_id] = record
         return record
+
+    def take_evicted(self) -> int:
+        """Users forgotten for space since the last call."""
+        evicted, self._evicted = self._evicted, 0
+        return evicted
 
     def learn(self, event: BehaviorEvent, source: Source, offset: int, *, keep_seen: bool) -> None:
         """The user's latest event is this one."""
@@ -74,9 +81,13 @@ class OwnedUsers:
         if keep_seen:
             record.seen.add(event.item_id)
 
-    def forget(self, gone: Callable[[UserRecord], bool]) -> None:
-        """Drop the users for which this holds."""
-        self._users = {user: record for user, record in self._users.items() if not gone(record)}
+    def excluded(self, user_id: str, blocked: frozenset[str]) -> frozenset[str]:
+        """Items not to be shown to the user: blocked for all, seen (where that is kept), or dismissed not long ago."""
+        record = self._users.get(user_id)
+        if record is None or not (record.seen or record.dismissed):
+            return blocked
+        now_ms = time.time_ns() // 1_000_000
+        return blocked | record.seen | {item for item, until_ms in record.dismissed.items() if until_ms > now_ms}
 
     def state(self) -> dict[str, object]:
         """Everything but what was published, as plain values."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from model_server.items import ItemTable, Mask, distance_m
+from model_server.items import ItemTable, Mask, metres_between
 
 
 class Constraints(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,5 +87,4 @@ def _within(items: ItemTable, constraints: Constraints, item_id: str) -> bool:
     place = items.place(item_id)
     if place is None or constraints.lat is None or constraints.lon is None or constraints.radius_m is None:
         return False
-    there = distance_m(constraints.lat, constraints.lon, np.array([place[0]]), np.array([place[1]]))
-    return bool(there[0] <= constraints.radius_m)
+    return metres_between(constraints.lat, constraints.lon, *place) <= constraints.radius_m

@@ -1,0 +1,238 @@
+"""What, where and when comes next for a user: calibrated probabilities, and the errors that they had."""
+
+import bisect
+from collections import defaultdict
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from sklearn.isotonic import isotonic_regression
+
+from model_server.items import ItemTable, metres_between
+from model_server.metrics import ServerMetrics
+from model_server.recommending import Made
+from schemas.events import BehaviorEvent
+from schemas.patterns import ClusterUpdate, NamedShare, Pattern
+from schemas.recommendations import NextBehaviour
+
+Floats = npt.NDArray[np.float64]
+LEVELS = (0.1, 0.5, 0.9)
+GAP_EDGES_S = np.concatenate(([0.0], np.geomspace(10.0, 90 * 86_400.0, 47)))
+BINS = len(GAP_EDGES_S)
+PROBABILITY_EDGES = np.concatenate(([0.0], np.geomspace(0.002, 1.0, 20)))
+
+EDGE_LIST = PROBABILITY_EDGES.tolist()
+GAP_EDGE_LIST = GAP_EDGES_S.tolist()
+
+
+class Calibrator:
+    """Maps a stated probability to the frequency with which such statements came true.
+
+    Decayed bins, made monotone by isotonic regression, linear in between; a bin that has seen little keeps to what was stated
+    (a prior of ``prior`` observations). The curve is drawn again after every ``redraw`` lessons.
+
+    >>> calibrator = Calibrator()
+    >>> for n in range(1000):
+    ...     calibrator.learn(0.5, n % 4 == 0)
+    >>> bool(0.24 < calibrator.calibrated(np.array([0.5]))[0] < 0.28)
+    True
+    """
+
+    def __init__(self, prior: float = 20.0, decay: float = 0.9999, redraw: int = 100) -> None:
+        self._prior, self._decay, self._redraw = prior, decay, redraw
+        bins = len(PROBABILITY_EDGES) - 1
+        self._count = np.zeros(bins)
+        self._stated = np.zeros(bins)
+        self._hits = np.zeros(bins)
+        self._lessons = 0
+        self._x, self._y = self._curve()
+
+    def learn(self, stated: float, came_true: bool) -> None:
+        """One statement was tested. O(1), amortised."""
+        index = min(bisect.bisect_right(EDGE_LIST, stated) - 1, len(self._count) - 1)
+        for column, value in ((self._count, 1.0), (self._stated, stated), (self._hits, float(came_true))):
+            column[index] = self._decay * column[index] + value
+        self._lessons += 1
+        if self._lessons % self._redraw == 0:
+            self._x, self._y = self._curve()
+
+    def calibrated(self, stated: Floats) -> Floats:
+        """The calibrated probabilities of these statements, never decreasing in the statement. O(n log bins)."""
+        return np.interp(stated, self._x, self._y)
+
+    def error(self) -> float:
+        """Expected calibration error of what was stated: mean |frequency - statement|."""
+        total = self._count.sum()
+        return float(np.abs(self._hits - self._stated).sum() / total) if total else 0.0
+
+    def _curve(self) -> tuple[Floats, Floats]:
+        middle = (PROBABILITY_EDGES[1:] + PROBABILITY_EDGES[:-1]) / 2
+        x = np.where(self._count > 0, self._stated / np.maximum(self._count, 1e-9), middle)
+        y = isotonic_regression(
+            (self._hits + self._prior * x) / (self._count + self._prior), sample_weight=self._count + 1e-3
+        )
+        return np.concatenate(([0.0], x, [1.0])), np.concatenate(([0.0], y, [y[-1]]))
+
+
+class GapModel:
+    """When a user comes next: quantiles of the time to the next event, the user's own gaps shrunk to everybody's.
+
+    Gaps are counted in logarithmic bins, for everybody by the hour of the event before; each level is corrected online
+    until its coverage is nominal (adaptive conformal inference: Gibbs and Candes, NeurIPS 2021). observe is O(1), quantiles
+    O(bins) per user; at most ``max_users`` are remembered.
+    """
+
+    def __init__(self, max_users: int, shrink: float = 8.0, rate: float = 0.002) -> None:
+        self._max_users, self._shrink, self._rate = max_users, shrink, rate
+        self._everybody = np.full((24, BINS), 0.1)
+        self._own: dict[str, npt.NDArray[np.float32]] = {}
+        self._level = np.array(LEVELS)
+        self.covered = np.array(LEVELS)
+
+    def observe(self, user_id: str, since_ms: int, time_ms: int) -> None:
+        """The user came ``time_ms - since_ms`` after the event before."""
+        index = _gap_bin((time_ms - since_ms) / 1000)
+        self._everybody[_hour(since_ms), index] += 1.0
+        own = self._own.pop(user_id, None)
+        if own is None:
+            own = np.zeros(BINS, np.float32)
+            if len(self._own) >= self._max_users:
+                del self._own[next(iter(self._own))]
+        own *= 0.98
+        own[index] += 1.0
+        self._own[user_id] = own
+
+    def quantiles_s(self, user_id: str, since_ms: int) -> Floats:
+        """Seconds from ``since_ms`` by which the next event comes with each probability of ``LEVELS``."""
+        everybody = self._everybody[_hour(since_ms)]
+        share = everybody / everybody.sum()
+        own = self._own.get(user_id)
+        if own is not None:
+            share = (own + self._shrink * share) / (own.sum() + self._shrink)
+        reached = np.cumsum(share)
+        upper = np.append(GAP_EDGES_S[1:], GAP_EDGES_S[-1] * 1.4)
+        quantiles: Floats = np.interp(self._level, np.concatenate(([0.0], reached)), np.concatenate(([0.0], upper)))
+        return quantiles
+
+    def test(self, stated_s: Floats, gap_s: float) -> None:
+        """What was stated for a gap that has now ended: corrects the levels."""
+        covered = (gap_s <= stated_s).astype(np.float64)
+        self.covered += 0.005 * (covered - self.covered)
+        self._level = np.clip(self._level + self._rate * (np.array(LEVELS) - covered), 0.001, 0.999)
+        self._level = np.maximum.accumulate(self._level)
+
+
+class _Stated(msgspec.Struct, frozen=True):
+    item_id: str
+    probability: float
+    since_ms: int
+    gaps_s: Floats
+
+
+class NextBehaviourPredictor:
+    """Predicts each refreshed user's next behaviour from the ranking just made, and learns from how it turns out."""
+
+    def __init__(self, items: ItemTable, metrics: ServerMetrics, max_users: int) -> None:
+        self._items, self._metrics, self._max_users = items, metrics, max_users
+        self._calibrator = Calibrator()
+        self._gaps = GapModel(max_users)
+        self._clusters: dict[str, ClusterUpdate] = {}
+        self._stated: dict[str, _Stated] = {}
+        self._brier = 0.0
+        self._tested = 0
+
+    def note(self, patterns: Sequence[Pattern]) -> None:
+        """Keep the live clusters: they name the where."""
+        for pattern in patterns:
+            if isinstance(pattern, ClusterUpdate):
+                if pattern.change in ("died", "merged"):
+                    self._clusters.pop(pattern.cluster_id, None)
+                else:
+                    self._clusters[pattern.cluster_id] = pattern
+
+    def observe(self, event: BehaviorEvent, previous_ms: int | None) -> None:
+        """The next event of a user tests what was predicted, then is learned from."""
+        stated = self._stated.pop(event.user_id, None)
+        if stated is not None:
+            self._test(stated, event)
+        if previous_ms is not None:
+            self._gaps.observe(event.user_id, previous_ms, event.event_time_ms)
+
+    def predict(self, made: Made, last_event_ms: int) -> NextBehaviour:
+        """What, where and when next, as of the user's last event."""
+        ranked = made.ranking.items
+        stated = np.array([item.probability for item in ranked], np.float64)
+        shares = self._calibrator.calibrated(np.nan_to_num(stated))
+        shares /= max(1.0, float(shares.sum()))
+        gaps_s = self._gaps.quantiles_s(made.task.user_id, last_event_ms)
+        if ranked:
+            self._remember(made.task.user_id, _Stated(ranked[0].item_id, float(stated[0]), last_event_ms, gaps_s))
+        named = [NamedShare(item.item_id, round(float(share), 5)) for item, share in zip(ranked, shares)]
+        return NextBehaviour(
+            user_id=made.task.user_id,
+            version=made.recommendation.version,
+            generated_at_ms=made.recommendation.generated_at_ms,
+            model_version=made.recommendation.model_version,
+            items=named,
+            categories=self._by_category(named),
+            clusters=self._by_cluster(named),
+            when_ms={str(level): last_event_ms + int(1000 * gap) for level, gap in zip(LEVELS, gaps_s)},
+            explore_probability=made.ranking.explore_probability,
+        )
+
+    def _remember(self, user_id: str, stated: _Stated) -> None:
+        self._stated.pop(user_id, None)
+        self._stated[user_id] = stated
+        if len(self._stated) > self._max_users:
+            del self._stated[next(iter(self._stated))]
+
+    def _test(self, stated: _Stated, event: BehaviorEvent) -> None:
+        hit = stated.item_id == event.item_id
+        calibrated = float(self._calibrator.calibrated(np.array([stated.probability]))[0])
+        self._brier += max(0.005, 1 / (self._tested + 1)) * ((calibrated - hit) ** 2 - self._brier)
+        self._calibrator.learn(stated.probability, hit)
+        self._gaps.test(stated.gaps_s, (event.event_time_ms - stated.since_ms) / 1000)
+        self._tested += 1
+        if self._tested % 100 == 0:
+            self._report()
+
+    def _report(self) -> None:
+        error = self._metrics.prediction_error
+        error.labels("brier").set(self._brier)
+        error.labels("calibration").set(self._calibrator.error())
+        for level, covered in zip(LEVELS, self._gaps.covered):
+            error.labels(f"coverage_{level}").set(float(covered) - level)
+
+    def _by_category(self, named: Sequence[NamedShare]) -> list[NamedShare]:
+        shares: dict[str, float] = defaultdict(float)
+        for each in named:
+            for category in self._items.categories_of(each.name)[:1]:
+                shares[category] += each.share
+        return _largest_first(shares)
+
+    def _by_cluster(self, named: Sequence[NamedShare]) -> list[NamedShare]:
+        if not self._clusters:
+            return []
+        shares: dict[str, float] = defaultdict(float)
+        for each in named:
+            place = self._items.place(each.name)
+            if place is None:
+                continue
+            for cluster in self._clusters.values():
+                if metres_between(*place, cluster.lat, cluster.lon) <= cluster.radius_m:
+                    shares[cluster.cluster_id] += each.share
+                    break
+        return _largest_first(shares)
+
+
+def _largest_first(shares: dict[str, float]) -> list[NamedShare]:
+    return [NamedShare(name, round(share, 5)) for name, share in sorted(shares.items(), key=lambda pair: -pair[1])]
+
+
+def _gap_bin(gap_s: float) -> int:
+    return bisect.bisect_right(GAP_EDGE_LIST, max(gap_s, 0.0)) - 1
+
+
+def _hour(time_ms: int) -> int:
+    return (time_ms // 3_600_000) % 24

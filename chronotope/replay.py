@@ -14,7 +14,7 @@ LEAST_SLEEP_S = 0.005  # being this far ahead of the pace is not worth a system 
 
 
 class Pace:
-    """How fast a replay goes: at most ``rate`` events per second of wall time (``inf``: as fast as it can).
+    """How fast a replay goes: at most ``rate`` events per second since its first one (``inf``: as fast as it can).
 
     Raises ValueError for a rate that is not positive.
     """
@@ -23,15 +23,17 @@ class Pace:
         if not rate > 0:
             raise ValueError(f"rate must be positive, got {rate:g}")
         self.rate = rate
-        self._started = time.monotonic()
+        self._started: float | None = None
         self._passed = 0
 
     def next_sleep_s(self) -> float:
         """Count one event and say how long to wait before it."""
+        now = time.monotonic()
+        if self._started is None:
+            self._started = now
+        due = self._started + self._passed / self.rate
         self._passed += 1
-        if math.isinf(self.rate):
-            return 0.0
-        return max(0.0, self._started + (self._passed - 1) / self.rate - time.monotonic())
+        return max(0.0, due - now)
 
 
 class Replay:

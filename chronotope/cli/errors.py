@@ -1,7 +1,19 @@
 """Failures that a command names in one line, with its exit code."""
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
 FAILED = 1
 WRONG_INPUT = 2
+SETTINGS_PREFIX = {
+    "KafkaSettings": "CHRONOTOPE_KAFKA_",
+    "RedisSettings": "CHRONOTOPE_REDIS_",
+    "RegistrySettings": "CHRONOTOPE_REGISTRY_",
+    "WorkerSettings": "CHRONOTOPE_WORKER_",
+    "ServerSettings": "CHRONOTOPE_SERVER_",
+}
 
 
 class CommandFailed(Exception):
@@ -26,9 +38,11 @@ def explain(error: Exception) -> str | None:
     return None
 
 
-def _settings_line(error: "ValidationError") -> str:  # noqa: F821
+def _settings_line(error: "ValidationError") -> str:
+    """The variables that are wrong, by the names they have in the environment, and why."""
+    prefix = SETTINGS_PREFIX.get(error.title, "")
     problems = []
     for each in error.errors():
-        field = ".".join(str(part) for part in each["loc"])
-        problems.append(f"{field}: {each['msg']}" if field else each["msg"])
-    return f"setting of {error.title}: {'; '.join(problems)}"
+        field = "_".join(str(part) for part in each["loc"][:1])
+        problems.append(f"{prefix}{field.upper()}: {each['msg']}" if field else each["msg"])
+    return "; ".join(problems)

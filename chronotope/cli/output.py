@@ -18,7 +18,7 @@ def answers() -> Console:
 
 def remarks() -> Console:
     """The console of progress and remarks: standard error, so that an answer can be piped on."""
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def print_json(answer: Any) -> None:

@@ -58,7 +58,7 @@ class Demo:
         board = Board(producer.times)
         apply_topics(self._stack.kafka)
         with LocalServices(self._stack, self._workers) as services:
-            self._show_phase("starting the workers and the model server", replay, board)
+            self._show_phase("starting the services (the very first time compiles kernels)", replay, board)
             services.await_ready()
             with (
                 Observer(self._stack.kafka, board) as observer,

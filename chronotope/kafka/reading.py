@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
 
 from chronotope.kafka.errors import ClusterError
-from chronotope.kafka.offsets import OffsetReader, Partition
+from chronotope.kafka.offsets import QUICK_READER, OffsetReader, Partition
 from schemas.settings import KafkaSettings
 
 BATCH = 2000
@@ -31,22 +31,13 @@ def read_to(settings: KafkaSettings, ends: Mapping[Partition, int], last: int | 
     ]
     if not starts:
         return
-    consumer = Consumer(
-        settings.confluent()
-        | {
-            "group.id": "chronotope-reader",
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-            "auto.offset.reset": "earliest",
-            "log_level": 0,
-        }
-    )
+    consumer = Consumer(settings.confluent() | QUICK_READER | {"group.id": "chronotope-reader"})
     try:
         consumer.assign(starts)
         open_partitions = {(each.topic, each.partition) for each in starts}
         deadline = time.monotonic() + STALL_S
         while open_partitions:
-            for message in consumer.consume(BATCH, timeout=0.2):
+            for message in consumer.consume(BATCH, timeout=0.02):
                 deadline = time.monotonic() + STALL_S
                 partition = (message.topic(), message.partition())
                 error = message.error()

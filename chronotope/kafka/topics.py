@@ -8,6 +8,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from chronotope.kafka.errors import ClusterError
+from chronotope.kafka.offsets import CONNECT_TIMEOUT_S
 from schemas.settings import KafkaSettings
 from schemas.topics import ALL_TOPICS, CATALOG, EVENTS, TopicSpec
 
@@ -70,7 +71,7 @@ def _admin(settings: KafkaSettings) -> AdminClient:
 
 def _partitions(admin: AdminClient, settings: KafkaSettings) -> dict[str, int]:
     try:
-        metadata = admin.list_topics(timeout=REQUEST_TIMEOUT_S)
+        metadata = admin.list_topics(timeout=CONNECT_TIMEOUT_S)
     except KafkaException as error:
         raise ClusterError(f"no Kafka broker answers at {settings.bootstrap} ({_words(error)})") from error
     return {name: len(topic.partitions) for name, topic in metadata.topics.items() if topic.error is None}

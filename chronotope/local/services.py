@@ -9,7 +9,7 @@ from chronotope.local.ports import LOOPBACK, free_ports
 from chronotope.local.process import ManagedProcess, ProcessFailed
 from chronotope.local.stack import LocalStack
 
-READY_TIMEOUT_S = 180.0
+READY_TIMEOUT_S = 600.0  # the very first start compiles every kernel
 
 
 class Service:

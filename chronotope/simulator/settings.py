@@ -13,9 +13,9 @@ class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     seed: int = 0
-    users: int = 400
-    places: int = 1200
-    days: int | None = 42
+    users: int = 300
+    places: int = 800
+    days: int | None = 28
     start_ms: int = MONDAY_2025_MS
     events_per_day: float = 4.0
     rho: float = 0.6

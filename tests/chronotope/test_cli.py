@@ -1,0 +1,138 @@
+"""The command line: fast, helpful, and one clear line for every mistake."""
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from chronotope.cli.main import main
+from chronotope.local.embedded import EmbeddedBroker
+
+COMMANDS = [
+    ["demo"], ["up"], ["worker"], ["serve"], ["topics", "apply"], ["topics", "check"], ["validate"], ["produce"],
+    ["replay"], ["dlq", "inspect"], ["dlq", "redrive"], ["state", "inspect"], ["state", "reset"], ["doctor"],
+]  # fmt: skip
+
+
+class Done(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """Runs the command line in this process, which spares an interpreter per case."""
+    monkeypatch.setattr("chronotope.cli.main.end_on_signals", lambda: None)
+
+    def run(*arguments: str, stdin: str = "") -> Done:
+        monkeypatch.setattr("sys.argv", ["chronotope", *arguments])
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
+        with pytest.raises(SystemExit) as left:
+            main()
+        out, err = capsys.readouterr()
+        return Done(int(left.value.code or 0), out, err)
+
+    return run
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_of_every_command_has_an_example(run, command: list[str]):
+    done = run(*command, "--help")
+    assert done.code == 0
+    assert f"Example: chronotope {' '.join(command)}" in " ".join(done.out.split())
+
+
+def test_start_of_the_command_line_loads_nothing_heavy():
+    code = (
+        "import sys; import chronotope.cli.main; "
+        "print([name for name in ('torch', 'numba', 'faust', 'sklearn', 'confluent_kafka') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["demo", "--rate", "fast"], "neither 'max' nor a positive number"),
+        (["demo", "--rate", "-1"], "neither 'max' nor a positive number"),
+        (["demo", "--data", "x.csv"], "--data needs --format"),
+        (["demo", "--format", "csv"], "--format needs --data"),
+        (["demo", "--data", "none.csv", "--format", "csv"], "none.csv: no such file"),
+        (["demo", "--broker", "rabbit"], "'embedded' or 'kafka'"),
+        (["demo", "--duration", "0"], "--duration"),
+        (["replay", "--format", "csv"], "Missing option '--data'"),
+        (["replay", "--data", "x", "--format", "xml"], "unknown format 'xml': one of foursquare"),
+        (["validate", "--data", "none.csv", "--format", "csv"], "none.csv: no such file"),
+        (["produce", "--user", "u"], "--user and --item come together"),
+        (["produce", "--user", "u", "--item", "i", "--lat", "1"], "--lat and --lon come together"),
+        (["produce", "--user", "u", "--item", "i", "--lat", "91", "--lon", "0"], "less than or equal to 90"),
+        (["state", "reset"], "--yes"),
+        (["nonsense"], "No such command 'nonsense'"),
+        (["demo", "--nonsense"], "No such option: --nonsense"),
+    ],
+    ids=lambda each: " ".join(each) if isinstance(each, list) else "",
+)
+def test_wrong_input_is_one_line_and_exit_code_2(run, arguments: list[str], what: str):
+    done = run(*arguments)
+    assert done.code == 2
+    assert done.out == ""
+    (line,) = done.err.splitlines()
+    assert line.startswith("chronotope: error: ")
+    assert what in line
+
+
+@pytest.mark.parametrize("arguments", [["topics", "check"], ["dlq", "inspect"]], ids=" ".join)
+def test_absent_broker_is_one_line_and_exit_code_1(run, arguments: list[str]):
+    done = run(*arguments, "--bootstrap", "127.0.0.1:1")
+    assert done.code == 1
+    (line,) = done.err.splitlines()
+    assert "no Kafka broker answers at 127.0.0.1:1" in line
+
+
+def test_wrong_setting_is_named_in_one_line(run, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CHRONOTOPE_KAFKA_SECURITY_PROTOCOL", "TELNET")
+    done = run("topics", "check")
+    assert done.code == 1
+    (line,) = done.err.splitlines()
+    assert "CHRONOTOPE_KAFKA_SECURITY_PROTOCOL" in line
+
+
+def test_validate_counts_what_would_be_rejected(run, tmp_path: Path):
+    path = tmp_path / "c.csv"
+    path.write_text("user,item,time,action\nu,i,1333476009,view\nu,i,1333476010,stare\nu,i,5,view\n")
+    done = run("validate", "--data", str(path), "--format", "csv", "--json")
+    assert done.code == 1
+    report = json.loads(done.out)
+    assert report["events"] == 3
+    assert report["rejected"] == {"unknown_action": 1, "time_before_2000": 1}
+    assert report["first_rejected"]["unknown_action"] == "c.csv:3"
+
+
+@pytest.mark.integration
+def test_events_travel_from_the_command_line_to_the_topic(run, broker: EmbeddedBroker, tmp_path: Path):
+    at = ["--bootstrap", broker.bootstrap]
+    assert "behavior.event.raw.v1" in run("produce", "--user", "u", "--item", "i", *at).err
+    assert run("topics", "check", *at).code == 1
+    assert run("topics", "apply", *at).code == 0
+    assert run("topics", "check", *at).code == 0
+
+    one = run("produce", "--user", "u", "--item", "i", "--category", "Bar", "--json", *at)
+    assert json.loads(one.out) == {"events_sent": 1, "items_sent": 1}
+
+    line = '{"event_id":"e","user_id":"u","item_id":"j","action":"view","event_time_ms":1333476009000}\n'
+    assert json.loads(run("produce", "--json", *at, stdin=line * 3).out) == {"events_sent": 3, "items_sent": 1}
+    assert "standard input:1" in run("produce", *at, stdin="{}\n").err
+
+    path = tmp_path / "c.csv"
+    path.write_text("user,item,time\n" + "".join(f"u{row % 7},i{row % 5},{1333476009 + row}\n" for row in range(100)))
+    replayed = run("replay", "--data", str(path), "--format", "csv", "--rate", "400", "--json", *at)
+    answer = json.loads(replayed.out)
+    assert (answer["events_sent"], answer["items_sent"], answer["users"]) == (100, 5, 7)
+    assert 0.2 < answer["seconds"] < 20

@@ -1,0 +1,181 @@
+"""Data sets become behaviour events in time order, or an error that names the file, the line and what is wrong."""
+
+import gzip
+from itertools import pairwise
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chronotope.datasets import FORMATS, Catalogue, DatasetError, read_events
+from chronotope.datasets.cells import parse_time_ms
+from schemas.events import BehaviorEvent
+
+HEADER = "time_unix_s,user_id,venue_id,category,lat,lon\n"
+
+
+def _write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_foursquare_row_becomes_a_checkin_with_its_category(tmp_path: Path):
+    path = _write(tmp_path / "a.csv", HEADER + '1333476009,470,v1,"Arts, Crafts",40.7198,-74.0025\n')
+    assert list(read_events(path, "foursquare")) == [
+        BehaviorEvent(
+            event_id="a.csv:2", user_id="470", item_id="v1", action="checkin", event_time_ms=1333476009000,
+            lat=40.7198, lon=-74.0025, context={"category": "Arts, Crafts"},
+        )
+    ]  # fmt: skip
+
+
+def test_original_foursquare_file_has_tabs_no_header_and_latin_1(tmp_path: Path):
+    path = tmp_path / "dataset_TSMC2014_NYC.txt"
+    row = "470\t49bb\t4bf5\tCafé\t40.71\t-74.00\t-240\tTue Apr 03 18:00:09 +0000 2012\n"
+    path.write_bytes(row.encode("latin-1"))
+    (event,) = read_events(path, "foursquare")
+    assert (event.user_id, event.item_id, event.event_time_ms) == ("470", "49bb", 1333476009000)
+    assert event.context == {"category": "Café"}
+
+
+def test_original_gowalla_file_is_read(tmp_path: Path):
+    path = _write(tmp_path / "loc.txt", "0\t2010-10-19T23:55:27Z\t30.23\t-97.79\t22847\n")
+    (event,) = read_events(path, "gowalla")
+    assert (event.item_id, event.lat, event.lon, event.event_time_ms) == ("22847", 30.23, -97.79, 1287532527000)
+
+
+def test_geolife_point_is_a_trip_to_the_square_it_lies_in(tmp_path: Path):
+    path = _write(tmp_path / "p.csv", "time_utc,user,traj,lat,lon\n2007-08-04T03:30:32Z,010,t1,39.921712,116.472343\n")
+    (event,) = read_events(path, "geolife")
+    assert (event.item_id, event.action, event.session_id) == ("cell:39.920,116.472", "trip", "t1")
+
+
+@pytest.mark.parametrize("format", ["sessions", "csv"])
+def test_clicks_without_users_take_the_session_as_user(tmp_path: Path, format: str):
+    path = _write(tmp_path / "c.csv", "SessionId,ItemId,Time\n3,214716935,1396437466.94\n")
+    (event,) = read_events(path, format)
+    assert (event.user_id, event.item_id, event.event_time_ms, event.lat) == ("3", "214716935", 1396437466940, None)
+
+
+def test_csv_reads_every_optional_column_by_any_of_its_names(tmp_path: Path):
+    path = _write(
+        tmp_path / "c.csv",
+        "timestamp,visitorid,itemid,event,latitude,lng,title,price,session,unknown\n"
+        "1396437466940,u,i,Purchase,1,2,A book,9.5,s,x\n",
+    )
+    (event,) = read_events(path, "csv")
+    assert event == BehaviorEvent(
+        event_id="c.csv:2", user_id="u", item_id="i", action="purchase", event_time_ms=1396437466940, lat=1.0, lon=2.0,
+        session_id="s", value=9.5, context={"text": "A book"},
+    )  # fmt: skip
+
+
+def test_jsonl_is_the_wire_format(tmp_path: Path):
+    event = BehaviorEvent(event_id="e", user_id="u", item_id="i", action="view", event_time_ms=1)
+    path = tmp_path / "e.jsonl"
+    path.write_bytes(msgspec.json.encode(event) + b"\n\n")
+    assert list(read_events(path, "jsonl")) == [event]
+
+
+def test_gzip_is_recognised_by_content_whatever_the_name(tmp_path: Path):
+    path = tmp_path / "plain.csv"
+    path.write_bytes(gzip.compress(b"user,item,time\nu,i,1\n"))
+    assert [event.event_time_ms for event in read_events(path, "csv")] == [1000]
+
+
+@given(st.lists(st.integers(0, 10**9), min_size=1, max_size=30))
+def test_events_come_in_time_order_and_rows_of_one_time_keep_theirs(tmp_path_factory, times: list[int]):
+    path = tmp_path_factory.mktemp("d") / "c.csv"
+    path.write_text("user,item,time\n" + "".join(f"u,{row},{time}\n" for row, time in enumerate(times)))
+    found = [(event.event_time_ms // 1000, int(event.item_id)) for event in read_events(path, "csv")]
+    assert found == sorted((time, row) for row, time in enumerate(times))
+
+
+@pytest.mark.parametrize(
+    ("row", "what"),
+    [
+        ("x,u,i,c,1,2", "c.csv:3: time is 'x', not a time"),
+        ("nan,u,i,c,1,2", "c.csv:3: time is 'nan', not a time"),
+        ("1,,i,c,1,2", "c.csv:3: user is empty"),
+        ("1,u,,c,1,2", "c.csv:3: item is empty"),
+        ("1,u,i,c,north,2", "c.csv:3: lat is 'north', not a number"),
+        ("1,u,i,c,91,2", "c.csv:3: lat is '91', outside -90 to 90"),
+        ("1,u,i,c,1,inf", "c.csv:3: lon is 'inf', not a finite number"),
+        ("1,u,i,c,1,", "c.csv:3: lon is empty"),
+        ("1,u,i,c,1", "c.csv:3: has 5 columns, 6 expected"),
+    ],
+)
+def test_bad_row_is_named_by_file_line_and_column(tmp_path: Path, row: str, what: str):
+    path = _write(tmp_path / "c.csv", HEADER + "1,u,i,c,1,2\n" + row + "\n")
+    with pytest.raises(DatasetError) as caught:
+        list(read_events(path, "foursquare"))
+    assert what in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "format", "what"),
+    [
+        (b"", "csv", "is empty"),
+        (b"user,item,time\n", "csv", "holds no events"),
+        (b"user,item\nu,i\n", "csv", "c:1: the header lacks a column for time"),
+        (b"\x1f\x8bnot gzip", "csv", "cannot be read"),
+        (gzip.compress(b"user,item,time\n" + b"u,i,1\n" * 1000)[:-20], "csv", "cannot be read"),
+        (b'{"event_id":"e"}\n', "jsonl", "c:1: Object missing required field"),
+        (b"{\n", "jsonl", "c:1: Input data was truncated"),
+    ],
+)
+def test_bad_file_is_named(tmp_path: Path, content: bytes, format: str, what: str):
+    path = tmp_path / "c"
+    path.write_bytes(content)
+    with pytest.raises(DatasetError) as caught:
+        list(read_events(path, format))
+    assert what in str(caught.value)
+
+
+def test_absent_file_and_unknown_format_are_named(tmp_path: Path):
+    with pytest.raises(DatasetError, match="no such file"):
+        read_events(tmp_path / "none.csv", "csv")
+    with pytest.raises(ValueError, match="unknown format 'xml': one of foursquare"):
+        read_events(tmp_path / "none.csv", "xml")
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "2012-13-01", "1e400"])
+def test_what_is_no_time_is_refused(text: str):
+    with pytest.raises(ValueError, match="not a time"):
+        parse_time_ms(text)
+
+
+def test_item_is_announced_once_with_its_category_and_place():
+    event = BehaviorEvent(
+        event_id="e", user_id="u", item_id="i", action="view", event_time_ms=1, lat=1.0, lon=2.0,
+        context={"category": "Bar"},
+    )  # fmt: skip
+    catalogue = Catalogue()
+    item = catalogue.announce(event)
+    assert item is not None
+    assert (item.categories, item.text, item.lat, item.lon) == (["Bar"], "Bar", 1.0, 2.0)
+    assert catalogue.announce(event) is None
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("path", "format", "events", "users", "items"),
+    [
+        ("foursquare_nyc/checkins.csv.gz", "foursquare", 90_675, 1_070, 4_909),
+        ("gowalla_100u/checkins.csv.gz", "gowalla", 20_449, 100, 6_926),
+        ("yoochoose/train.csv.gz", "sessions", 70_278, 17_794, 2_933),
+    ],
+)
+def test_real_data_is_read_whole(data_dir: Path, path: str, format: str, events: int, users: int, items: int):
+    found = list(read_events(data_dir / path, format))
+    assert len(found) == events
+    assert len({event.user_id for event in found}) == users
+    assert len({event.item_id for event in found}) == items
+    assert all(earlier.event_time_ms <= later.event_time_ms for earlier, later in pairwise(found))
+
+
+def test_every_format_says_what_it_reads():
+    assert set(FORMATS) == {"foursquare", "gowalla", "geolife", "sessions", "csv", "jsonl"}
+    assert all(FORMATS.values())

@@ -55,7 +55,7 @@ def key_of(pattern: Pattern) -> str:
         case patterns.ClusterUpdate():
             return pattern.cluster_id
         case patterns.CoVisitUpdate():
-            return pattern.item_id
+            return f"covisit\x1f{pattern.item_id}"
         case patterns.PeriodicityUpdate():
             return f"{pattern.entity_kind}\x1f{pattern.entity}"
         case patterns.ForecastUpdate():

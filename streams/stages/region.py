@@ -6,7 +6,8 @@ import msgspec
 import numpy as np
 
 from processors.spatial import ClusterChanges, SlidingDBSCAN
-from schemas.patterns import ClusterChange, ClusterUpdate, NamedCount, Pattern, PatternQuality
+from processors.spatial.covisits import CoVisits
+from schemas.patterns import ClusterChange, ClusterUpdate, CoVisit, CoVisitUpdate, NamedCount, Pattern, PatternQuality
 from streams.stages.cluster_summary import ClusterSummary, summarise
 from streams.stages.internal_stage import InternalStage, Rows
 from streams.stages.packing import pack_arrays, unpack_arrays
@@ -43,6 +44,8 @@ class RegionStage(InternalStage):
         self.dbscan = SlidingDBSCAN(own.eps_m, own.min_samples, own.window_s, min_cluster_size=own.min_samples)
         self.points = WindowPoints()
         self.clusters: dict[int, LiveCluster] = {}
+        self.covisits = CoVisits(own.covisit_distance_m, own.covisit_window_s, min_support=own.covisit_min_support)
+        self._paired: set[int] = set()
         self._waiting: set[int] = set()
         self._since_summary = 0
         self._tiles: set[int] = set()
@@ -59,6 +62,8 @@ class RegionStage(InternalStage):
         changes = self.dbscan.update(kept["time_ms"] / MS, kept["lat"], kept["lon"], numbers)
         self._note(changes)
         self._since_summary += len(numbers)
+        columns = (kept["user"], kept["item"], kept["time_ms"] / MS, kept["lat"], kept["lon"])
+        self._paired.update(self.covisits.update(*columns).tolist())
         return {"expired": int(len(alive) - alive.sum())}
 
     def _note(self, changes: ClusterChanges) -> None:
@@ -85,6 +90,30 @@ class RegionStage(InternalStage):
             self._waiting.add(cluster)
 
     def _due_patterns(self, version: int) -> list[Pattern]:
+        return self._due_clusters(version) + self._due_covisits(version)
+
+    def _due_covisits(self, version: int) -> list[Pattern]:
+        paired, self._paired = sorted(self._paired), set()
+        return [update for place in paired if (update := self._covisit(place, version)) is not None]
+
+    def _covisit(self, place: int, version: int) -> CoVisitUpdate | None:
+        name, now_s = self.names.get(place), self.dbscan.now_s
+        found = [(pair, self.names.get(pair.other)) for pair in self.covisits.neighbours(place, now_s)]
+        if name is None or not found:
+            return None
+        return CoVisitUpdate(
+            item_id=name, version=version, event_time_ms=int(now_s * MS),
+            neighbours=[
+                CoVisit(other, pair.support, pair.confidence, pair.lift, pair.participation_index)
+                for pair, other in found if other is not None
+            ],
+            quality=PatternQuality(
+                support=sum(pair.support for pair, _ in found), stability=1.0,
+                significance=min(max(pair.significance for pair, _ in found), 1e6),
+            ),
+        )  # fmt: skip
+
+    def _due_clusters(self, version: int) -> list[Pattern]:
         if not self._waiting or self._since_summary < SUMMARISE_EVERY * len(self.dbscan):
             return []
         self._since_summary = 0
@@ -157,11 +186,13 @@ class RegionStage(InternalStage):
             "clusters": self.clusters,
             "waiting": sorted(self._waiting),
             "since": self._since_summary,
+            "paired": sorted(self._paired),
             "tiles": sorted(self._tiles),
         }
         return {
             "dbscan": self.dbscan.to_bytes(),
             "points": pack_arrays(self.points.state()),
+            "covisits": self.covisits.to_bytes(),
             "told": msgspec.msgpack.encode(told),
         }
 
@@ -171,4 +202,5 @@ class RegionStage(InternalStage):
         told = msgspec.msgpack.decode(blobs["told"])
         self.clusters = msgspec.convert(told["clusters"], dict[int, LiveCluster])
         self._waiting, self._since_summary = set(told["waiting"]), told["since"]
-        self._tiles = set(told["tiles"])
+        self._tiles, self._paired = set(told["tiles"]), set(told["paired"])
+        self.covisits = CoVisits.from_bytes(blobs["covisits"])

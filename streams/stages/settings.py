@@ -41,6 +41,9 @@ class RegionStageSettings(msgspec.Struct, frozen=True, kw_only=True):
     min_samples: int = 5
     window_s: float = 86_400.0
     min_users: int = 3
+    covisit_distance_m: float = 500.0
+    covisit_window_s: float = 3 * 3600.0
+    covisit_min_support: float = 5.0
     max_names: int = 1_000_000
 
 

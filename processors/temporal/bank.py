@@ -6,47 +6,21 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from processors.temporal import event_rings
+from processors.temporal import bank_state, event_rings
+from processors.temporal.arrays import Bools, Floats, Ints
 from processors.temporal.examination import PeriodChange, choose_slots, differs, recheck_time
 from processors.temporal.findings import find_periods
-from processors.temporal.periods import HOURS_PER_WEEK, Period, PeriodicitySettings
+from processors.temporal.periods import Period, PeriodicitySettings
 from processors.temporal.population_rate import PopulationRate
 
 _FIRST_CAPACITY = 1024
-_FORMAT = 1
 
 
 class BankChanges(NamedTuple):
     """What one `update` did: keys with new occurrences (each once), and keys that had to go."""
 
-    touched: npt.NDArray[np.int64]
-    evicted: npt.NDArray[np.int64]
-
-
-class _KeyState(msgspec.Struct, frozen=True, array_like=True):
-    times: bytes
-    count: int
-    examined: int
-    recheck_s: float
-    published: tuple[Period, ...]
-
-
-class _PopulationState(msgspec.Struct, frozen=True, array_like=True):
-    counts: bytes
-    origin_s: float
-    latest_s: float
-
-
-class _BankState(msgspec.Struct, frozen=True, array_like=True):
-    format: int
-    settings: PeriodicitySettings
-    population: _PopulationState
-    rows: dict[str, bytes]
-    n_keys: int
-    hand: int
-    batch: int
-    evicted_keys: int
-    published: dict[int, tuple[Period, ...]]
+    touched: Ints
+    evicted: Ints
 
 
 class PeriodicityBank:
@@ -107,14 +81,19 @@ class PeriodicityBank:
                 bank is unchanged then.
         """
         keys, time_s = checked_events(keys, time_s)
+        changes, kept = self._absorb(keys, time_s)
+        self._population.update(time_s, kept)
+        return changes
+
+    def _absorb(self, keys: Ints, time_s: Floats) -> tuple[BankChanges, Bools]:
+        """Put events into the rings, which grow on the way; also tells which events are occurrences of their own."""
         n = len(keys)
         kept = np.zeros(n, np.bool_)
         touched = np.empty(n, np.int64)
         evicted = np.empty(n, np.int64)
         self._batch += 1
-        touched_keys: list[npt.NDArray[np.int64]] = []
-        n_evicted = 0
-        begin = 0
+        touched_keys = [touched[:0]]
+        begin = n_evicted = 0
         while begin < n:
             begin, self._n_keys, self._hand, n_touched, more = event_rings.absorb(
                 self._rings,
@@ -135,12 +114,10 @@ class PeriodicityBank:
             if begin < n:
                 capacity = min(2 * len(self._rings.key), self.settings.max_keys)
                 self._rings = event_rings.grown(self._rings, self._n_keys, capacity)
-        self._population.update(time_s, kept)
-        gone = evicted[:n_evicted]
-        self._forget(gone)
-        return BankChanges(np.concatenate(touched_keys) if touched_keys else touched[:0], gone)
+        self._forget(evicted[:n_evicted])
+        return BankChanges(np.concatenate(touched_keys), evicted[:n_evicted]), kept
 
-    def _forget(self, gone: npt.NDArray[np.int64]) -> None:
+    def _forget(self, gone: Ints) -> None:
         self.evicted_keys += len(gone)
         if self._published:
             for key in gone.tolist():
@@ -152,7 +129,7 @@ class PeriodicityBank:
             return -1
         return int(event_rings.find_slot(self._rings.table_key, self._rings.table_slot, np.int64(key)))
 
-    def times_s(self, key: int) -> npt.NDArray[np.float64]:
+    def times_s(self, key: int) -> Floats:
         """The key's latest event times in order, at most 64; empty for an unknown key."""
         slot = self._slot(key)
         return event_rings.times_of(self._rings, slot) if slot >= 0 else np.empty(0)
@@ -170,7 +147,7 @@ class PeriodicityBank:
         time_s = event_rings.times_of(self._rings, slot)
         if len(time_s) < self.settings.min_events:
             return []
-        density = self._population.density_without(time_s, int(self._rings.count[slot]))
+        density = self._population.density_without(time_s, int(self._rings.seen[slot]))
         return find_periods(time_s, density, self.settings, now_s)
 
     def examine(self, budget: int, now_s: float) -> list[PeriodChange]:
@@ -184,9 +161,11 @@ class PeriodicityBank:
         self._evicted_published.clear()
         for slot in choose_slots(self._rings, self._n_keys, self.settings.min_events, budget, now_s).tolist():
             key = int(self._rings.key[slot])
-            periods = tuple(self._detect_slot(slot, now_s))
+            periods = tuple(
+                one for one in self._detect_slot(slot, now_s) if one.p_value <= self.settings.max_published_p_value
+            )
             before = self._published.get(key, ())
-            self._rings.examined[slot] = self._rings.count[slot]
+            self._rings.examined[slot] = self._rings.seen[slot]
             self._rings.recheck_s[slot] = recheck_time(periods, now_s)
             if periods:
                 self._published[key] = periods
@@ -215,7 +194,7 @@ class PeriodicityBank:
         return sorted(coming, key=lambda pair: (pair[1].next_due_s, pair[0]))
 
     def key_to_bytes(self, key: int) -> bytes:
-        """State of one key (for a changelog).
+        """State of one key (for a changelog), at most about 400 bytes.
 
         Raises:
             KeyError: the key is not held.
@@ -223,51 +202,25 @@ class PeriodicityBank:
         slot = self._slot(key)
         if slot < 0:
             raise KeyError(key)
-        times = event_rings.times_of(self._rings, slot).astype("<u4").tobytes()
-        rings = self._rings
-        return msgspec.msgpack.encode(
-            _KeyState(
-                times,
-                int(rings.count[slot]),
-                int(rings.examined[slot]),
-                float(rings.recheck_s[slot]),
-                self._published.get(key, ()),
-            )
-        )
+        return bank_state.encode_key(self._rings, slot, self.published(key))
 
     def key_from_bytes(self, key: int, data: bytes) -> None:
         """Replace the state of one key; the population's rhythm is restored apart (`population_from_bytes`).
 
         Raises:
-            ValueError: not the state of a key.
+            ValueError: not the state of a key; the bank is unchanged then.
         """
-        state = _decoded(data, _KeyState)
-        times = np.frombuffer(state.times, "<u4") if len(state.times) % 4 == 0 else np.empty(0, np.uint32)
-        n = len(times)
-        if not 1 <= n <= event_rings.RING or state.count < n or np.any(np.diff(times.astype(np.int64)) < 0):
-            raise ValueError("data is not the state of a key: bad times")
-        slot = self._slot(key)
-        if slot < 0:
-            slot = self._new_slot(key)
-        rings = self._rings
-        rings.ring[slot, :n] = times
-        rings.head[slot], rings.size[slot] = 0, n
-        rings.count[slot], rings.examined[slot] = state.count, state.examined
-        rings.recheck_s[slot] = state.recheck_s
+        state = bank_state.decode_key(data)
+        if self._slot(key) < 0:
+            self._absorb(np.array([key], np.int64), np.zeros(1))
+        bank_state.place_key(self._rings, self._slot(key), state)
         self._published.pop(key, None)
         if state.published:
             self._published[key] = state.published
 
-    def _new_slot(self, key: int) -> int:
-        population = self._population
-        self._population = PopulationRate(self.settings.population_half_life_s)
-        self.update(np.array([key]), np.array([0.0]))
-        self._population = population
-        return self._slot(key)
-
     def population_to_bytes(self) -> bytes:
         """State of the population's rhythm."""
-        return msgspec.msgpack.encode(self._population_state())
+        return bank_state.encode_population(self._population)
 
     def population_from_bytes(self, data: bytes) -> None:
         """Replace the population's rhythm.
@@ -275,33 +228,17 @@ class PeriodicityBank:
         Raises:
             ValueError: not the state of a population.
         """
-        self._restore_population(_decoded(data, _PopulationState))
-
-    def _population_state(self) -> _PopulationState:
-        population = self._population
-        return _PopulationState(population.counts.astype("<f8").tobytes(), population.origin_s, population.latest_s)
-
-    def _restore_population(self, state: _PopulationState) -> None:
-        if len(state.counts) != 8 * HOURS_PER_WEEK:
-            raise ValueError("data is not the state of a population: wrong number of hours")
-        self._population.counts = np.frombuffer(state.counts, "<f8").copy()
-        self._population.origin_s, self._population.latest_s = state.origin_s, state.latest_s
+        self._population = bank_state.decode_population(data, self.settings.population_half_life_s)
 
     def to_bytes(self) -> bytes:
         """The whole bank; equal banks give equal bytes."""
-        rows = {name: getattr(self._rings, name)[: self._n_keys].tobytes() for name in event_rings.ROW_FIELDS}
-        state = _BankState(
-            _FORMAT,
+        return bank_state.encode_bank(
             self.settings,
-            self._population_state(),
-            rows,
-            self._n_keys,
-            self._hand,
-            self._batch,
-            self.evicted_keys,
+            self._population,
+            self._rings,
+            bank_state.Progress(self._n_keys, self._hand, self._batch, self.evicted_keys),
             self._published,
         )
-        return msgspec.msgpack.encode(state)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "PeriodicityBank":
@@ -310,21 +247,10 @@ class PeriodicityBank:
         Raises:
             ValueError: not a bank, or one of another format.
         """
-        state = _decoded(data, _BankState)
-        if state.format != _FORMAT:
-            raise ValueError(f"data has format {state.format}, expected {_FORMAT}")
-        bank = cls(state.settings)
-        rings = event_rings.empty_rings(max(state.n_keys, 1))
-        for name in event_rings.ROW_FIELDS:
-            target = getattr(rings, name)[: state.n_keys]
-            if len(state.rows.get(name, b"")) != target.nbytes:
-                raise ValueError(f"data is not a bank: bad column {name}")
-            target[:] = np.frombuffer(state.rows[name], target.dtype).reshape(target.shape)
-        event_rings.rebuild_table(rings.table_key, rings.table_slot, rings.key, state.n_keys)
-        bank._rings, bank._n_keys, bank._hand, bank._batch = rings, state.n_keys, state.hand, state.batch
-        bank.evicted_keys = state.evicted_keys
-        bank._published = dict(state.published)
-        bank._restore_population(state.population)
+        settings, population, rings, progress, published = bank_state.decode_bank(data)
+        bank = cls(settings)
+        bank._population, bank._rings, bank._published = population, rings, published
+        bank._n_keys, bank._hand, bank._batch, bank.evicted_keys = progress
         return bank
 
     @staticmethod
@@ -340,7 +266,7 @@ class PeriodicityBank:
         PeriodicityBank.from_bytes(bank.to_bytes())
 
 
-def checked_events(keys: npt.ArrayLike, time_s: npt.ArrayLike) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+def checked_events(keys: npt.ArrayLike, time_s: npt.ArrayLike) -> tuple[Ints, Floats]:
     """Event columns as int64 and float64.
 
     Raises:
@@ -360,10 +286,3 @@ def checked_events(keys: npt.ArrayLike, time_s: npt.ArrayLike) -> tuple[npt.NDAr
     if times.size and not (times.min() >= 0.0 and times.max() <= event_rings.MAX_TIME_S):
         raise ValueError("time_s must be finite seconds in [0, 2^32 - 1]")
     return np.ascontiguousarray(keys, np.int64), np.ascontiguousarray(times)
-
-
-def _decoded(data: bytes, kind: type) -> object:
-    try:
-        return msgspec.msgpack.decode(data, type=kind)
-    except (msgspec.MsgspecError, TypeError) as error:
-        raise ValueError(f"data cannot be decoded: {error}") from error

@@ -1,9 +1,9 @@
 """Sharpen one clock on its events: due time, period, jitter, which events are its own, and whether it has ended."""
 
-from typing import NamedTuple
-
 import numpy as np
 from numba import njit
+
+from processors.temporal.arrays import Floats
 
 _ROUNDS = 4
 _MIN_SIGMA = 0.004
@@ -12,19 +12,18 @@ _MAX_FILL = 0.9
 _ENDED_LOG_RATIO = -9.2
 
 
-class ClockFit(NamedTuple):
-    """Hours in the window's time; `own` is the probability of each event to be the clock's."""
-
-    period_h: float
-    due_h: float
-    sigma: float
-    hit_rate: float
-    own: np.ndarray
-    last_cycle: int
-
-
 @njit(cache=True)
-def _responsibilities(t_h, b, period_h, due_h, sigma, fill, odds, cycle, own):
+def _responsibilities(
+    t_h: Floats,
+    b: Floats,
+    period_h: float,
+    due_h: float,
+    sigma: float,
+    fill: float,
+    odds: float,
+    cycle: Floats,
+    own: Floats,
+) -> None:
     """Posterior that each event is its cycle's true one; at most one per cycle, so a cycle's sum is at most 1."""
     n = len(t_h)
     norm = 1.0 / (sigma * np.sqrt(2 * np.pi))
@@ -45,7 +44,17 @@ def _responsibilities(t_h, b, period_h, due_h, sigma, fill, odds, cycle, own):
 
 
 @njit(cache=True)
-def fit_clock(t_h, b, span_h, period_h, due_h, sigma, share, is_exact, own):
+def fit_clock(
+    t_h: Floats,
+    b: Floats,
+    span_h: float,
+    period_h: float,
+    due_h: float,
+    sigma: float,
+    share: float,
+    is_exact: bool,
+    own: Floats,
+) -> tuple[float, float, float, float, float]:
     """Expectation-maximisation of one clock; returns (period, due, sigma, hit rate, last own cycle).
 
     An exact period (the calendar's) is kept. `own` receives the responsibilities.
@@ -82,7 +91,9 @@ def fit_clock(t_h, b, span_h, period_h, due_h, sigma, share, is_exact, own):
 
 
 @njit(cache=True)
-def has_ended(t_h, b, span_h, end_h, period_h, due_h, sigma, hit_rate):
+def has_ended(
+    t_h: Floats, b: Floats, span_h: float, end_h: float, period_h: float, due_h: float, sigma: float, hit_rate: float
+) -> bool:
     """Whether some stretch up to `end_h` speaks 10,000 to 1 for silence of the clock (Page's test, run backwards).
 
     A cycle's log ratio is that of the clock running against only its background left. The cycle of `end_h` itself is

@@ -13,38 +13,23 @@ half of the events, P/2 leaves half of its cycles empty.
 import numpy as np
 from numba import njit
 
-# Jitter per period and share of true events: a geometric and an even grid over what can be told from noise at all.
-SIGMAS = np.array([0.015, 0.03, 0.06, 0.1, 0.16, 0.23])
+from processors.temporal.arrays import Floats, Ints
+from processors.temporal.phase_table import PHASES, phase_table
+
+# Jitter per period, broad first, and share of true events: geometric and even grids over all that can be told from noise.
+SIGMAS = np.array([0.23, 0.16, 0.1, 0.06, 0.03, 0.015])
 SHARES = np.array([0.35, 0.6, 0.8, 0.97])
 # Frequencies tried within a cell of width 1 / (4 T): narrow peaks need more.
-STEPS = np.array([7, 4, 2, 1, 1, 1])
-PHASES = 32
-_SUB = 16
+STEPS = np.array([1, 1, 1, 2, 4, 7])
+PHASE_TABLE = phase_table(SIGMAS)
 _MAX_FILL = 0.97
 _HUGE = 1e70
-
-
-def _phase_table() -> np.ndarray:
-    """Wrapped Gaussians as [sigma, part of a phase step, phase], phases reversed and doubled.
-
-    With it the densities of one event under all phases lie side by side, which the inner loop reads in SIMD lanes.
-    """
-    bins = PHASES * _SUB
-    delta = (np.arange(bins) + 0.5) / bins - 0.5
-    table = np.empty((len(SIGMAS), _SUB, 2 * PHASES))
-    for index, sigma in enumerate(SIGMAS):
-        value = sum(np.exp(-0.5 * ((delta + turn) / sigma) ** 2) for turn in (-2, -1, 0, 1, 2))
-        by_phase = (value / (sigma * np.sqrt(2 * np.pi))).reshape(PHASES, _SUB)
-        reversed_phases = by_phase[(PHASES - 1 - np.arange(2 * PHASES)) % PHASES]
-        table[index] = reversed_phases.T
-    return table
-
-
-PHASE_TABLE = _phase_table()
+# A jitter this much (log) worse than the best broader one is not refined further.
+_HOPELESS = 5.0
 
 
 @njit(cache=True, fastmath=True)
-def harmonic_scan(t_h, weight, f0, df, statistic):
+def harmonic_scan(t_h: Floats, weight: Floats, f0: float, df: float, statistic: Floats) -> None:
     """H-test statistic (de Jager et al. 1989) with 4 harmonics of every frequency f0 + j df.
 
     `weight` flattens the shared rhythm (1 / density). The rotations are stepped and not computed anew, all events at
@@ -92,7 +77,16 @@ def harmonic_scan(t_h, weight, f0, df, statistic):
 
 
 @njit(cache=True, fastmath=True)
-def clock_evidence(t_h, inverse_b, span_h, f, table, shares, evidence, best_phase):
+def clock_evidence(
+    t_h: Floats,
+    inverse_b: Floats,
+    span_h: float,
+    f: float,
+    table: Floats,
+    shares: Floats,
+    evidence: Floats,
+    best_phase: Floats,
+) -> None:
     """Log likelihood ratio clock : background for one frequency and one jitter, per share, averaged over phases.
 
     `t_h` sorted, `table` one sigma's part of PHASE_TABLE. Fills `evidence[share]` and `best_phase[share] = (log ratio,
@@ -147,7 +141,7 @@ def clock_evidence(t_h, inverse_b, span_h, f, table, shares, evidence, best_phas
 
 
 @njit(cache=True, fastmath=True)
-def _rescale(product, scale):
+def _rescale(product: Floats, scale: Floats) -> None:
     for k in range(product.shape[0]):
         for m in range(product.shape[1]):
             if product[k, m] > _HUGE:
@@ -159,7 +153,17 @@ def _rescale(product, scale):
 
 
 @njit(cache=True, fastmath=True)
-def _average_over_phases(product, scale, occupied, rest, odds, cycles, n, evidence, best_phase):
+def _average_over_phases(
+    product: Floats,
+    scale: Floats,
+    occupied: Floats,
+    rest: Floats,
+    odds: Floats,
+    cycles: float,
+    n: int,
+    evidence: Floats,
+    best_phase: Floats,
+) -> None:
     most = occupied.max()
     power = np.empty(int(most) + 1)
     for k in range(len(rest)):
@@ -186,10 +190,23 @@ def _average_over_phases(product, scale, occupied, rest, odds, cycles, n, eviden
 
 
 @njit(cache=True, fastmath=True)
-def scan_cells(t_h, inverse_b, span_h, cells, df, sigmas, steps, shares, table, evidence, best):
+def scan_cells(
+    t_h: Floats,
+    inverse_b: Floats,
+    span_h: float,
+    cells: Floats,
+    df: float,
+    sigmas: Floats,
+    steps: Ints,
+    shares: Floats,
+    table: Floats,
+    evidence: Floats,
+    best: Floats,
+) -> None:
     """Marginal log likelihood ratio of every frequency cell [f - df/2, f + df/2], and its best point.
 
-    `evidence[cell]`; `best[cell] = (log ratio, f, sigma, share, phase)`.
+    `evidence[cell]`; `best[cell] = (log ratio, f, sigma, share, phase)`. `sigmas` from broad to narrow: where a narrower
+    jitter has become hopeless the rest is left out.
     """
     n_shares = len(shares)
     per_share = np.empty(n_shares)
@@ -199,6 +216,7 @@ def scan_cells(t_h, inverse_b, span_h, cells, df, sigmas, steps, shares, table, 
         total = 0.0
         best[a, 0] = -1e300
         for s in range(len(sigmas)):
+            highest = -1e300
             for step in range(steps[s]):
                 f = cells[a] + df * ((step + 0.5) / steps[s] - 0.5)
                 clock_evidence(t_h, inverse_b, span_h, f, table[s], shares, per_share, best_phase)
@@ -209,8 +227,11 @@ def scan_cells(t_h, inverse_b, span_h, cells, df, sigmas, steps, shares, table, 
                         best[a, 2] = sigmas[s]
                         best[a, 3] = shares[k]
                         best[a, 4] = best_phase[k, 1]
+                    highest = max(highest, per_share[k])
                     if per_share[k] > top:
                         total = total * np.exp(top - per_share[k])
                         top = per_share[k]
                     total += np.exp(per_share[k] - top) / steps[s]
+            if s > 1 and highest < top - _HOPELESS:
+                break
         evidence[a] = top + np.log(total / (len(sigmas) * n_shares))

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from processors.temporal import clock_likelihood as clock
+from processors.temporal.arrays import Floats, Ints
 from processors.temporal.periods import HOUR_S, PeriodicitySettings
 
 CALENDAR_H = np.array([12.0, 24.0, 168.0])
@@ -17,9 +18,9 @@ _MIN_CYCLES = 2.5
 _MAX_CYCLES_PER_EVENT = 12.0
 _TOP = 20
 _TOP_WITH_RELATIVES = 8
-_TOP_IN_FULL = 16
-_SCREEN_SIGMAS = [2, 4]
-_SCREEN_STEPS = np.array([3, 1])
+_TOP_IN_FULL = 10
+_SCREEN_SIGMAS = [2]
+_SCREEN_STEPS = np.array([1])
 _EXACT = np.ones(len(clock.SIGMAS), np.int64)
 
 
@@ -36,12 +37,12 @@ class Clock(NamedTuple):
 class Window(NamedTuple):
     """Centred event times (h), their background densities, and the observed span (h)."""
 
-    t_h: np.ndarray
-    b: np.ndarray
+    t_h: Floats
+    b: Floats
     span_h: float
 
 
-def centred(t_h: np.ndarray, b: np.ndarray) -> tuple[Window, float]:
+def centred(t_h: Floats, b: Floats) -> tuple[Window, float]:
     """The window of sorted times, half a mean gap added at each end, and its middle."""
     gap = (t_h[-1] - t_h[0]) / (len(t_h) - 1)
     middle = 0.5 * (t_h[0] + t_h[-1])
@@ -56,7 +57,7 @@ def frequency_grid(span_h: float, n: int, settings: PeriodicitySettings) -> tupl
     return lowest, step, int((1.0 / shortest - lowest) / step) + 1
 
 
-def _candidate_cells(window: Window, lowest: float, step: float, number: int) -> np.ndarray:
+def _candidate_cells(window: Window, lowest: float, step: float, number: int) -> Floats:
     """Frequency cells worth a likelihood: the peaks of the H-test, their neighbours and their harmonics."""
     statistic = np.empty(number)
     clock.harmonic_scan(window.t_h, np.minimum(1.0 / window.b, 3.0), lowest, step, statistic)
@@ -71,7 +72,7 @@ def _candidate_cells(window: Window, lowest: float, step: float, number: int) ->
     return np.asarray(lowest + step * cells[(cells >= 0) & (cells < number)])
 
 
-def _fill_log_prior(f: np.ndarray, window: Window) -> np.ndarray:
+def _fill_log_prior(f: Floats, window: Window) -> Floats:
     """A uniform prior on the share of cycles with an event and on the share of events that are the clock's.
 
     A period with many cycles per event, or many events per cycle, allows only a small part of either range.
@@ -81,8 +82,8 @@ def _fill_log_prior(f: np.ndarray, window: Window) -> np.ndarray:
 
 
 def _scan(
-    window: Window, cells: np.ndarray, step: float, sigmas: list[int], steps: np.ndarray, shares: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+    window: Window, cells: Floats, step: float, sigmas: list[int], steps: Ints, shares: Floats
+) -> tuple[Floats, Floats]:
     evidence = np.empty(len(cells))
     best = np.empty((len(cells), 5))
     clock.scan_cells(
@@ -132,8 +133,8 @@ def find_clocks(window: Window, settings: PeriodicitySettings) -> list[Clock]:
     return _pooled(np.concatenate(mass), np.concatenate(points)) if mass else []
 
 
-def _pooled(log_mass: np.ndarray, best: np.ndarray) -> list[Clock]:
-    found = []
+def _pooled(log_mass: Floats, best: Floats) -> list[Clock]:
+    found: list[Clock] = []
     period_h = 1.0 / best[:, 1]
     left = np.ones(len(log_mass), bool)
     while left.any() and len(found) < 6:

@@ -8,11 +8,15 @@ are put in their place, so a ring depends on what happened and not on the order 
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from numba import njit
+
+from processors.temporal.arrays import Bools, Floats, Ints
 
 RING = 64
 MAX_TIME_S = 2**32 - 1
 _EMPTY = -1
+Slots = npt.NDArray[np.int32]
 # Slots compared when one has to go; the victim is the least active of them (approximate, like Redis's eviction).
 _EVICTION_SAMPLE = 16
 _ACTIVITY_HALF_LIFE_S = 14 * 86400.0
@@ -21,23 +25,23 @@ _ACTIVITY_HALF_LIFE_S = 14 * 86400.0
 class Rings(NamedTuple):
     """The arrays of a bank of rings; a `slot` is a row.
 
-    `count`: occurrences so far; `examined`: the count when the key was last examined; `recheck_s`: when a published
+    `seen`: occurrences so far; `examined`: `seen` when the key was last examined; `recheck_s`: when a published
     period should be tested for its end; `stamp`: the last batch that touched the slot.
     """
 
-    table_key: np.ndarray
-    table_slot: np.ndarray
-    key: np.ndarray
-    ring: np.ndarray
-    head: np.ndarray
-    size: np.ndarray
-    count: np.ndarray
-    examined: np.ndarray
-    recheck_s: np.ndarray
-    stamp: np.ndarray
+    table_key: Ints
+    table_slot: Slots
+    key: Ints
+    ring: npt.NDArray[np.uint32]
+    head: npt.NDArray[np.uint8]
+    size: npt.NDArray[np.uint8]
+    seen: npt.NDArray[np.uint32]
+    examined: npt.NDArray[np.uint32]
+    recheck_s: Floats
+    stamp: npt.NDArray[np.uint32]
 
 
-ROW_FIELDS = ("key", "ring", "head", "size", "count", "examined", "recheck_s", "stamp")
+ROW_FIELDS = ("key", "ring", "head", "size", "seen", "examined", "recheck_s", "stamp")
 
 
 def empty_rings(capacity: int) -> Rings:
@@ -50,7 +54,7 @@ def empty_rings(capacity: int) -> Rings:
         ring=np.zeros((capacity, RING), np.uint32),
         head=np.zeros(capacity, np.uint8),
         size=np.zeros(capacity, np.uint8),
-        count=np.zeros(capacity, np.uint32),
+        seen=np.zeros(capacity, np.uint32),
         examined=np.zeros(capacity, np.uint32),
         recheck_s=np.full(capacity, np.inf),
         stamp=np.zeros(capacity, np.uint32),
@@ -67,7 +71,7 @@ def grown(rings: Rings, n_keys: int, capacity: int) -> Rings:
 
 
 @njit(cache=True)
-def _home(key, mask):
+def _home(key: int, mask: int) -> np.int64:
     x = np.uint64(key)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -75,7 +79,7 @@ def _home(key, mask):
 
 
 @njit(cache=True)
-def rebuild_table(table_key, table_slot, key, n_keys):
+def rebuild_table(table_key: Ints, table_slot: Slots, key: Ints, n_keys: int) -> None:
     mask = len(table_key) - 1
     table_slot[:] = -1
     for slot in range(n_keys):
@@ -87,7 +91,7 @@ def rebuild_table(table_key, table_slot, key, n_keys):
 
 
 @njit(cache=True)
-def find_slot(table_key, table_slot, key):
+def find_slot(table_key: Ints, table_slot: Slots, key: int) -> int:
     """The slot of a key, or -1."""
     mask = len(table_key) - 1
     place = _home(key, mask)
@@ -99,7 +103,7 @@ def find_slot(table_key, table_slot, key):
 
 
 @njit(cache=True)
-def _unlink(table_key, table_slot, key):
+def _unlink(table_key: Ints, table_slot: Slots, key: int) -> None:
     mask = len(table_key) - 1
     hole = _home(key, mask)
     while table_key[hole] != key or table_slot[hole] < 0:
@@ -118,13 +122,13 @@ def _unlink(table_key, table_slot, key):
 
 
 @njit(cache=True)
-def _least_active(ring, head, size, count, n_keys, hand):
+def _least_active(rings: Rings, n_keys: int, hand: int) -> int:
     victim = hand
     lowest = np.inf
     for step in range(min(_EVICTION_SAMPLE, n_keys)):
         slot = (hand + step) % n_keys
-        last = ring[slot, (head[slot] + size[slot] - 1) & 63] if size[slot] else 0
-        activity = last + _ACTIVITY_HALF_LIFE_S * np.log2(1.0 + min(count[slot], 64))
+        last = rings.ring[slot, (rings.head[slot] + rings.size[slot] - 1) & 63] if rings.size[slot] else 0
+        activity = last + _ACTIVITY_HALF_LIFE_S * np.log2(1.0 + min(rings.seen[slot], 64))
         if activity < lowest:
             lowest = activity
             victim = slot
@@ -132,33 +136,46 @@ def _least_active(ring, head, size, count, n_keys, hand):
 
 
 @njit(cache=True)
-def _insert(ring, head, size, slot, second, merge_gap_s):
+def _insert(rings: Rings, slot: int, second: int, merge_gap_s: float) -> bool:
     """Put a time in its place; False when it belongs to a neighbour's occurrence or is older than a full ring."""
-    start = np.int64(head[slot])
-    n = np.int64(size[slot])
+    start = np.int64(rings.head[slot])
+    n = np.int64(rings.size[slot])
     before = n - 1
-    while before >= 0 and np.int64(ring[slot, (start + before) & 63]) > second:
+    while before >= 0 and np.int64(rings.ring[slot, (start + before) & 63]) > second:
         before -= 1
-    if before >= 0 and second - np.int64(ring[slot, (start + before) & 63]) < merge_gap_s:
+    if before >= 0 and second - np.int64(rings.ring[slot, (start + before) & 63]) < merge_gap_s:
         return False
-    if before + 1 < n and np.int64(ring[slot, (start + before + 1) & 63]) - second < merge_gap_s:
+    if before + 1 < n and np.int64(rings.ring[slot, (start + before + 1) & 63]) - second < merge_gap_s:
         return False
     if n == 64:
         if before < 0:
             return False
         start = (start + 1) & 63
-        head[slot] = start
+        rings.head[slot] = start
         before -= 1
         n -= 1
     for j in range(n, before + 1, -1):
-        ring[slot, (start + j) & 63] = ring[slot, (start + j - 1) & 63]
-    ring[slot, (start + before + 1) & 63] = second
-    size[slot] = n + 1
+        rings.ring[slot, (start + j) & 63] = rings.ring[slot, (start + j - 1) & 63]
+    rings.ring[slot, (start + before + 1) & 63] = second
+    rings.size[slot] = n + 1
     return True
 
 
 @njit(cache=True)
-def absorb(rings, n_keys, hand, begin, keys, time_s, merge_gap_s, max_keys, stamp_now, touched, evicted, kept):
+def absorb(
+    rings: Rings,
+    n_keys: int,
+    hand: int,
+    begin: int,
+    keys: Ints,
+    time_s: Floats,
+    merge_gap_s: float,
+    max_keys: int,
+    stamp_now: int,
+    touched: Ints,
+    evicted: Ints,
+    kept: Bools,
+) -> tuple[int, int, int, int, int]:
     """Put events into their rings, from `begin` until the end or until the arrays are full.
 
     Returns (next event, number of keys, hand, number touched so far in this call, number evicted in this call).
@@ -173,7 +190,7 @@ def absorb(rings, n_keys, hand, begin, keys, time_s, merge_gap_s, max_keys, stam
         place = _home(key, mask)
         while rings.table_slot[place] >= 0 and rings.table_key[place] != key:
             place = (place + 1) & mask
-        slot = np.int64(rings.table_slot[place])
+        slot = int(rings.table_slot[place])
         if slot < 0:
             if n_keys < max_keys:
                 if n_keys == capacity:
@@ -181,7 +198,7 @@ def absorb(rings, n_keys, hand, begin, keys, time_s, merge_gap_s, max_keys, stam
                 slot = n_keys
                 n_keys += 1
             else:
-                slot = _least_active(rings.ring, rings.head, rings.size, rings.count, n_keys, hand)
+                slot = _least_active(rings, n_keys, hand)
                 hand = (hand + _EVICTION_SAMPLE) % n_keys
                 evicted[n_evicted] = rings.key[slot]
                 n_evicted += 1
@@ -194,13 +211,13 @@ def absorb(rings, n_keys, hand, begin, keys, time_s, merge_gap_s, max_keys, stam
             rings.key[slot] = key
             rings.head[slot] = 0
             rings.size[slot] = 0
-            rings.count[slot] = 0
+            rings.seen[slot] = 0
             rings.examined[slot] = 0
             rings.recheck_s[slot] = np.inf
             rings.stamp[slot] = 0
-        kept[i] = _insert(rings.ring, rings.head, rings.size, slot, np.int64(time_s[i]), merge_gap_s)
+        kept[i] = _insert(rings, slot, np.int64(time_s[i]), merge_gap_s)
         if kept[i]:
-            rings.count[slot] += 1
+            rings.seen[slot] += 1
             if rings.stamp[slot] != stamp_now:
                 rings.stamp[slot] = stamp_now
                 touched[n_touched] = slot
@@ -208,7 +225,7 @@ def absorb(rings, n_keys, hand, begin, keys, time_s, merge_gap_s, max_keys, stam
     return len(keys), n_keys, hand, n_touched, n_evicted
 
 
-def times_of(rings: Rings, slot: int) -> np.ndarray:
+def times_of(rings: Rings, slot: int) -> Floats:
     """The times of a slot in order, float64 seconds."""
     places = (int(rings.head[slot]) + np.arange(int(rings.size[slot]))) % RING
     return rings.ring[slot, places].astype(np.float64)

@@ -28,7 +28,7 @@ def choose_slots(rings: Rings, n_keys: int, min_events: int, budget: int, now_s:
     """At most `budget` slots: first the overdue, then those whose events are newest relative to what was seen."""
     if budget <= 0 or n_keys == 0:
         return np.empty(0, np.int64)
-    new = (rings.count[:n_keys] - rings.examined[:n_keys]).astype(np.float64)
+    new = (rings.seen[:n_keys] - rings.examined[:n_keys]).astype(np.float64)
     worth = new / np.clip(rings.examined[:n_keys], min_events, RING)
     worth[(rings.size[:n_keys] < min_events) | (worth < _WORTHWHILE_GROWTH)] = 0.0
     worth[rings.recheck_s[:n_keys] <= now_s] = np.inf

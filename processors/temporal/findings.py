@@ -5,34 +5,34 @@ from typing import NamedTuple
 
 import numpy as np
 
+from processors.temporal.arrays import Floats
 from processors.temporal.clock_fit import fit_clock, has_ended
 from processors.temporal.detection import CALENDAR_H, SAME_PERIOD, Clock, Window, centred, find_clocks
 from processors.temporal.periods import HOUR_S, Kind, Period, PeriodicitySettings
 from processors.temporal.rhythm_fit import Rhythm, find_rhythm
+from processors.temporal.rhythm_likelihood import PERIODS_H
 
 # A further period has to be clearer than the first: what is left of the events was chosen by the first fit.
 _MAX_P_VALUE_OF_MORE = 0.01
 _OWN = 0.5
+_LOG_SIZE_OF_RHYTHM = -2.0
+_LOG_SIZE_OF_BUMP = -2.5
 _IMPOSSIBLE = -1e30
 
 
 class _Candidate(NamedTuple):
     clock: Clock
     strength: float
-    log_evidence: float
+    p_value: float
 
 
 def log_size(n_events: int) -> float:
-    """log P(log Bayes factor > s | no period) + s: how conservative 1 / Bayes factor is.
+    """log P(log Bayes factor > s | no period) + s: how conservative 1 / Bayes factor is against a known rate.
 
     By simulation of Poisson events (bench/temporal.py --part null): the tail is exp(-s) times a constant that depends on
     the number of events alone, down to p = .005 and for spans from days to years.
     """
-    return -2.9 - 1.1 * math.log(max(n_events, 12) / 12)
-
-
-def _p_value(log_evidence: float, n_events: int) -> float:
-    return math.exp(min(0.0, log_size(n_events) - log_evidence))
+    return -3.0 - 1.1 * math.log(max(n_events, 12) / 12)
 
 
 def _same(period_h: float, other_h: float) -> bool:
@@ -43,26 +43,40 @@ def _log_add(x: float, y: float) -> float:
     return float(np.logaddexp(x, y))
 
 
-def _weigh(window: Window, own: Rhythm | None, settings: PeriodicitySettings) -> list[_Candidate]:
-    """Clocks by strength; their evidence is against population or own rhythm, each as likely as it explains the events."""
-    against_all = find_clocks(window, settings)
+def _evidence_at(clocks: list[Clock], period_h: float) -> float:
+    return max((one.log_evidence for one in clocks if _same(one.period_h, period_h)), default=_IMPOSSIBLE)
+
+
+def _weigh(
+    window: Window, own: Rhythm | None, against_all: list[Clock], settings: PeriodicitySettings
+) -> list[_Candidate]:
+    """Clocks by strength, with their p-values against the population's rate or the key's own rhythm.
+
+    Both are nulls, each as likely as it explains the events. A clock at a period of the rhythm competes with it for the
+    very same events, so nothing is conservative about its Bayes factor there.
+    """
+    size = log_size(len(window.t_h))
     if own is None:
-        return [_Candidate(one, one.log_evidence, one.log_evidence) for one in against_all]
-    against_own = find_clocks(window._replace(b=own.b), settings)
+        return [
+            _Candidate(one, one.log_evidence - size, math.exp(min(0.0, size - one.log_evidence))) for one in against_all
+        ]
+    has_rhythm = own.log_evidence > 0.0
+    against_own = find_clocks(window._replace(b=own.b), settings) if has_rhythm else against_all
     null = _log_add(0.0, own.log_evidence)
     weighed = []
-    merged = against_own + [one for one in against_all if not any(_same(one.period_h, o.period_h) for o in against_own)]
-    for one in merged:
-        shared = max((c.log_evidence for c in against_all if _same(c.period_h, one.period_h)), default=_IMPOSSIBLE)
-        inner = max((c.log_evidence for c in against_own if _same(c.period_h, one.period_h)), default=_IMPOSSIBLE)
+    for one in against_own + [c for c in against_all if _evidence_at(against_own, c.period_h) == _IMPOSSIBLE]:
+        shared = _evidence_at(against_all, one.period_h)
+        inner = _evidence_at(against_own, one.period_h) if has_rhythm else _IMPOSSIBLE
         evidence = _log_add(shared, own.log_evidence + inner) - null
-        of_rhythm = own.log_evidence if _same(one.period_h, own.period_h) else 0.0
-        weighed.append(_Candidate(one, _log_add(shared, inner + of_rhythm), evidence))
+        competes = any(_same(one.period_h, period_h) for period_h in PERIODS_H)
+        log_p = (_log_add(size - null, _LOG_SIZE_OF_RHYTHM + own.log_evidence - null) if competes else size) - evidence
+        of_rhythm = own.log_evidence if has_rhythm and _same(one.period_h, own.period_h) else 0.0
+        weighed.append(_Candidate(one, _log_add(shared, inner + of_rhythm) - size, math.exp(min(0.0, log_p))))
     return sorted(weighed, key=lambda one: -one.strength)
 
 
 def find_periods(
-    time_s: np.ndarray, density: np.ndarray, settings: PeriodicitySettings, now_s: float | None = None
+    time_s: Floats, density: Floats, settings: PeriodicitySettings, now_s: float | None = None
 ) -> list[Period]:
     """Significant periods of sorted event times, strongest first.
 
@@ -86,24 +100,25 @@ def find_periods(
 
 
 def _find_round(
-    t_h: np.ndarray, b: np.ndarray, end_h: float, limit: float, found: list[Period], settings: PeriodicitySettings
-) -> tuple[list[Period], np.ndarray | None]:
+    t_h: Floats, b: Floats, end_h: float, limit: float, found: list[Period], settings: PeriodicitySettings
+) -> tuple[list[Period], Floats | None]:
     """The strongest clock and the own rhythm of these events, and each event's probability of being the clock's."""
     window, middle_h = centred(t_h, b)
-    rhythm = find_rhythm(window)
+    own_rhythm = find_rhythm(window)
+    against_all = find_clocks(window, settings)
     more: list[Period] = []
     known_h = [one.period_s / HOUR_S for one in found]
-    own: np.ndarray | None = None
-    for candidate in _weigh(window, rhythm, settings):
-        p_value = _p_value(candidate.log_evidence, len(t_h))
-        if p_value > limit or any(_same(candidate.clock.period_h, one) for one in known_h):
+    own: Floats | None = None
+    for candidate in _weigh(window, own_rhythm, against_all, settings):
+        if candidate.p_value > limit or any(_same(candidate.clock.period_h, one) for one in known_h):
             continue
         own = np.zeros(len(t_h))
-        period = _recurring(window, middle_h, end_h, candidate, p_value, own)
+        period = _recurring(window, middle_h, end_h, candidate, own)
         if period is not None:
             more.append(period)
             known_h.append(period.period_s / HOUR_S)
             break
+    rhythm = _strongest_rhythm(own_rhythm, against_all, log_size(len(t_h)))
     if rhythm is not None and not any(_same(rhythm.period_h, one) for one in known_h):
         p_value = math.exp(min(0.0, -rhythm.log_evidence))
         if p_value <= limit:
@@ -111,13 +126,22 @@ def _find_round(
     return more, own
 
 
-def _strength(log_evidence: float) -> float:
-    return log_evidence / math.log(10.0)
+def _strongest_rhythm(own: Rhythm | None, against_all: list[Clock], size: float) -> Rhythm | None:
+    """The calendar period that best explains the events, by a bump or by a clock whose regularity is not certain.
+
+    Its evidence is minus the log of its p-value against the population's rate.
+    """
+    if own is None:
+        return None
+    best = own._replace(log_evidence=own.log_evidence - _LOG_SIZE_OF_BUMP)
+    for one in against_all:
+        is_calendar = [period_h for period_h in PERIODS_H if _same(one.period_h, period_h)]
+        if is_calendar and one.log_evidence - size > best.log_evidence:
+            best = Rhythm(float(is_calendar[0]), one.due_h, one.sigma, one.share, one.log_evidence - size, own.b)
+    return best
 
 
-def _recurring(
-    window: Window, middle_h: float, end_h: float, candidate: _Candidate, p_value: float, own: np.ndarray
-) -> Period | None:
+def _recurring(window: Window, middle_h: float, end_h: float, candidate: _Candidate, own: Floats) -> Period | None:
     clock = candidate.clock
     is_exact = bool(np.any(np.abs(CALENDAR_H / clock.period_h - 1) < 1e-9))
     period_h, due_h, sigma, hit_rate, last_cycle = fit_clock(
@@ -127,7 +151,13 @@ def _recurring(
         return None
     cycle = max(last_cycle + 1, math.floor((end_h - middle_h - due_h) / period_h) + 1)
     return _period(
-        "recurring", period_h, middle_h + due_h + cycle * period_h, candidate.strength, p_value, sigma, hit_rate
+        "recurring",
+        period_h,
+        middle_h + due_h + cycle * period_h,
+        candidate.strength,
+        candidate.p_value,
+        sigma,
+        hit_rate,
     )
 
 
@@ -140,10 +170,10 @@ def _rhythm(rhythm: Rhythm, window: Window, middle_h: float, end_h: float, p_val
 
 
 def _period(
-    kind: Kind, period_h: float, next_h: float, log_evidence: float, p_value: float, sigma: float, hit_rate: float
+    kind: Kind, period_h: float, next_h: float, evidence: float, p_value: float, sigma: float, hit_rate: float
 ) -> Period:
     period_s = period_h * HOUR_S
     next_s = next_h * HOUR_S
     return Period(
-        period_s, next_s % period_s, kind, _strength(log_evidence), p_value, next_s, sigma * period_s, hit_rate
+        period_s, next_s % period_s, kind, evidence / math.log(10.0), p_value, next_s, sigma * period_s, hit_rate
     )

@@ -19,9 +19,9 @@ class Period(msgspec.Struct, frozen=True):
     explains. `rhythm`: the key's rate over the day or week differs from the population's, but its events do not come
     once per cycle.
 
-    `strength` is the evidence in decimal digits (log10 of the Bayes factor against the population's rhythm).
-    `p_value` is 1 / Bayes factor against the null of the kind: for `recurring` the key's own rhythm is part of the
-    null. A Bayes factor is an e-value, so by Markov's inequality the p-value is valid with every period tried counted.
+    `strength` is the evidence against the population's rhythm as -log10 of a p-value (not capped at 0). `p_value` is
+    against the null of the kind: for `recurring` the key's own rhythm is part of the null. Both count every period tried
+    (docs/temporal.md says how they are calibrated).
     `jitter_s` is the standard deviation around the due time, `hit_rate` the share of cycles that had their event.
     """
 
@@ -38,15 +38,17 @@ class Period(msgspec.Struct, frozen=True):
 class PeriodicitySettings(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of a `PeriodicityBank`; the defaults suit months of a person's events.
 
-    `merge_gap_s`: an event this soon after the key's previous one is the same occurrence (a session, a double click).
-    `calendar_prior`: prior probability, given a period at all, that it is exactly 12 h, 24 h or 168 h.
+    `merge_gap_s`: an event this near another one of its key is the same occurrence (a session, a double click).
+    `max_p_value`: what `detect` reports; wide, since each answer carries its p-value. `max_published_p_value`: what
+    `examine` publishes. `calendar_prior`: prior probability, given a period at all, that it is exactly 12 h, 24 h or 168 h.
     `population_half_life_s`: how fast the learned population rhythm forgets.
     """
 
     min_period_s: float = 6 * HOUR_S
     max_period_s: float = 20 * DAY_S
     min_events: int = 6
-    max_p_value: float = 0.2
+    max_p_value: float = 0.25
+    max_published_p_value: float = 0.01
     max_periods: int = 3
     merge_gap_s: float = 0.25 * HOUR_S
     calendar_prior: float = 0.5
@@ -63,6 +65,7 @@ class PeriodicitySettings(msgspec.Struct, frozen=True, kw_only=True):
             ("min_period_s", 0 < self.min_period_s < self.max_period_s < float("inf")),
             ("min_events", self.min_events >= 4),
             ("max_p_value", 0 < self.max_p_value <= 1),
+            ("max_published_p_value", 0 < self.max_published_p_value <= self.max_p_value),
             ("max_periods", self.max_periods >= 1),
             ("merge_gap_s", 0 <= self.merge_gap_s < self.min_period_s),
             ("calendar_prior", 0 <= self.calendar_prior < 1),

@@ -3,6 +3,7 @@
 import numpy as np
 from numba import njit
 
+from processors.temporal.arrays import Bools, Floats
 from processors.temporal.periods import HOUR_S, HOURS_PER_WEEK
 
 # 1970-01-01 was a Thursday: this shift makes hour 0 of the week Monday 00:00.
@@ -16,13 +17,13 @@ _RESCALE_AT = 30.0
 
 
 @njit(cache=True)
-def hour_of_week(second):
+def hour_of_week(second: float) -> int:
     """Monday 00:00 is hour 0."""
-    return (np.int64(second) // 3600 + EPOCH_SHIFT_H) % 168
+    return int((np.int64(second) // 3600 + EPOCH_SHIFT_H) % 168)
 
 
 @njit(cache=True)
-def _add(counts, origin_s, half_life_s, time_s, kept):
+def _add(counts: Floats, origin_s: float, half_life_s: float, time_s: Floats, kept: Bools) -> float:
     for i in range(len(time_s)):
         if not kept[i]:
             continue
@@ -48,7 +49,7 @@ class PopulationRate:
         self.origin_s = -np.inf
         self.latest_s = -np.inf
 
-    def update(self, time_s: np.ndarray, kept: np.ndarray) -> None:
+    def update(self, time_s: Floats, kept: Bools) -> None:
         """Count the events where `kept` is true."""
         if not kept.any():
             return
@@ -57,7 +58,7 @@ class PopulationRate:
             self.origin_s = float(time_s[kept][0])
         self.origin_s = float(_add(self.counts, self.origin_s, self.half_life_s, time_s, kept))
 
-    def density_without(self, own_time_s: np.ndarray, own_count: int) -> np.ndarray:
+    def density_without(self, own_time_s: Floats, own_count: int) -> Floats:
         """Relative density per hour of week (float64[168], mean about 1) without one key's own events.
 
         Of a key with more events than its ring holds, the ring's times stand for the rest.

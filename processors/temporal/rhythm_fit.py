@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from processors.temporal import rhythm_likelihood as rhythm
+from processors.temporal.arrays import Floats
 from processors.temporal.detection import Window
 
 
@@ -17,11 +18,14 @@ class Rhythm(NamedTuple):
     sigma: float
     share: float
     log_evidence: float
-    b: np.ndarray
+    b: Floats
 
 
 def find_rhythm(window: Window) -> Rhythm | None:
-    """The key's own rhythm, or None when the population's explains it as well."""
+    """The key's own rhythm; None when the events span less than two cycles of any.
+
+    A first bump that the data do not ask for has negative evidence and leaves the density as it is.
+    """
     first: tuple[float, float, float, float] | None = None
     total = 0.0
     b = window.b
@@ -30,12 +34,16 @@ def find_rhythm(window: Window) -> Rhythm | None:
     for _ in range(rhythm.MAX_BUMPS):
         rhythm.fit_bump(window.t_h, b, window.span_h, evidence, bump)
         top = float(evidence.max())
+        if top <= rhythm.IMPOSSIBLE:
+            return None
         gain = top + math.log(float(np.exp(evidence - top).sum()) / len(evidence))
-        if gain <= 0.0:
+        if gain <= 0.0 and first:
             break
         period_h = float(rhythm.PERIODS_H[int(bump[1])])
         phase, sigma, share = float(bump[2]), float(bump[3]), float(bump[4])
         total += gain
         first = first or (period_h, phase * period_h, sigma, share)
+        if gain <= 0.0:
+            break
         b = (1 - share) * b + share * rhythm.bump_density(window.t_h, period_h, phase, sigma)
     return Rhythm(*first, total, b) if first else None

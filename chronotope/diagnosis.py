@@ -9,7 +9,6 @@ from typing import Literal
 
 import msgspec
 from packaging.requirements import Requirement
-from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
 from chronotope.kafka.errors import ClusterError
@@ -71,26 +70,33 @@ def check_versions() -> Iterator[Finding]:
     yield Finding(check="packages", verdict="problem" if wrong else "ok", detail="; ".join(wrong) or named)
 
 
-def check_settings() -> Iterator[Finding]:
-    """Whether every setting of the environment is known and valid."""
+def settings_models() -> tuple[type[BaseSettings], ...]:
+    """Every group of settings that is read from the environment."""
     from model_server.settings import ServerSettings
     from streams.settings import WorkerSettings
 
-    models: tuple[type[BaseSettings], ...] = (
-        KafkaSettings, RedisSettings, RegistrySettings, WorkerSettings, ServerSettings,
-    )  # fmt: skip
+    return KafkaSettings, RedisSettings, RegistrySettings, WorkerSettings, ServerSettings
+
+
+def known_variables() -> set[str]:
+    """The environment variables that mean something to Chronotope."""
     known = {"CHRONOTOPE_DATA", "CHRONOTOPE_KAFKA_JARS"}
-    for model in models:
+    for model in settings_models():
         prefix = model.model_config.get("env_prefix", "")
         known |= {f"{prefix}{name}".upper() for name in model.model_fields}
-    unknown = sorted(name for name in os.environ if name.startswith("CHRONOTOPE_") and name not in known)
+    return known
+
+
+def check_settings() -> Iterator[Finding]:
+    """Whether every setting of the environment is known and valid."""
+    unknown = sorted({name for name in os.environ if name.startswith("CHRONOTOPE_")} - known_variables())
     for name in unknown:
         yield Finding(check="settings", verdict="warning", detail=f"{name} is no setting of Chronotope")
     failed = False
-    for model in models:
+    for model in settings_models():
         try:
             model()
-        except (ValidationError, ValueError) as error:
+        except ValueError as error:
             failed = True
             yield Finding(check="settings", verdict="problem", detail=" ".join(str(error).split())[:400])
     if not failed and not unknown:

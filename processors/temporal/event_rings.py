@@ -19,6 +19,8 @@ _EMPTY = -1
 Slots = npt.NDArray[np.int32]
 # Slots compared when one has to go; the victim is the least active of them (approximate, like Redis's eviction).
 _EVICTION_SAMPLE = 16
+# A prime, so that the sample is spread over keys of all ages.
+_EVICTION_STRIDE = 2654435761
 _ACTIVITY_HALF_LIFE_S = 14 * 86400.0
 
 
@@ -126,7 +128,7 @@ def _least_active(rings: Rings, n_keys: int, hand: int) -> int:
     victim = hand
     lowest = np.inf
     for step in range(min(_EVICTION_SAMPLE, n_keys)):
-        slot = (hand + step) % n_keys
+        slot = (hand + step * _EVICTION_STRIDE) % n_keys
         last = rings.ring[slot, (rings.head[slot] + rings.size[slot] - 1) & 63] if rings.size[slot] else 0
         activity = last + _ACTIVITY_HALF_LIFE_S * np.log2(1.0 + min(rings.seen[slot], 64))
         if activity < lowest:
@@ -199,7 +201,7 @@ def absorb(
                 n_keys += 1
             else:
                 slot = _least_active(rings, n_keys, hand)
-                hand = (hand + _EVICTION_SAMPLE) % n_keys
+                hand = (hand + _EVICTION_SAMPLE * _EVICTION_STRIDE) % n_keys
                 evicted[n_evicted] = rings.key[slot]
                 n_evicted += 1
                 _unlink(rings.table_key, rings.table_slot, rings.key[slot])

@@ -5,7 +5,7 @@ from processors.sequence.frequent import FrequentSequence, FrequentSequences
 from processors.sequence.graph import BehaviourGraph
 from processors.sequence.heavy_keys import HeavyKeys
 from processors.sequence.recent import RecentStates
-from processors.sequence.sessions import Sessions, Transitions
+from processors.sequence.sessions import Sessions, Transitions, steps_back
 from processors.sequence.settings import NO_STATE, TransitionSettings
 from processors.sequence.sketches import UserSketches
 from processors.sequence.transition_counts import TransitionChanges, TransitionCounts, warm_up
@@ -24,6 +24,7 @@ __all__ = [
     "Transitions",
     "UserSketches",
     "item_based",
+    "steps_back",
     "user_based",
     "warm_up",
 ]

@@ -8,7 +8,8 @@ import numpy as np
 
 from processors.payload import decode_payload, encode_payload
 from processors.sequence.recent import RecentStates
-from processors.sequence.settings import DAY_S, NO_STATE
+from processors.sequence.sessions import steps_back
+from processors.sequence.settings import DAY_S
 from processors.sequence.transition_counts import Floats, Ints, TransitionCounts
 from processors.sequence.walks import walk
 
@@ -74,14 +75,10 @@ class BehaviourGraph:
             TypeError, ValueError: as :meth:`RecentStates.update`; nothing has changed.
         """
         before, _, _ = self._recent.update(users, states, time_s, sessions)
-        here = np.broadcast_to(np.asarray(states, np.int64)[:, None], before.shape)
-        joined = (before != NO_STATE) & (before != here)
-        for step in range(1, before.shape[1]):
-            joined[:, step] &= (before[:, step, None] != before[:, :step]).all(axis=1)
-        steps = np.broadcast_to(np.arange(1.0, before.shape[1] + 1), before.shape)[joined]
-        ends = np.stack([before[joined], here[joined]], axis=1)
-        times = np.repeat(np.asarray(time_s, np.float64), joined.sum(axis=1))
-        self._edges.update(ends.ravel(), ends[:, ::-1].ravel(), np.repeat(times, 2), weights=np.repeat(1 / steps, 2))
+        earlier, later, times, weights = steps_back(before, states, time_s, distinct=True)
+        ends = np.stack([earlier, later], axis=1)
+        both = np.repeat(times, 2), np.repeat(weights, 2)
+        self._edges.update(ends.ravel(), ends[:, ::-1].ravel(), both[0], weights=both[1])
 
     def neighbours(self, state: int, time_s: float, k: int = 10) -> tuple[Ints, Floats]:
         """The ``k`` states that co-occur most with ``state`` and their decayed co-occurrences, heaviest first."""

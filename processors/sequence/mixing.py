@@ -9,6 +9,9 @@ Transactions on Information Theory 37(4), 1991) in its interpolated form. A type
 no more than what is left of it, so that an old long tail does not drown a few fresh transitions. U is the weight
 that Space-Saving can no longer name; it backs off too. Order 0 is the plain share of a state in all events.
 
+Instead of one chain, the latest states may each speak through their own order-1 context, the newer the louder: the mixture
+transition distribution (Raftery, Journal of the Royal Statistical Society B 47(3), 1985).
+
 Sums over a row are kept in fixed point: they must not depend on the order in which a row lies in memory.
 """
 
@@ -60,7 +63,7 @@ def _mass(tables: Any, slot: int, factor: float) -> tuple[float, float]:
 def weigh_chain(
     tables: Any, owner: int, previous: int, last: int, factor: float, escapes: Any, slots: Any, coefficients: Any
 ) -> tuple[int, float]:
-    """Which rows speak, and with what coefficient on their weights: (number of rows, coefficient of order 0)."""
+    """Which rows of a chain speak, and with what coefficient on their weights: (their number, order 0's coefficient)."""
     count = 0
     general = 1.0 / tables.floats[EVENT_WEIGHT] if tables.floats[EVENT_WEIGHT] > 0.0 else 0.0
     for level in range(3):
@@ -83,12 +86,31 @@ def weigh_chain(
 
 
 @nb.njit(cache=True)
+def weigh_recent(
+    tables: Any, owner: int, recent: Any, fade: float, factor: float, escape: float, slots: Any, coefficients: Any
+) -> tuple[int, float]:
+    """The same for the mixture of order-1 contexts ``recent``, newest first, each weighing ``fade`` times the one before."""
+    count, general = 0, 0.0
+    whole = (1.0 - fade ** len(recent)) / (1.0 - fade)
+    for step in range(len(recent)):
+        share = fade**step / whole
+        slot = find_context(tables.contexts, owner, NO_STATE, recent[step])
+        if slot < 0 or not tables.contexts[slot].total > 0.0:
+            general += share
+            continue
+        types, lost = _mass(tables, slot, factor)
+        general += share * (escape * types + lost) / (1.0 + escape * types)
+        slots[count] = slot
+        coefficients[count] = share / ((1.0 + escape * types) * tables.contexts[slot].total)
+        count += 1
+    return count, general / tables.floats[EVENT_WEIGHT] if tables.floats[EVENT_WEIGHT] > 0.0 else 0.0
+
+
+@nb.njit(cache=True)
 def probabilities_of(
-    tables: Any, owner: int, previous: int, last: int, factor: float, escapes: Any, states: Any, out: Any
+    tables: Any, slots: Any, coefficients: Any, count: int, general: float, states: Any, out: Any
 ) -> None:
     """The mixed probability of each given state."""
-    slots, coefficients = np.zeros(3, np.int64), np.zeros(3, np.float64)
-    count, general = weigh_chain(tables, owner, previous, last, factor, escapes, slots, coefficients)
     for i in range(len(states)):
         slot = find_state(tables.states, states[i])
         out[i] = general * tables.states[slot].weight if slot >= 0 else 0.0
@@ -153,30 +175,27 @@ def _in_rows(gathered: Any, state: int) -> bool:
 
 @nb.njit(cache=True)
 def most_probable(
-    tables: Any, owner: int, previous: int, last: int, factor: float, escapes: Any, states: Any, scores: Any
+    tables: Any, slots: Any, coefficients: Any, count: int, general: float, states: Any, scores: Any
 ) -> int:
     """Fill ``states`` and ``scores`` with the most probable next states: how many there are."""
-    slots, coefficients = np.zeros(3, np.int64), np.zeros(3, np.float64)
-    count, general = weigh_chain(tables, owner, previous, last, factor, escapes, slots, coefficients)
     gathered, probability = _gather(tables, slots, coefficients, count, general)
     held = 0
     for slot in range(len(gathered)):
         if gathered[slot] != NO_STATE and probability[slot] > 0.0:
             held = _offer(states, scores, held, gathered[slot], probability[slot])
+    if not general > 0.0:
+        return held
+    from_rows, row_states, row_scores = held, states[:held].copy(), scores[:held].copy()
     for i in range(tables.ints[LISTED_STATES]):
         popular = tables.states[tables.listed[i]]
-        if general > 0.0 and not _in_rows(gathered, popular.state):
+        if not _in_rows(gathered, popular.state):
             held = _offer(states, scores, held, popular.state, general * popular.weight)
     # A state that is not listed is no heavier than the threshold: only then may it still belong among the best.
     unlisted = general * tables.floats[LIST_THRESHOLD]
     if unlisted > 0.0 and (held < len(states) or scores[len(states) - 1] <= unlisted):
-        held = 0
-        for slot in range(len(gathered)):
-            if gathered[slot] != NO_STATE and probability[slot] > 0.0:
-                held = _offer(states, scores, held, gathered[slot], probability[slot])
+        held, states[:from_rows], scores[:from_rows] = from_rows, row_states, row_scores
         for slot in range(len(tables.states)):
-            if tables.states[slot].status != EMPTY and not _in_rows(gathered, tables.states[slot].state):
-                score = general * tables.states[slot].weight
-                if score > 0.0:
-                    held = _offer(states, scores, held, tables.states[slot].state, score)
+            popular = tables.states[slot]
+            if popular.status != EMPTY and popular.weight > 0.0 and not _in_rows(gathered, popular.state):
+                held = _offer(states, scores, held, popular.state, general * popular.weight)
     return held

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from processors.sequence.recent import RecentStates
+from processors.sequence.settings import NO_STATE
 
 
 class Transitions(NamedTuple):
@@ -70,3 +71,29 @@ class Sessions:
         sessions = cls()
         sessions._recent = RecentStates.from_bytes(payload)
         return sessions
+
+
+def steps_back(before: Any, states: Any, time_s: Any, distinct: bool = False) -> tuple[Any, Any, Any, Any]:
+    """Pairs of what a session met earlier and later: earlier and later states, the later's time, 1 / steps between.
+
+    ``before`` is int64[n, depth] of :meth:`RecentStates.update`. ``counts.update(earlier, later, time, weights=weights)`` learns
+    what follows within some steps. With ``distinct`` only the latest of equal earlier states counts, and a state is no
+    pair with itself.
+
+    Example:
+        >>> recent = RecentStates(depth=3, gap_s=60.0)
+        >>> states, times = np.array([7, 8, 9]), np.arange(3.0)
+        >>> before, _, _ = recent.update(np.ones(3, np.int64), states, times)
+        >>> earlier, later, _, weights = steps_back(before, states, times)
+        >>> list(zip(earlier.tolist(), later.tolist(), weights.tolist()))
+        [(7, 8, 1.0), (8, 9, 1.0), (7, 9, 0.5)]
+    """
+    later = np.broadcast_to(np.asarray(states, np.int64)[:, None], before.shape)
+    joined = before != NO_STATE
+    if distinct:
+        joined &= before != later
+        for step in range(1, before.shape[1]):
+            joined[:, step] &= (before[:, step, None] != before[:, :step]).all(axis=1)
+    steps = np.broadcast_to(np.arange(1.0, before.shape[1] + 1), before.shape)[joined]
+    times = np.repeat(np.asarray(time_s, np.float64), joined.sum(axis=1))
+    return before[joined], later[joined], times, 1 / steps

@@ -10,7 +10,7 @@ import numpy as np
 from processors.sequence import codec
 from processors.sequence.absorb import absorb
 from processors.sequence.contexts import find_context
-from processors.sequence.mixing import decay_factor, most_probable, probabilities_of
+from processors.sequence.mixing import decay_factor, most_probable, probabilities_of, weigh_chain, weigh_recent
 from processors.sequence.popularity import find_state
 from processors.sequence.room import NO_KEYS, keys_of, make_room
 from processors.sequence.rows import SMALLEST_BLOCK, find
@@ -145,19 +145,48 @@ class TransitionCounts:
         when fewer states are known. Equal ones come in the order of their codes. The probabilities of all known
         states sum to 1 while order 0 is within its bound. O(states of the context).
         """
-        if k < 1:
-            raise ValueError(f"k must be at least 1, got {k}")
-        states, scores = np.empty(k, np.int64), np.empty(k, np.float64)
-        factor = self._factor(time_s)
-        held = most_probable(self._tables, *_key(context, owner), factor, self._escapes, states, scores)
-        return states[:held], scores[:held]
+        return self._best(*self._weigh(context, time_s, owner), k)
+
+    def predict_recent(
+        self, recent: Any, time_s: float, k: int = 10, fade: float = 0.5, owner: int | None = None
+    ) -> tuple[Ints, Floats]:
+        """The ``k`` most probable next states after the latest states of a session, and their probabilities.
+
+        Each of ``recent`` (int64[m], newest first) speaks through its order-1 context, with ``fade`` times the weight of
+        the one after it: a mixture that needs no long contexts to have been seen before. O(m * states of a context).
+
+        Raises:
+            ValueError: ``fade`` is not in [0, 1) or ``recent`` is empty.
+        """
+        latest = _codes("recent", recent, 1)
+        if not len(latest):
+            raise ValueError("recent must name at least one state")
+        if not 0 <= fade < 1:
+            raise ValueError(f"fade must lie in [0, 1), got {fade}")
+        slots, coefficients = np.zeros(len(latest), np.int64), np.zeros(len(latest), np.float64)
+        escape, whose, factor = float(self._escapes[1]), NO_STATE if owner is None else int(owner), self._factor(time_s)
+        count, general = weigh_recent(self._tables, whose, latest, float(fade), factor, escape, slots, coefficients)
+        return self._best(slots, coefficients, count, general, k)
 
     def probabilities(self, context: Context, states: Any, time_s: float, owner: int | None = None) -> Floats:
         """The probability of each of ``states`` (int64[m]) to come next: float64[m], 0 for unknown ones."""
-        wanted, factor = _codes("states", states, 1), self._factor(time_s)
+        wanted = _codes("states", states, 1)
         out = np.empty(len(wanted), np.float64)
-        probabilities_of(self._tables, *_key(context, owner), factor, self._escapes, wanted, out)
+        probabilities_of(self._tables, *self._weigh(context, time_s, owner), wanted, out)
         return out
+
+    def _weigh(self, context: Context, time_s: float, owner: int | None) -> tuple[Ints, Floats, int, float]:
+        slots, coefficients, factor = np.zeros(3, np.int64), np.zeros(3, np.float64), self._factor(time_s)
+        key = _key(context, owner)
+        count, general = weigh_chain(self._tables, *key, factor, self._escapes, slots, coefficients)
+        return slots, coefficients, count, general
+
+    def _best(self, slots: Ints, coefficients: Floats, count: int, general: float, k: int) -> tuple[Ints, Floats]:
+        if k < 1:
+            raise ValueError(f"k must be at least 1, got {k}")
+        states, scores = np.empty(k, np.int64), np.empty(k, np.float64)
+        held = most_probable(self._tables, slots, coefficients, count, general, states, scores)
+        return states[:held], scores[:held]
 
     def count(self, context: Context, state: int, time_s: float, owner: int | None = None) -> float:
         """The decayed count of one transition; once a bound was reached, what was surely seen of it."""
@@ -283,6 +312,7 @@ def warm_up() -> None:
     codes = np.arange(2000) % 13
     counts.update(np.stack([codes, codes // 2], 1), codes // 3, np.arange(2000.0), owners=codes % 2)
     counts.predict((1, 2), 2000.0, owner=1)
+    counts.predict_recent([1, 2], 2000.0)
     counts.probabilities(1, codes[:2], 2000.0)
     counts.count(1, 2, 2000.0)
     TransitionCounts.from_bytes(counts.to_bytes())

@@ -209,6 +209,22 @@ def test_unknown_context_falls_back_to_what_is_popular() -> None:
         assert states.tolist() == [5] and probabilities.tolist() == [pytest.approx(2 / 3)]
 
 
+def test_recent_states_speak_each_through_its_own_context() -> None:
+    columns = stream(5, 400, states=12)
+    counts = TransitionCounts(half_life_s=HALF_LIFE_S)
+    feed(counts, columns | {"owner": np.full(400, NO_STATE)}, [])
+    recent, states = [3, 99, 5], np.arange(-3, 9)
+    each = [counts.probabilities(state, states, 900.0) for state in recent]
+    expected = (each[0] + 0.5 * each[1] + 0.25 * each[2]) / 1.75
+    predicted, shares = counts.predict_recent(recent, 900.0, k=12)
+    np.testing.assert_allclose(shares, expected[predicted + 3])
+    np.testing.assert_allclose(shares, np.sort(expected)[::-1])
+    assert counts.predict_recent([3], 900.0)[0].tolist() == counts.predict(3, 900.0)[0].tolist()
+    for named, arguments in (("fade", ([1], 0.0, 1, 1.0)), ("recent", ([], 0.0)), ("k must", ([1], 0.0, 0))):
+        with pytest.raises(ValueError, match=named):
+            counts.predict_recent(*arguments)
+
+
 def test_nothing_known_predicts_nothing() -> None:
     states, probabilities = TransitionCounts().predict(1, 0.0)
     assert len(states) == len(probabilities) == 0

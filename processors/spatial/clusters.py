@@ -19,22 +19,22 @@ from numpy.typing import NDArray
 
 from processors.spatial.counting import COLUMN, ROW, band, near_sites, touch
 from processors.spatial.geometry import Params, sub_cell, within_cell, wrap
-from processors.spatial.grid import is_core, neighbour, offset_back
+from processors.spatial.grid import is_core, neighbour, offset_back, seam_row
 from processors.spatial.kernel import kernel
 from processors.spatial.layout import (
     ABSORBED,
     BEGIN,
-    CROWDED,
+    CORE_ROW,
     END,
+    FREE_CORE,
     FREE_LABEL,
-    FREE_WITNESS,
+    LIVE_CORES,
     LIVE_LABELS,
     LOG_LEN,
-    MERGES,
     NEAR,
     NEXT_ID,
+    POINTS,
     SEAM,
-    SPLITS,
     TICK,
     VISIBLE,
     State,
@@ -46,22 +46,23 @@ from processors.spatial.layout import (
 @kernel
 def set_witness(S: State, c: int, o: int, site: int) -> None:
     if o < NEAR:
-        S.witness[S.cells[c].witness, o] = site
+        S.witness[S.span[c, CORE_ROW], o] = site
     else:
-        S.seam_witness[S.cells[c].seam, o - NEAR] = site
+        S.seam_witness[seam_row(S, c), o - NEAR] = site
 
 
 @kernel
 def edges_held_by(S: State, c: int, site: int) -> int:
     """The edges of cell c whose witness is `site`, as bits."""
-    row = S.cells[c].witness
+    row = S.span[c, CORE_ROW]
     held = 0
     for o in range(NEAR):
         held |= int(S.witness[row, o] == site) << o
-    if S.cells[c].seam >= 0:
+    if S.strips[c >> 2].seam >= 0:
+        seam = seam_row(S, c)
         for o in range(SEAM):
-            held |= int(S.seam_witness[S.cells[c].seam, o] == site) << (NEAR + o)
-    return held & S.cells[c].edges
+            held |= int(S.seam_witness[seam, o] == site) << (NEAR + o)
+    return held & S.cores[row].edges
 
 
 @kernel
@@ -69,14 +70,14 @@ def find_partner(S: State, P: Params, site: int, fx: Any, fy: Any, c: int, o: in
     """The newest core site within eps of `site`, which lies in c, in the neighbour at o; or -1."""
     d = neighbour(S, c, o)
     begin, end = S.span[d, BEGIN], S.span[d, END]
-    if S.cells[c].seam >= 0:
+    if S.strips[c >> 2].seam >= 0:
         for k in range(end - 1, begin - 1, -1):
             if is_core(S, P, d, k) and near_sites(S, P, S.record_i[k, 3], site):
                 return S.record_i[k, 3]
         return -1
     squeeze, low, high = band(S, P, c)
     x, y = fx - COLUMN[o], fy - ROW[o]
-    least = -2147483648 if S.span[d, CROWDED] == 1 else P.min_samples
+    least = -2147483648 if S.span[d, POINTS] < 0 else P.min_samples
     for k in range(end - 1, begin - 1, -1):
         dx, dy = S.record_f[k, 0] - x, S.record_f[k, 1] - y
         d2 = squeeze * dx * dx + dy * dy
@@ -151,36 +152,36 @@ def swap_identity(S: State, i: int, j: int) -> None:
 @kernel
 def join_label(S: State, c: int, index: int) -> None:
     """Cell c becomes a cell of the cluster."""
-    cell, label = S.cells[c], S.labels[index]
+    cell, label = S.cores[S.span[c, CORE_ROW]], S.labels[index]
     cell.label = index
     if label.cells == 0:
         label.ref_y, label.ref_x, label.head = cell.centre_y, cell.centre_x, c
         cell.next = cell.prev = c
     else:
-        last = S.cells[label.head].prev
+        last = S.cores[S.span[label.head, CORE_ROW]].prev
         cell.prev, cell.next = last, label.head
-        S.cells[last].next = c
-        S.cells[label.head].prev = c
+        S.cores[S.span[last, CORE_ROW]].next = c
+        S.cores[S.span[label.head, CORE_ROW]].prev = c
     label.cells += 1
-    label.points += cell.core_points
-    label.sum_y += cell.core_points * wrap(np.int64(cell.centre_y) - label.ref_y)
-    label.sum_x += cell.core_points * wrap(np.int64(cell.centre_x) - label.ref_x)
+    label.points += cell.points
+    label.sum_y += cell.points * wrap(np.int64(cell.centre_y) - label.ref_y)
+    label.sum_x += cell.points * wrap(np.int64(cell.centre_x) - label.ref_x)
     touch(S, index)
 
 
 @kernel
 def leave_label(S: State, c: int) -> None:
     """Cell c leaves its cluster, which may be left without cells."""
-    cell = S.cells[c]
+    cell = S.cores[S.span[c, CORE_ROW]]
     label = S.labels[cell.label]
-    S.cells[cell.prev].next = cell.next
-    S.cells[cell.next].prev = cell.prev
+    S.cores[S.span[cell.prev, CORE_ROW]].next = cell.next
+    S.cores[S.span[cell.next, CORE_ROW]].prev = cell.prev
     if label.head == c:
         label.head = cell.next
     label.cells -= 1
-    label.points -= cell.core_points
-    label.sum_y -= cell.core_points * wrap(np.int64(cell.centre_y) - label.ref_y)
-    label.sum_x -= cell.core_points * wrap(np.int64(cell.centre_x) - label.ref_x)
+    label.points -= cell.points
+    label.sum_y -= cell.points * wrap(np.int64(cell.centre_y) - label.ref_y)
+    label.sum_x -= cell.points * wrap(np.int64(cell.centre_x) - label.ref_x)
     touch(S, cell.label)
     cell.label = -1
 
@@ -188,7 +189,6 @@ def leave_label(S: State, c: int) -> None:
 @kernel
 def merge(S: State, i: int, j: int) -> None:
     """Two clusters become one; the one with fewer cells is relabelled, the older id stays."""
-    S.meta[MERGES] += 1
     if S.labels[i].cells < S.labels[j].cells:
         i, j = j, i
     if S.labels[j].id < S.labels[i].id:
@@ -196,11 +196,11 @@ def merge(S: State, i: int, j: int) -> None:
     large, small = S.labels[i], S.labels[j]
     c = small.head
     for _ in range(small.cells):
-        S.cells[c].label = i
-        c = S.cells[c].next
-    large_last, small_last = S.cells[large.head].prev, S.cells[small.head].prev
-    S.cells[large_last].next, S.cells[small.head].prev = small.head, large_last
-    S.cells[small_last].next, S.cells[large.head].prev = large.head, small_last
+        S.cores[S.span[c, CORE_ROW]].label = i
+        c = S.cores[S.span[c, CORE_ROW]].next
+    large_last, small_last = S.cores[S.span[large.head, CORE_ROW]].prev, S.cores[S.span[small.head, CORE_ROW]].prev
+    S.cores[S.span[large_last, CORE_ROW]].next, S.cores[S.span[small.head, CORE_ROW]].prev = small.head, large_last
+    S.cores[S.span[small_last, CORE_ROW]].next, S.cores[S.span[large.head, CORE_ROW]].prev = large.head, small_last
     large.cells += small.cells
     large.points += small.points
     large.sum_y += small.sum_y + small.points * wrap(np.int64(small.ref_y) - large.ref_y)
@@ -221,19 +221,15 @@ def gain(S: State, P: Params, gained: NDArray[np.int32], n: int) -> None:
     fresh = 0
     for z in range(n):
         c = S.sites[gained[z]].cell
-        if S.cells[c].label == -1:
-            S.cells[c].label = -2
+        if S.cores[S.span[c, CORE_ROW]].label == -1:
+            S.cores[S.span[c, CORE_ROW]].label = -2
             at = fresh
-            while at > 0 and S.cells[S.reps[at - 1]].key > S.cells[c].key:
+            while at > 0 and place_key(S, S.reps[at - 1]) > place_key(S, c):
                 S.reps[at] = S.reps[at - 1]
                 at -= 1
             S.reps[at] = c
             fresh += 1
     for z in range(fresh):
-        cell = S.cells[S.reps[z]]
-        cell.edges = 0
-        cell.witness = S.meta[FREE_WITNESS]
-        S.meta[FREE_WITNESS] = S.witness[cell.witness, 0]
         join_label(S, S.reps[z], new_label(S, next_id(S), -1))
     for z in range(n):
         connect(S, P, gained[z])
@@ -243,27 +239,27 @@ def gain(S: State, P: Params, gained: NDArray[np.int32], n: int) -> None:
 def connect(S: State, P: Params, site: int) -> None:
     """Add the edges that a new core site makes."""
     c = S.sites[site].cell
-    cell = S.cells[c]
-    fx64, fy64 = within_cell(P, cell.key, cell.zone, S.sites[site].x, S.sites[site].y)
+    cell, strip = S.cores[S.span[c, CORE_ROW]], S.strips[c >> 2]
+    fx64, fy64 = within_cell(P, strip.zone, S.sites[site].x, S.sites[site].y)
     fx, fy = np.float32(fx64), np.float32(fy64)
-    missing = P.candidate_bits[sub_cell(fx, fy)] if cell.seam < 0 else ((1 << (NEAR + SEAM)) - 1) & ~(1 << 12)
+    missing = P.candidate_bits[sub_cell(fx, fy)] if strip.seam < 0 else ((1 << (NEAR + SEAM)) - 1) & ~(1 << 12)
     missing &= ~cell.edges
     while missing != 0:
         o = int(trailing_zeros(missing))
         missing &= missing - 1
         d = neighbour(S, c, o)
-        if d < 0 or S.cells[d].cores == 0:
+        if d < 0 or S.span[d, CORE_ROW] < 0:
             continue
         partner = find_partner(S, P, site, fx, fy, c, o)
         if partner < 0:
             continue
         back = offset_back(S, d, c, o)
         cell.edges |= 1 << o
-        S.cells[d].edges |= 1 << back
+        S.cores[S.span[d, CORE_ROW]].edges |= 1 << back
         set_witness(S, c, o, site)
         set_witness(S, d, back, partner)
-        if cell.label != S.cells[d].label:
-            merge(S, cell.label, S.cells[d].label)
+        if cell.label != S.cores[S.span[d, CORE_ROW]].label:
+            merge(S, cell.label, S.cores[S.span[d, CORE_ROW]].label)
 
 
 # ------------------------------------------------------------------------------------------------------------ lose
@@ -281,21 +277,25 @@ def lose(S: State, P: Params, lost: NDArray[np.int32], n: int) -> None:
             dead &= dead - 1
             d = neighbour(S, c, o)
             back = offset_back(S, d, c, o)
-            if S.cells[c].cores > 0 and S.cells[d].cores > 0 and find_pair(S, P, c, o):
+            if (
+                S.cores[S.span[c, CORE_ROW]].sites > 0
+                and S.cores[S.span[d, CORE_ROW]].sites > 0
+                and find_pair(S, P, c, o)
+            ):
                 set_witness(S, c, o, S.pair[0])
                 set_witness(S, d, back, S.pair[1])
             else:
-                S.cells[c].edges &= ~(1 << o)
-                S.cells[d].edges &= ~(1 << back)
+                S.cores[S.span[c, CORE_ROW]].edges &= ~(1 << o)
+                S.cores[S.span[d, CORE_ROW]].edges &= ~(1 << back)
                 S.ends[ends], S.ends[ends + 1] = c, d
                 ends += 2
     for z in range(n):
         c = S.sites[lost[z]].cell
-        if S.cells[c].cores == 0 and S.cells[c].label >= 0:
+        if S.span[c, CORE_ROW] >= 0 and S.cores[S.span[c, CORE_ROW]].sites == 0:
             drop_from_cluster(S, c)
     if ends > 2:
         ends = distinct_ends(S, ends)
-    elif ends == 2 and (S.cells[S.ends[0]].label < 0 or S.cells[S.ends[1]].label < 0):
+    elif ends == 2 and (S.span[S.ends[0], CORE_ROW] < 0 or S.span[S.ends[1], CORE_ROW] < 0):
         ends = 0
     if ends > 1:
         split(S, ends)
@@ -304,17 +304,24 @@ def lose(S: State, P: Params, lost: NDArray[np.int32], n: int) -> None:
 @kernel
 def drop_from_cluster(S: State, c: int) -> None:
     """Cell c has no core site left."""
-    cell = S.cells[c]
-    index = cell.label
+    row = S.span[c, CORE_ROW]
+    index = S.cores[row].label
     leave_label(S, c)
-    S.witness[cell.witness, 0] = S.meta[FREE_WITNESS]
-    S.meta[FREE_WITNESS] = cell.witness
-    cell.witness = -1
+    S.span[c, CORE_ROW] = -1
+    S.cores[row].next = S.meta[FREE_CORE]
+    S.meta[FREE_CORE] = row
+    S.meta[LIVE_CORES] -= 1
     label = S.labels[index]
     if label.cells == 0:
         if label.flags & (VISIBLE | ABSORBED):
             log_end(S, label.id, -1, label.flags)
         free_label(S, index)
+
+
+@kernel
+def place_key(S: State, c: int) -> int:
+    """A number that orders cells by place, whatever their slots."""
+    return 4 * S.strips[c >> 2].key + (c & 3)
 
 
 @kernel
@@ -325,8 +332,8 @@ def distinct_ends(S: State, ends: int) -> int:
     n = 0
     for z in range(ends):
         c = S.ends[z]
-        if S.cells[c].label >= 0 and S.cells[c].tick != tick:
-            S.cells[c].tick = tick
+        if S.span[c, CORE_ROW] >= 0 and S.cores[S.span[c, CORE_ROW]].tick != tick:
+            S.cores[S.span[c, CORE_ROW]].tick = tick
             S.ends[n] = c
             n += 1
     return n
@@ -339,14 +346,14 @@ def distinct_ends(S: State, ends: int) -> int:
 def expand(S: State, queue: NDArray[np.int32], head: int, length: int, mine: int, theirs: int) -> tuple[int, bool]:
     """Visit the neighbours of queue[head]. Returns (length of the queue, whether the other search was met)."""
     c = queue[head]
-    edges = S.cells[c].edges
+    edges = S.cores[S.span[c, CORE_ROW]].edges
     while edges != 0:
         d = neighbour(S, c, int(trailing_zeros(edges)))
         edges &= edges - 1
-        if S.cells[d].tick == theirs:
+        if S.cores[S.span[d, CORE_ROW]].tick == theirs:
             return length, True
-        if S.cells[d].tick != mine:
-            S.cells[d].tick = mine
+        if S.cores[S.span[d, CORE_ROW]].tick != mine:
+            S.cores[S.span[d, CORE_ROW]].tick = mine
             queue[length] = d
             length += 1
     return length, False
@@ -358,7 +365,7 @@ def connected(S: State, a: int, b: int) -> int:
     S.meta[TICK] += 2
     tick_a, tick_b = S.meta[TICK] - 1, S.meta[TICK]
     S.queue_a[0], S.queue_b[0] = a, b
-    S.cells[a].tick, S.cells[b].tick = tick_a, tick_b
+    S.cores[S.span[a, CORE_ROW]].tick, S.cores[S.span[b, CORE_ROW]].tick = tick_a, tick_b
     head_a, len_a, head_b, len_b = 0, 1, 0, 1
     while True:
         len_a, met = expand(S, S.queue_a, head_a, len_a, tick_a, tick_b)
@@ -383,20 +390,19 @@ def split(S: State, ends: int) -> None:
         c = S.ends[e]
         joined = False
         for r in range(reps):
-            if S.cells[S.reps[r]].label != S.cells[c].label:
+            if S.cores[S.span[S.reps[r], CORE_ROW]].label != S.cores[S.span[c, CORE_ROW]].label:
                 continue
             exhausted = connected(S, S.reps[r], c)
             if exhausted == 0:
                 joined = True
                 break
-            S.meta[SPLITS] += 1
-            old = S.cells[c].label
+            old = S.cores[S.span[c, CORE_ROW]].label
             part_off(S, S.queue_a if exhausted > 0 else S.queue_b, abs(exhausted), old)
         if not joined:
             S.reps[reps] = c
             reps += 1
     for r in range(reps):
-        S.ends[r] = S.cells[S.reps[r]].label
+        S.ends[r] = S.cores[S.span[S.reps[r], CORE_ROW]].label
     settle_identities(S, reps)
 
 
@@ -412,10 +418,10 @@ def part_off(S: State, side: NDArray[np.int32], n: int, old: int) -> None:
 @kernel
 def smallest_key(S: State, index: int) -> int:
     c = S.labels[index].head
-    key = S.cells[c].key
+    key = place_key(S, c)
     for _ in range(S.labels[index].cells):
-        key = min(key, S.cells[c].key)
-        c = S.cells[c].next
+        key = min(key, place_key(S, c))
+        c = S.cores[S.span[c, CORE_ROW]].next
     return key
 
 

@@ -13,10 +13,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from processors.spatial.geometry import Params, distance, sub_cell, wrap
+from processors.spatial.geometry import (
+    FIXED_POINT,
+    HAVERSINE,
+    Params,
+    cell_centre,
+    distance,
+    sub_cell,
+    unpack_key,
+    wrap,
+)
 from processors.spatial.grid import neighbour
 from processors.spatial.kernel import kernel
-from processors.spatial.layout import BEGIN, CROWDED, DIRTY_LEN, END, NEAR, POINTS, SEAM, State
+from processors.spatial.layout import (
+    BEGIN,
+    CORE_ROW,
+    DIRTY_LEN,
+    END,
+    FREE_CORE,
+    LIVE_CORES,
+    NEAR,
+    POINTS,
+    SEAM,
+    State,
+)
 
 COLUMN = np.array([o % 5 - 2 for o in range(25)], np.float32)
 ROW = np.array([o // 5 - 2 for o in range(25)], np.float32)
@@ -31,8 +51,8 @@ def near_sites(S: State, P: Params, i: int, j: int) -> bool:
 @kernel
 def band(S: State, P: Params, c: int) -> Any:
     """(squeeze, low, high): float32 squared distances up to low are within eps, beyond high are not, as seen from c."""
-    error = S.cells[c].error
-    return S.cells[c].squeeze, np.float32(P.ratio * (1 - error)), np.float32(P.ratio * (1 + error))
+    strip = S.strips[c >> 2]
+    return strip.squeeze, np.float32(P.ratio * (1 - strip.error)), np.float32(P.ratio * (1 + strip.error))
 
 
 @kernel
@@ -45,16 +65,47 @@ def touch(S: State, label: int) -> None:
 
 
 @kernel
-def weigh(S: State, c: int, points: int) -> None:
-    """Add to the core points of a cell and of its cluster."""
-    cell = S.cells[c]
-    cell.core_points += points
-    if cell.label >= 0:
-        label = S.labels[cell.label]
+def weigh(S: State, row: int, points: int) -> None:
+    """Add to the core points of a cell (its core row is given) and of its cluster."""
+    core = S.cores[row]
+    core.points += points
+    if core.label >= 0:
+        label = S.labels[core.label]
         label.points += points
-        label.sum_y += points * wrap(np.int64(cell.centre_y) - label.ref_y)
-        label.sum_x += points * wrap(np.int64(cell.centre_x) - label.ref_x)
-        touch(S, cell.label)
+        label.sum_y += points * wrap(np.int64(core.centre_y) - label.ref_y)
+        label.sum_x += points * wrap(np.int64(core.centre_x) - label.ref_x)
+        touch(S, core.label)
+
+
+@kernel
+def turn(S: State, P: Params, c: int, site: int, step: int, turned: NDArray[np.int32], n: int) -> int:
+    """A site of cell c became core (step 1) or ceased to be (step -1)."""
+    row = S.span[c, CORE_ROW]
+    if row < 0:
+        row = new_core(S, P, c)
+    S.cores[row].sites += step
+    weigh(S, row, step * S.sites[site].points)
+    turned[n] = site
+    return n + 1
+
+
+@kernel
+def new_core(S: State, P: Params, c: int) -> int:
+    """The core row of a cell that gets its first core site."""
+    row = S.meta[FREE_CORE]
+    core = S.cores[row]
+    S.meta[FREE_CORE] = core.next
+    S.meta[LIVE_CORES] += 1
+    S.span[c, CORE_ROW] = row
+    core.edges = core.sites = core.points = core.tick = 0
+    core.label = -1
+    frame, y, strip = unpack_key(S.strips[c >> 2].key)
+    x = 4 * strip + (c & 3)
+    if P.metric == HAVERSINE:
+        lon, lat = cell_centre(P, frame, y, x)
+        y, x = int(lat * FIXED_POINT), wrap(int(lon * FIXED_POINT))
+    core.centre_y, core.centre_x = y, x
+    return row
 
 
 @kernel
@@ -75,23 +126,23 @@ def shift_counts(
 
     Returns (points within eps, seen only with `measure`; sites in `turned`).
     """
-    if S.cells[c].seam >= 0:
+    if S.strips[c >> 2].seam >= 0:
         return shift_counts_at_seam(S, P, c, site, step, at, measure, turned, n)
     squeeze, low, high = band(S, P, c)
     sub = sub_cell(fx, fy)
     measured = 0
     for j in range(P.n_candidates[sub]):
         o = P.candidates[sub, j]
-        d = S.near[c, o]
+        d = neighbour(S, c, o)
         if d < 0:
             continue
-        begin, end, crowded = S.span[d, BEGIN], S.span[d, END], S.span[d, CROWDED]
-        if begin == end or (crowded == 1 and not measure):
+        begin, end, crowded = S.span[d, BEGIN], S.span[d, END], S.span[d, POINTS] < 0
+        if begin == end or (crowded and not measure):
             continue
         turns = 0
         if o == 12:
-            measured += S.span[d, POINTS]
-            if crowded == 0:
+            measured += abs(S.span[d, POINTS])
+            if not crowded:
                 for k in range(begin, end):
                     count = S.record_i[k, 2] + step
                     S.record_i[k, 2] = count
@@ -101,7 +152,7 @@ def shift_counts(
             continue
         x, y = fx - COLUMN[o], fy - ROW[o]
         hits = 0
-        if crowded == 1:
+        if crowded:
             for k in range(begin, end):
                 dx, dy = S.record_f[k, 0] - x, S.record_f[k, 1] - y
                 d2 = squeeze * dx * dx + dy * dy
@@ -126,8 +177,8 @@ def shift_counts(
                         dx, dy = S.record_f[k, 0] - x, S.record_f[k, 1] - y
                         d2 = squeeze * dx * dx + dy * dy
                         if d2 <= high and (d2 <= low or near_sites(S, P, S.record_i[k, 3], site)):
-                            n = turn(S, d, S.record_i[k, 3], step, turned, n)
-        if measure and hits > 0 and S.span[d, POINTS] != end - begin:
+                            n = turn(S, P, d, S.record_i[k, 3], step, turned, n)
+        if measure and hits > 0 and abs(S.span[d, POINTS]) != end - begin:
             hits = 0
             for k in range(begin, end):
                 dx, dy = S.record_f[k, 0] - x, S.record_f[k, 1] - y
@@ -139,19 +190,10 @@ def shift_counts(
 
 
 @kernel
-def turn(S: State, d: int, site: int, step: int, turned: NDArray[np.int32], n: int) -> int:
-    """A site of cell d became core (step 1) or ceased to be (step -1)."""
-    S.cells[d].cores += step
-    weigh(S, d, step * S.sites[site].points)
-    turned[n] = site
-    return n + 1
-
-
-@kernel
 def collect_all(S: State, P: Params, d: int, step: int, at: int, turned: NDArray[np.int32], n: int) -> int:
     for k in range(S.span[d, BEGIN], S.span[d, END]):
         if S.record_i[k, 2] == at:
-            n = turn(S, d, S.record_i[k, 3], step, turned, n)
+            n = turn(S, P, d, S.record_i[k, 3], step, turned, n)
     return n
 
 
@@ -163,27 +205,27 @@ def shift_counts_at_seam(
     measured = 0
     for o in range(NEAR + SEAM):
         d = neighbour(S, c, o)
-        if d < 0 or (S.span[d, CROWDED] == 1 and not measure):
+        if d < 0 or (S.span[d, POINTS] < 0 and not measure):
             continue
         for k in range(S.span[d, BEGIN], S.span[d, END]):
             other = S.record_i[k, 3]
             if d == c or near_sites(S, P, other, site):
                 measured += S.sites[other].points
-                if S.span[d, CROWDED] == 0:
+                if S.span[d, POINTS] >= 0:
                     S.record_i[k, 2] += step
                     if S.record_i[k, 2] == at:
-                        n = turn(S, d, other, step, turned, n)
+                        n = turn(S, P, d, other, step, turned, n)
     return measured, n
 
 
 @kernel
 def count_anew(S: State, P: Params, c: int, turned: NDArray[np.int32], n: int) -> int:
     """Cell c is crowded no more: count its sites' neighbours, and collect the sites that are no longer core."""
-    S.span[c, CROWDED] = 0
+    S.span[c, POINTS] = -S.span[c, POINTS]
     for k in range(S.span[c, BEGIN], S.span[c, END]):
         site = S.record_i[k, 3]
         count, n = shift_counts(S, P, c, site, S.record_f[k, 0], S.record_f[k, 1], 0, -1, True, turned, n)
         S.record_i[k, 2] = count
         if count < P.min_samples:
-            n = turn(S, c, site, -1, turned, n)
+            n = turn(S, P, c, site, -1, turned, n)
     return n

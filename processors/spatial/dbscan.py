@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from processors.spatial.geometry import make_params
-from processors.spatial.growth import grow_log, grow_pool, grow_seams, make_room
+from processors.spatial.growth import grow_seams, make_room, make_way
 from processors.spatial.layout import LIVE_LABELS, LIVE_POINTS, empty_state, nbytes
 from processors.spatial.life import ClusterChanges, take_changes
 from processors.spatial.saved import SavedWindow, restore, save
@@ -74,7 +74,7 @@ class SlidingDBSCAN:
             eps_m=eps_m, min_samples=min_samples, window_s=window_s, metric=metric, min_cluster_size=min_cluster_size
         )
         self._params = make_params(float(eps_m), int(min_samples), float(window_s), metric)
-        self._state = empty_state(int(min_samples), metric == "haversine")
+        self._state = empty_state(int(min_samples))
 
     def __len__(self) -> int:
         """Number of points in the window."""
@@ -133,7 +133,7 @@ class SlidingDBSCAN:
         """
         check_finite("time_s", np.array([time_s], np.float64))
         while not run_clock(self._state, self._params, float(time_s)):
-            self._state = grow_log(self._state)
+            self._state = make_way(self._state, -1)
         return take_changes(self._state, self._params, self.settings.min_cluster_size)
 
     def snapshot(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
@@ -197,5 +197,5 @@ class SlidingDBSCAN:
             done = place(self._state, params, x, y, cells, inside, done)
         done = run(self._state, params, time_s, x, y, ids, cells, inside, 0)
         while done < n:
-            self._state = grow_log(grow_pool(self._state, int(cells[done])))
+            self._state = make_way(self._state, int(cells[done]))
             done = run(self._state, params, time_s, x, y, ids, cells, inside, done)

@@ -104,7 +104,7 @@ def make_params(eps_m: float, min_samples: int, window_s: float, metric: str) ->
 
 def zones(side: float, cap_row: int) -> tuple[NDArray[np.int64], NDArray[np.int64], float, float]:
     """(first row, columns) of each zone, and over all of them the narrowest squeeze and the largest error bound."""
-    first, columns, narrowest, worst = [0], [math.ceil(2 * math.pi / side)], 1.0, 0.0
+    first, columns, narrowest, worst = [0], [columns_around(side, 0)], 1.0, 0.0
     row = 0
     while row < cap_row:
         widest = math.cos(first[-1] * side)
@@ -118,8 +118,13 @@ def zones(side: float, cap_row: int) -> tuple[NDArray[np.int64], NDArray[np.int6
         row = last
         if row < cap_row:
             first.append(row)
-            columns.append(math.ceil(2 * math.pi * math.cos(row * side) / side))
+            columns.append(columns_around(side, row))
     return np.array(first, np.int64), np.array(columns, np.int64), narrowest, worst
+
+
+def columns_around(side: float, row: int) -> int:
+    """Cells around the sphere, whole strips of four, none wider at latitude row * side than `side`."""
+    return 4 * math.ceil(2 * math.pi * math.cos(row * side) / side / 4)
 
 
 @kernel
@@ -153,9 +158,9 @@ def sub_cell(fx: float, fy: float) -> int:
 
 
 @kernel
-def pack_key(frame: int, row: int, column: int) -> int:
-    """One int64 per cell: the frame (0 the main grid, 1 and 2 the northern and southern cap), row and column."""
-    return (frame << 60) | ((row + CELL_LIMIT) << 30) | (column + CELL_LIMIT)
+def pack_key(frame: int, row: int, strip: int) -> int:
+    """One int64 per strip: the frame (0 the main grid, 1 and 2 the northern and southern cap), row and column >> 2."""
+    return (frame << 60) | ((row + CELL_LIMIT) << 30) | (strip + CELL_LIMIT)
 
 
 @kernel
@@ -193,33 +198,32 @@ def from_cap(frame: int, lon: float, lat: float) -> tuple[float, float]:
 
 
 @kernel
-def locate(P: Params, x: float, y: float) -> tuple[int, float, float]:
-    """(key of the cell, x and y within the cell in [0, 1]) of a point; x, y are longitude and latitude in radians."""
+def locate(P: Params, x: float, y: float) -> tuple[int, int, int, float, float]:
+    """(frame, row, column, x and y within the cell in [0, 1]) of a point; x, y are longitude and latitude in radians."""
     gy = y / P.side
     row = math.floor(gy)
     if P.metric == EUCLIDEAN:
         gx = x / P.side
         column = math.floor(gx)
-        return pack_key(0, row, column), gx - column, gy - row
+        return 0, row, column, gx - column, gy - row
     zone = zone_of(P, row)
     if zone < 0:
         frame = 1 if y > 0 else 2
-        x, y = to_cap(frame, x, y)
-        gx, gy = x / P.side, y / P.side
+        u, v = to_cap(frame, x, y)
+        gx, gy = u / P.side, v / P.side
         row, column = math.floor(gy), math.floor(gx)
-        return pack_key(frame, row, column), gx - column, gy - row
+        return frame, row, column, gx - column, gy - row
     columns = P.zone_columns[zone]
     gx = (x + math.pi) / (2 * math.pi) * columns
     column = math.floor(gx)
-    fx = gx - column
-    return pack_key(0, row, column - columns if column >= columns else column), fx, gy - row
+    return 0, row, column - columns if column >= columns else column, gx - column, gy - row
 
 
 @kernel
-def within_cell(P: Params, key: int, zone: int, x: float, y: float) -> tuple[float, float]:
+def within_cell(P: Params, zone: int, x: float, y: float) -> tuple[float, float]:
     """Where in its cell a point lies, as `locate` found it."""
     if P.metric == HAVERSINE and zone < 0:
-        _, fx, fy = locate(P, x, y)
+        _, _, _, fx, fy = locate(P, x, y)
         return fx, fy
     gy = y / P.side
     gx = x / P.side if zone < 0 else (x + math.pi) / (2 * math.pi) * P.zone_columns[zone]
@@ -227,12 +231,9 @@ def within_cell(P: Params, key: int, zone: int, x: float, y: float) -> tuple[flo
 
 
 @kernel
-def cell_centre(P: Params, key: int) -> tuple[float, float]:
-    """(x, y) of the centre of a cell."""
-    frame, row, column = unpack_key(key)
+def cell_centre(P: Params, frame: int, row: int, column: int) -> tuple[float, float]:
+    """(longitude, latitude) of the centre of a cell of the sphere."""
     y = (row + 0.5) * P.side
-    if P.metric == EUCLIDEAN:
-        return (column + 0.5) * P.side, y
     if frame > 0:
         return from_cap(frame, (column + 0.5) * P.side, y)
     return (column + 0.5) / P.zone_columns[zone_of(P, row)] * 2 * math.pi - math.pi, y

@@ -7,32 +7,34 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from processors.spatial.grid import index_cell, index_id, index_site
+from processors.spatial.grid import index_id, index_site, index_strip, needs_block
 from processors.spatial.kernel import kernel
 from processors.spatial.layout import (
     BEGIN,
-    CELL_USED,
     END,
-    FREE_CELL,
+    FREE_CORE,
     FREE_LABEL,
     FREE_POINT,
     FREE_SEAM,
     FREE_SITE,
-    FREE_WITNESS,
+    FREE_STRIP,
     GROWTH,
     ID_USED,
     IDLE_HEAD,
     IDLE_LEN,
     LATE_LEN,
-    LIVE_CELLS,
+    LIVE_CORES,
+    LIVE_LABELS,
     LIVE_POINTS,
     LIVE_SITES,
+    LIVE_STRIPS,
     LOG_LEN,
-    LOG_ROOM,
     POOL_END,
     RING_HEAD,
     RING_LEN,
+    ROOM,
     SITE_USED,
+    STRIP_USED,
     TICK,
     State,
     changed_bound,
@@ -41,32 +43,52 @@ from processors.spatial.layout import (
 
 
 def make_room(state: State, min_samples: int, events: int) -> State:
-    """The state with room for `events` more points, sites and cells."""
+    """The state with room for `events` more points, sites and strips."""
     meta = state.meta
     if meta[LIVE_POINTS] + events > len(state.points):
         state = grow_points(state, int(meta[LIVE_POINTS]) + events)
     if meta[LIVE_SITES] + events > len(state.sites):
-        state = grow_sites(state, min_samples, int(meta[LIVE_SITES]) + events)
-    if meta[LIVE_CELLS] + events > len(state.cells):
-        state = grow_cells(state, int(meta[LIVE_CELLS]) + events)
+        state = grow_chained(state, "sites", "head", FREE_SITE, int(meta[LIVE_SITES]) + events)
+        state = state.replace(changed=np.zeros(changed_bound(min_samples, len(state.sites)), np.int32))
+    if meta[LIVE_STRIPS] + events > len(state.strips):
+        state = grow_strips(state, int(meta[LIVE_STRIPS]) + events)
     if meta[RING_LEN] + events > len(state.ring):
         state = grow_ring(state, int(meta[RING_LEN]) + events)
     if meta[LATE_LEN] + events > len(state.late):
-        late = np.zeros(int((meta[LATE_LEN] + events) * GROWTH), np.int32)
-        late[: len(state.late)] = state.late
-        state = state.replace(late=late)
+        state = state.replace(late=grown(state.late, int((meta[LATE_LEN] + events) * GROWTH)))
+    if meta[TICK] > 1 << 30:
+        state.cores["tick"] = 0
+        meta[TICK] = 1
+    return refresh_tables(state, events)
+
+
+def refresh_tables(state: State, events: int) -> State:
+    """Rebuild the hash tables that `events` more entries could fill too much."""
+    meta = state.meta
     if (meta[ID_USED] + events) * 8 > len(state.id_table) * 5:
         state = state.replace(id_table=np.full(table_size(int(meta[LIVE_POINTS]) + events), -1, np.int32))
         index_all_ids(state)
     if (meta[SITE_USED] + events) * 8 > len(state.site_table) * 5:
         state = state.replace(site_table=np.full(table_size(int(meta[LIVE_SITES]) + events), -1, np.int32))
         index_all_sites(state)
-    if (meta[CELL_USED] + events) * 8 > len(state.cell_table) * 5:
-        state = state.replace(cell_table=np.full(table_size(int(meta[LIVE_CELLS]) + events), -1, np.int32))
-        index_all_cells(state)
-    if meta[TICK] > 1 << 30:
-        state.cells["tick"] = 0
-        meta[TICK] = 1
+    if (meta[STRIP_USED] + events) * 8 > len(state.strip_table) * 5:
+        state = state.replace(strip_table=np.full(table_size(int(meta[LIVE_STRIPS]) + events), -1, np.int32))
+        index_all_strips(state)
+    return state
+
+
+def make_way(state: State, cell: int) -> State:
+    """The state with room for one more event, which lies in `cell`: the kernel had to stop before it."""
+    meta = state.meta
+    if meta[LOG_LEN] + ROOM > len(state.log):
+        state = state.replace(log=grown(state.log, 2 * len(state.log)))
+    if meta[LIVE_LABELS] + ROOM > len(state.labels):
+        state = grow_chained(state, "labels", "head", FREE_LABEL, int(meta[LIVE_LABELS]) + 2 * ROOM)
+        state = state.replace(dirty=grown(state.dirty, len(state.labels)))
+    if meta[LIVE_CORES] + ROOM > len(state.cores):
+        state = grow_cores(state, int(meta[LIVE_CORES]) + 2 * ROOM)
+    if cell >= 0 and needs_block(state, cell):
+        state = grow_pool(state, cell)
     return state
 
 
@@ -87,18 +109,6 @@ def grow_chained(state: State, name: str, field: str, free: int, needed: int) ->
     return state.replace(**{name: array})
 
 
-def grow_rows(state: State, name: str, free: int, needed: int) -> State:
-    """Grow an array of rows that are chained through their first element."""
-    old = getattr(state, name)
-    size = max(needed, int(len(old) * GROWTH))
-    rows = np.full((size, old.shape[1]), -1, np.int32)
-    rows[: len(old)] = old
-    rows[len(old) :, 0] = np.arange(len(old) + 1, size + 1)
-    rows[-1, 0] = state.meta[free]
-    state.meta[free] = len(old)
-    return state.replace(**{name: rows})
-
-
 def grow_points(state: State, needed: int) -> State:
     old = len(state.points)
     state = grow_chained(state, "points", "next", FREE_POINT, needed)
@@ -106,61 +116,55 @@ def grow_points(state: State, needed: int) -> State:
     return state
 
 
-def grow_sites(state: State, min_samples: int, needed: int) -> State:
-    state = grow_chained(state, "sites", "head", FREE_SITE, needed)
-    return state.replace(changed=np.zeros(changed_bound(min_samples, len(state.sites)), np.int32))
-
-
-def grow_cells(state: State, needed: int) -> State:
-    """Grow the cells and everything of which a cell has at most one."""
-    old = len(state.cells)
-    state = grow_chained(state, "cells", "next", FREE_CELL, needed)
-    state.cells["key"][old:] = -1
-    size = len(state.cells)
-    state = grow_chained(state, "labels", "head", FREE_LABEL, size + 4)
-    state = grow_rows(state, "witness", FREE_WITNESS, size)
-    idle = np.zeros(size, np.int32)
-    n = int(state.meta[IDLE_LEN])
-    idle[:n] = np.roll(state.idle, -int(state.meta[IDLE_HEAD]))[:n]
-    state.meta[IDLE_HEAD] = 0
+def grow_strips(state: State, needed: int) -> State:
+    old = len(state.strips)
+    state = grow_chained(state, "strips", "next", FREE_STRIP, needed)
+    state.strips["key"][old:] = -1
+    size, idle = len(state.strips), unrolled(state.idle, IDLE_HEAD, IDLE_LEN, state)
     return state.replace(
-        span=grown(state.span, size),
         near=grown(state.near, size),
-        idle=idle,
-        queue_a=np.zeros(size, np.int32),
-        queue_b=np.zeros(size, np.int32),
-        dirty=grown(state.dirty, len(state.labels)),
+        span=grown(state.span, 4 * size),
+        block=grown(state.block, 4 * size),
+        idle=grown(idle, size),
     )
 
 
+def grow_cores(state: State, needed: int) -> State:
+    """Grow the core rows and the queues of a search over them."""
+    state = grow_chained(state, "cores", "next", FREE_CORE, needed)
+    size = len(state.cores)
+    queues = {name: np.zeros(size, np.int32) for name in ("queue_a", "queue_b")}
+    return state.replace(witness=grown(state.witness, size), **queues)
+
+
 def grow_seams(state: State) -> State:
-    rows = len(state.seam_near)
-    state = grow_rows(state, "seam_near", FREE_SEAM, rows + 64)
-    witness = np.full_like(state.seam_near, -1)
-    witness[:rows] = state.seam_witness
-    return state.replace(seam_witness=witness)
+    """Rows for a quarter more strips at seams; their free slots are chained through the first row of each four."""
+    old = len(state.seam_near) // 4
+    size = old + max(16, old // 4)
+    near = grown(state.seam_near, 4 * size)
+    near[4 * old :: 4, 0] = np.arange(old + 1, size + 1)
+    near[4 * (size - 1), 0] = state.meta[FREE_SEAM]
+    state.meta[FREE_SEAM] = old
+    return state.replace(seam_near=near, seam_witness=grown(state.seam_witness, 4 * size))
+
+
+def unrolled(ring: NDArray[np.int32], head: int, length: int, state: State) -> NDArray[np.int32]:
+    """The ring turned so that it begins at 0."""
+    ring = np.roll(ring, -int(state.meta[head]))
+    state.meta[head] = 0
+    return ring[: state.meta[length]]
 
 
 def grow_ring(state: State, needed: int) -> State:
-    n = int(state.meta[RING_LEN])
-    ring = np.zeros(1 << needed.bit_length(), np.int32)
-    ring[:n] = np.roll(state.ring, -int(state.meta[RING_HEAD]))[:n]
-    state.meta[RING_HEAD] = 0
-    return state.replace(ring=ring)
-
-
-def grow_log(state: State) -> State:
-    if state.meta[LOG_LEN] + LOG_ROOM <= len(state.log):
-        return state
-    return state.replace(log=grown(state.log, 2 * len(state.log)))
+    ring = unrolled(state.ring, RING_HEAD, RING_LEN, state)
+    return state.replace(ring=grown(ring, 1 << needed.bit_length()))
 
 
 def grow_pool(state: State, cell: int) -> State:
     """Lay the records out anew without gaps, in a pool with an eighth to spare and room for `cell` to grow."""
     counts = state.span[:, END] - state.span[:, BEGIN]
-    compact = int(sum(2 << order for order in np.ceil(np.log2(np.maximum(counts[counts > 0] + 1, 2))).astype(int) - 1))
-    size = compact + compact // 8 + 4 * int(counts[cell] + 1) + 256
-    records = np.zeros((size, 4), np.int32)
+    blocks = 1 << np.ceil(np.log2(np.maximum(counts[counts > 0] + 1, 2))).astype(np.int64)
+    records = np.zeros((int(blocks.sum() * GROWTH) + 4 * int(counts[cell] + 1) + 256, 4), np.int32)
     repack(state, records)
     return state.replace(record_i=records, record_f=records.view(np.float32))
 
@@ -170,7 +174,7 @@ def repack(S: State, records: NDArray[np.int32]) -> None:
     """Move every block to `records`, each as small as holds its records and one more."""
     S.free_block[:] = -1
     pool = 0
-    for c in range(len(S.cells)):
+    for c in range(len(S.span)):
         n = S.span[c, END] - S.span[c, BEGIN]
         if n == 0:
             continue
@@ -180,7 +184,7 @@ def repack(S: State, records: NDArray[np.int32]) -> None:
         for k in range(n):
             for field in range(4):
                 records[pool + k, field] = S.record_i[S.span[c, BEGIN] + k, field]
-        S.cells[c].block, S.cells[c].order = pool, order
+        S.block[c, 0], S.block[c, 1] = pool, order
         S.span[c, BEGIN], S.span[c, END] = pool, pool + n
         pool += 2 << order
     S.meta[POOL_END] = pool
@@ -203,8 +207,8 @@ def index_all_sites(S: State) -> None:
 
 
 @kernel
-def index_all_cells(S: State) -> None:
-    S.meta[CELL_USED] = 0
-    for c in range(len(S.cells)):
-        if S.cells[c].key >= 0:
-            index_cell(S, c)
+def index_all_strips(S: State) -> None:
+    S.meta[STRIP_USED] = 0
+    for t in range(len(S.strips)):
+        if S.strips[t].key >= 0:
+            index_strip(S, t)

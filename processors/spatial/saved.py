@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processors.spatial.kernel import kernel
-from processors.spatial.layout import BEGIN, CROWDED, DIRTY_LEN, END, LOG_LEN, NEXT_ID, State
+from processors.spatial.layout import BEGIN, CORE_ROW, DIRTY_LEN, END, LOG_LEN, NEXT_ID, POINTS, State
 from processors.spatial.snapshot import points_in_order
 from processors.spatial.validation import DBSCANSettings
 
@@ -88,8 +88,9 @@ def core_labels(state: State, min_samples: int) -> NDArray[np.int32]:
 
 @kernel
 def label_cores(S: State, min_samples: int, label: NDArray[np.int32]) -> None:
-    for c in range(len(S.cells)):
-        if S.cells[c].cores > 0:
+    for c in range(len(S.span)):
+        row = S.span[c, CORE_ROW]
+        if row >= 0:
             for k in range(S.span[c, BEGIN], S.span[c, END]):
-                if S.span[c, CROWDED] == 1 or S.record_i[k, 2] >= min_samples:
-                    label[S.record_i[k, 3]] = S.cells[c].label
+                if S.span[c, POINTS] < 0 or S.record_i[k, 2] >= min_samples:
+                    label[S.record_i[k, 3]] = S.cores[row].label

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from processors.spatial.geometry import Params, distance
 from processors.spatial.grid import is_core, neighbour
 from processors.spatial.kernel import kernel
-from processors.spatial.layout import BEGIN, END, LATE_LEN, NEAR, RING_HEAD, RING_LEN, SEAM, State
+from processors.spatial.layout import BEGIN, CORE_ROW, END, LATE_LEN, NEAR, RING_HEAD, RING_LEN, SEAM, State
 
 
 def points_in_order(state: State) -> NDArray[np.int32]:
@@ -27,17 +27,16 @@ def points_in_order(state: State) -> NDArray[np.int32]:
 @kernel
 def label_sites(S: State, P: Params, site_label: NDArray[np.int64], site_core: Any) -> None:
     """For every site the id of its cluster (-1: noise) and whether it is core."""
-    for c in range(len(S.cells)):
-        if S.cells[c].key < 0:
-            continue
+    for c in range(len(S.span)):
+        row = S.span[c, CORE_ROW]
         for k in range(S.span[c, BEGIN], S.span[c, END]):
             s = S.record_i[k, 3]
             site_core[s] = is_core(S, P, c, k)
             if site_core[s]:
-                site_label[s] = S.labels[S.cells[c].label].id
+                site_label[s] = S.labels[S.cores[row].label].id
             else:
                 core = nearest_core(S, P, c, s)
-                site_label[s] = -1 if core < 0 else S.labels[S.cells[S.sites[core].cell].label].id
+                site_label[s] = -1 if core < 0 else S.labels[S.cores[S.span[S.sites[core].cell, CORE_ROW]].label].id
 
 
 @kernel
@@ -45,9 +44,9 @@ def nearest_core(S: State, P: Params, c: int, s: int) -> int:
     """The core site nearest to site s of cell c and within eps, or -1; on a tie the one with the lowest point id."""
     best, least = -1, P.limit
     x, y = S.sites[s].x, S.sites[s].y
-    for o in range(NEAR + SEAM if S.cells[c].seam >= 0 else NEAR):
+    for o in range(NEAR + SEAM if S.strips[c >> 2].seam >= 0 else NEAR):
         d = neighbour(S, c, o)
-        if d < 0 or S.cells[d].cores == 0:
+        if d < 0 or S.span[d, CORE_ROW] < 0:
             continue
         for k in range(S.span[d, BEGIN], S.span[d, END]):
             if not is_core(S, P, d, k):

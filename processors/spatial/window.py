@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from processors.spatial.clusters import gain, lose
-from processors.spatial.counting import count_anew, shift_counts, weigh
+from processors.spatial.counting import count_anew, shift_counts, turn, weigh
 from processors.spatial.geometry import HAVERSINE, Params, locate, within_cell
 from processors.spatial.grid import (
     drop_record,
@@ -26,22 +26,24 @@ from processors.spatial.grid import (
     new_site,
     obtain_cell,
     push_record,
-    queue_idle,
+    queue_if_idle,
     reclaim_idle,
 )
 from processors.spatial.kernel import kernel
 from processors.spatial.layout import (
-    CROWDED,
+    CORE_ROW,
     FREE_POINT,
     FREE_SEAM,
     LATE_LEN,
-    LIVE_CELLS,
+    LIVE_CORES,
+    LIVE_LABELS,
     LIVE_POINTS,
+    LIVE_STRIPS,
     LOG_LEN,
-    LOG_ROOM,
     POINTS,
     RING_HEAD,
     RING_LEN,
+    ROOM,
     State,
 )
 
@@ -110,35 +112,38 @@ def expire(S: State, P: Params, p: int) -> None:
     s = S.points[p].site
     site = S.sites[s]
     c = site.cell
-    span = S.span[c]
     k = -1
-    core = span[CROWDED] == 1
+    core = S.span[c, POINTS] < 0
     if site.points == 1 or not core:
         k = find_record(S, c, s)
         core = is_core(S, P, c, k)
-    fx64, fy64 = within_cell(P, S.cells[c].key, S.cells[c].zone, site.x, site.y)
+    fx, fy = within_cell(P, S.strips[c >> 2].zone, site.x, site.y)
     unlink_point(S, p)
-    site.points -= 1
-    span[POINTS] -= 1
-    if core:
-        weigh(S, c, -1)
+    count_points(S, c, -1)
     n = 0
+    if core:
+        weigh(S, S.span[c, CORE_ROW], -1)
     if site.points == 0:
         drop_record(S, c, k)
         if core:
-            S.cells[c].cores -= 1
+            S.cores[S.span[c, CORE_ROW]].sites -= 1
             S.changed[0] = s
             n = 1
-    at = P.min_samples - 1
-    _, n = shift_counts(S, P, c, s, np.float32(fx64), np.float32(fy64), -1, at, False, S.changed, n)
-    if span[CROWDED] == 1 and span[POINTS] < P.min_samples:
+    _, n = shift_counts(S, P, c, s, np.float32(fx), np.float32(fy), -1, P.min_samples - 1, False, S.changed, n)
+    if S.span[c, POINTS] < 0 and -S.span[c, POINTS] < P.min_samples:
         n = count_anew(S, P, c, S.changed, n)
     if n > 0:
         lose(S, P, S.changed, n)
     if site.points == 0:
         free_site(S, s)
-    if span[POINTS] == 0:
-        queue_idle(S, c)
+    if S.span[c, POINTS] == 0:
+        queue_if_idle(S, c >> 2)
+
+
+@kernel
+def count_points(S: State, c: int, step: int) -> None:
+    """Add to the points of a cell; the number of a crowded one is negative."""
+    S.span[c, POINTS] += -step if S.span[c, POINTS] < 0 else step
 
 
 @kernel
@@ -150,6 +155,7 @@ def unlink_point(S: State, p: int) -> None:
     S.points[point.next].prev = point.prev
     if site.head == p:
         site.head = point.next
+    site.points -= 1
     point.site = -1
     point.next = S.meta[FREE_POINT]
     S.meta[FREE_POINT] = p
@@ -177,46 +183,29 @@ def arrive(S: State, P: Params, time: float, x: float, y: float, point_id: int, 
     p = S.meta[FREE_POINT]
     S.meta[FREE_POINT] = S.points[p].next
     S.points[p].time, S.points[p].id = time, point_id
-    span = S.span[c]
+    crowded = S.span[c, POINTS] < 0
     s = find_site(S, x, y)
-    new = s < 0
-    core = span[CROWDED] == 1
-    if new:
+    if s < 0:
         s = new_site(S, x, y, c)
-    elif not core:
-        core = is_core(S, P, c, find_record(S, c, s))
-    measured, n = shift_counts_for(S, P, c, s, new, p, fx, fy)
-    if new:
+        measured, n = shift_counts(S, P, c, s, fx, fy, 1, P.min_samples, not crowded, S.changed, 0)
         push_record(S, c, fx, fy, measured + 1, s)
-        if span[CROWDED] == 1 or measured + 1 >= P.min_samples:
-            S.changed[n] = s
-            n += 1
-            S.cells[c].cores += 1
-            weigh(S, c, 1)
-    elif core:
-        weigh(S, c, 1)
-    if span[CROWDED] == 0 and span[POINTS] >= P.crowded_at:
-        span[CROWDED] = 1
+        link_point(S, p, s)
+        index_site(S, s)
+        if crowded or measured + 1 >= P.min_samples:
+            n = turn(S, P, c, s, 1, S.changed, n)
+    else:
+        core = crowded or is_core(S, P, c, find_record(S, c, s))
+        link_point(S, p, s)
+        if core:
+            weigh(S, S.span[c, CORE_ROW], 1)
+        _, n = shift_counts(S, P, c, s, fx, fy, 1, P.min_samples, False, S.changed, 0)
+    count_points(S, c, 1)
+    if S.span[c, POINTS] >= P.crowded_at:
+        S.span[c, POINTS] = -S.span[c, POINTS]
     enqueue(S, p)
     index_id(S, p)
-    if new:
-        index_site(S, s)
     if n > 0:
         gain(S, P, S.changed, n)
-
-
-@kernel
-def shift_counts_for(S: State, P: Params, c: int, s: int, new: bool, p: int, fx: Any, fy: Any) -> tuple[int, int]:
-    """Count point p in its site, and the site's neighbours up; a new site is not yet among the records."""
-    measure = new and S.span[c, CROWDED] == 0
-    if not new:
-        link_point(S, p, s)
-        S.span[c, POINTS] += 1
-    measured, n = shift_counts(S, P, c, s, fx, fy, 1, P.min_samples, measure, S.changed, 0)
-    if new:
-        link_point(S, p, s)
-        S.span[c, POINTS] += 1
-    return measured, n
 
 
 # -------------------------------------------------------------------------------------------------------- a piece
@@ -229,46 +218,53 @@ def place(S: State, P: Params, x: Any, y: Any, cells: Any, inside: Any, start: i
     Returns the number of events done: fewer when the rows for cells at a seam must grow first.
     """
     if start == 0:
-        reclaim_idle(S, 1024 + S.meta[LIVE_CELLS] // 8)
+        reclaim_idle(S, 256 + S.meta[LIVE_STRIPS] // 8)
     for i in range(start, len(x)):
         if P.metric == HAVERSINE and S.meta[FREE_SEAM] < 0:
             return i
-        key, fx, fy = locate(P, x[i], y[i])
-        cells[i] = obtain_cell(S, P, key)
+        frame, row, column, fx, fy = locate(P, x[i], y[i])
+        cells[i] = obtain_cell(S, P, frame, row, column)
         inside[i, 0], inside[i, 1] = fx, fy
-    for i in range(len(x)):
-        if S.span[cells[i], POINTS] == 0:
-            queue_idle(S, cells[i])
+        queue_if_idle(S, cells[i] >> 2)
     return len(x)
+
+
+@kernel
+def has_room(S: State) -> bool:
+    """Whether the log, the labels and the core rows have room for whatever one event can do."""
+    meta = S.meta
+    return (
+        meta[LOG_LEN] + ROOM <= len(S.log)
+        and meta[LIVE_LABELS] + ROOM <= len(S.labels)
+        and meta[LIVE_CORES] + ROOM <= len(S.cores)
+    )
+
+
+@kernel
+def expire_until(S: State, P: Params, horizon: float) -> bool:
+    """Expire the points at or before `horizon`. Returns False when an array must grow first."""
+    p = oldest(S)
+    while p >= 0 and S.points[p].time <= horizon:
+        if not has_room(S):
+            return False
+        expire(S, P, p)
+        p = oldest(S)
+    return True
 
 
 @kernel
 def run(S: State, P: Params, time: Any, x: Any, y: Any, ids: Any, cells: Any, inside: Any, start: int) -> int:
     """Process a piece from event `start` on. Returns the number of events done: fewer when an array must grow first."""
-    n = len(time)
-    for i in range(start, n):
+    for i in range(start, len(time)):
         S.clock[0] = max(S.clock[0], time[i])
-        horizon = S.clock[0] - P.window_s
-        p = oldest(S)
-        while p >= 0 and S.points[p].time <= horizon:
-            if S.meta[LOG_LEN] + LOG_ROOM > len(S.log):
-                return i
-            expire(S, P, p)
-            p = oldest(S)
-        if needs_block(S, cells[i]) or S.meta[LOG_LEN] + LOG_ROOM > len(S.log):
+        if not expire_until(S, P, S.clock[0] - P.window_s) or not has_room(S) or needs_block(S, cells[i]):
             return i
         arrive(S, P, time[i], x[i], y[i], ids[i], cells[i], inside[i, 0], inside[i, 1])
-    return n
+    return len(time)
 
 
 @kernel
 def run_clock(S: State, P: Params, now: float) -> bool:
-    """Move the clock without an event. Returns False when the log must grow first."""
+    """Move the clock without an event. Returns False when an array must grow first."""
     S.clock[0] = max(S.clock[0], now)
-    p = oldest(S)
-    while p >= 0 and S.points[p].time <= S.clock[0] - P.window_s:
-        if S.meta[LOG_LEN] + LOG_ROOM > len(S.log):
-            return False
-        expire(S, P, p)
-        p = oldest(S)
-    return True
+    return expire_until(S, P, S.clock[0] - P.window_s)

@@ -51,6 +51,10 @@ class ItemTable:
     """
 
     def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Know no item any more."""
         self.item_ids: list[str] = []
         self.categories: list[tuple[str, ...]] = []
         self.version: list[int] = []

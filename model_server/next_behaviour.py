@@ -3,6 +3,7 @@
 import bisect
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -66,6 +67,17 @@ class Calibrator:
         total = self._count.sum()
         return float(np.abs(self._hits - self._stated).sum() / total) if total else 0.0
 
+    def state(self) -> list[Floats]:
+        """What was learned, as arrays."""
+        return [self._count, self._stated, self._hits]
+
+    def load_state(self, state: list[Floats]) -> None:
+        """Take over what ``state`` gave; ValueError if its shape is another."""
+        if [column.shape for column in state] != [self._count.shape] * 3:
+            raise ValueError(f"a calibrator's state has three columns of {self._count.shape}")
+        self._count, self._stated, self._hits = (column.copy() for column in state)
+        self._x, self._y = self._curve()
+
     def _curve(self) -> tuple[Floats, Floats]:
         middle = (PROBABILITY_EDGES[1:] + PROBABILITY_EDGES[:-1]) / 2
         x = np.where(self._count > 0, self._stated / np.maximum(self._count, 1e-9), middle)
@@ -121,6 +133,19 @@ class GapModel:
         self.covered += 0.005 * (covered - self.covered)
         self._level = np.clip(self._level + self._rate * (np.array(LEVELS) - covered), 0.001, 0.999)
         self._level = np.maximum.accumulate(self._level)
+
+    def state(self) -> dict[str, Any]:
+        """What was learned, as arrays and plain values."""
+        own = np.stack(list(self._own.values())) if self._own else np.zeros((0, BINS), np.float32)
+        return {"everybody": self._everybody, "users": list(self._own), "own": own, "level": self._level}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take over what ``state`` gave; ValueError if its shape is another."""
+        users, own = state["users"], state["own"]
+        if state["everybody"].shape != (24, BINS) or own.shape != (len(users), BINS):
+            raise ValueError(f"a gap model's state has {BINS} bins, not {state['everybody'].shape}")
+        self._everybody, self._level = state["everybody"].copy(), state["level"].copy()
+        self._own = {user: row.copy() for user, row in zip(users, own)}
 
 
 class _Stated(msgspec.Struct, frozen=True):
@@ -180,6 +205,15 @@ class NextBehaviourPredictor:
             when_ms={str(level): last_event_ms + int(1000 * gap) for level, gap in zip(LEVELS, gaps_s)},
             explore_probability=made.ranking.explore_probability,
         )
+
+    def state(self) -> dict[str, Any]:
+        """What was learned, as arrays and plain values."""
+        return {"calibrator": self._calibrator.state(), "gaps": self._gaps.state()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take over what ``state`` gave; ValueError if it does not fit."""
+        self._calibrator.load_state(state["calibrator"])
+        self._gaps.load_state(state["gaps"])
 
     def _remember(self, user_id: str, stated: _Stated) -> None:
         self._stated.pop(user_id, None)

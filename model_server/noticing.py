@@ -18,7 +18,11 @@ from schemas.patterns import Pattern, PeriodicityUpdate, ProfileUpdate, Transiti
 
 
 class PatternDesk:
-    """Takes in what the shared topics bring, and what time brings: visits that are due."""
+    """Takes in what the shared topics bring, and what time brings: visits that are due.
+
+    Patterns appended before ``live_since_ms`` (wall clock) are read again at every start; the recommendations that stand know
+    them, so they mark nobody.
+    """
 
     def __init__(
         self,
@@ -34,6 +38,7 @@ class PatternDesk:
         self._settings, self._items, self._users, self._strategies = settings, items, users, strategies
         self._scheduler, self._reasons, self._predictor, self._metrics = scheduler, reasons, predictor, metrics
         self.due = DueTimes(settings.due_lead_s)
+        self.live_since_ms = time.time_ns() // 1_000_000
 
     def take(self, received: Sequence[Received], wall_ms: int) -> None:
         """Items and patterns, in the order of their topics."""
@@ -71,6 +76,9 @@ class PatternDesk:
             return
         patterns: list[Pattern] = [each.message for each in received]
         concerned = self._strategies.apply_patterns(patterns)
+        received = [each for each in received if each.record.appended_ms >= self.live_since_ms]
+        if not received:
+            return
         now_s = time.monotonic()
         since_ms = min(each.record.appended_ms for each in received)
         now_ms = max(pattern.event_time_ms for pattern in patterns)

@@ -152,11 +152,13 @@ class Recommender:
 
     def _permitted(self, strategy: Strategy, task: Task, ranking: Ranking) -> list[RankedItem]:
         chosen: list[RankedItem] = []
+        have: set[str] = set()
         for item in ranking.items:
             if not math.isfinite(item.probability):
                 self._metrics.model_errors.labels(strategy.name, "not_finite").inc()
                 return []
-            if permits(self._items, task.constraints, item.item_id):
+            if item.item_id not in have and permits(self._items, task.constraints, item.item_id):
+                have.add(item.item_id)
                 chosen.append(item)
                 if len(chosen) == task.k * self._depth:
                     break

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
+from typing import Any
 
 import msgspec
 import structlog
@@ -18,15 +19,15 @@ from model_server.next_behaviour import NextBehaviourPredictor
 from model_server.noticing import PatternDesk
 from model_server.publishing import Publisher
 from model_server.reasons import ReasonWriter
-from model_server.recommending import Made, Recommender, Task
-from model_server.refresh.scheduler import Refresh, RefreshScheduler
+from model_server.recommending import Recommender
+from model_server.recovery import CheckpointKeeper, offsets_of
+from model_server.refresh.scheduler import RefreshScheduler
+from model_server.refreshing import Refresher
 from model_server.responding import FeedbackDesk
-from model_server.rules.fallback import FallbackRanker, FallbackSettings
-from model_server.rules.hard import Constraints
 from model_server.settings import ServerSettings
 from model_server.sinks.topic import TopicSink
-from model_server.strategies import StrategySet, build_strategy
-from model_server.users import OwnedUsers, Published
+from model_server.strategies import build_strategies
+from model_server.users import OwnedUsers
 from model_server.versions import VersionClock
 from schemas.avro_wire import ConfluentAvroDecoder, RegistrySchemaSource
 from schemas.events import BehaviorEvent, RecommendationRequest
@@ -50,14 +51,12 @@ class Server:
         self.items = ItemTable()
         self.users = OwnedUsers(settings.max_users)
         self.versions = VersionClock()
-        fallback = FallbackRanker(self.items, FallbackSettings(max_users=settings.max_users))
-        names = dict.fromkeys([*settings.strategies, *([settings.shadow] if settings.shadow else [])])
-        self.strategies = StrategySet([build_strategy(name, settings) for name in names], fallback, metrics)
+        self.strategies = build_strategies(settings, self.items, metrics)
         reasons = ReasonWriter(self.items, settings.reasons_per_item)
         self._predictor = (
             NextBehaviourPredictor(self.items, metrics, settings.max_users) if settings.predictions else None
         )
-        self._recommender = Recommender(settings, self.items, self.strategies, reasons, self.versions, metrics)
+        recommender = Recommender(settings, self.items, self.strategies, reasons, self.versions, metrics)
         self.scheduler = RefreshScheduler(
             {
                 "event": settings.event_patience_s,
@@ -76,10 +75,20 @@ class Server:
             settings, self.items, self.users, self.strategies, self.scheduler, reasons, self._predictor, metrics
         )
         self._feedback = FeedbackDesk(settings, self.users, self._learner, metrics)
+        self._checkpoints = (
+            CheckpointKeeper(settings.checkpoint_dir, settings, metrics)
+            if settings.checkpoint_dir is not None
+            else None
+        )
+        self._restore()
         registry = settings.registry.client_config()
         avro = ConfluentAvroDecoder(BehaviorEvent, RegistrySchemaSource(registry)) if registry is not None else None
         self._intake = Intake((*OWNED_TOPICS, *SHARED_TOPICS), EventLimits(), metrics, avro)
         self._assigned = False
+        self._refresher = Refresher(
+            settings, self.users, self.strategies, self.scheduler, self._desk, recommender, self._feedback,
+            self._predictor, metrics,
+        )  # fmt: skip
         self._stored_at_s = self._turned_at_s = time.monotonic()
         for value in last_versions(settings.kafka, RECOMMENDATIONS):
             self._raise_version(value)
@@ -134,10 +143,12 @@ class Server:
         self._take_owned(owned.poll(self._settings.consume_batch, 0.0 if busy else self._settings.consume_wait_s))
         self._take_shared(self._shared.poll(self._settings.consume_batch))
         self._patterns.mark_due(time.time_ns() // 1_000_000)
-        self._refresh()
+        self._refresher.turn(self.publisher, self._owns)
         self.publisher.settle()
         if time.monotonic() - self._stored_at_s > SETTLE_EVERY_S:
             self._store_offsets(owned)
+        if self._checkpoints is not None and self._checkpoints.due and not self._learner.behind():
+            self._checkpoints.save(self._state(), self._learner.learned)
 
     def _catch_up(self, stopping: Callable[[], bool]) -> None:
         give_up_s = time.monotonic() + self._settings.catch_up_timeout_s
@@ -163,6 +174,9 @@ class Server:
         if self._owned is not None:
             self._store_offsets(self._owned)
             self._owned.close()
+            if self._checkpoints is not None and not self._learner.behind():
+                self._checkpoints.save(self._state(), self._learner.learned)
+                self._checkpoints.wait()
         self._shared.close()
         self.publisher.close()
 
@@ -191,94 +205,6 @@ class Server:
         if records:
             wall_ms = time.time_ns() // 1_000_000
             self._patterns.take(list(self._intake.receive(records, wall_ms)), wall_ms)
-
-    # --- refreshing ---
-
-    def _refresh(self) -> None:
-        self._metrics.pending.set(len(self.scheduler) + len(self._desk))
-        urgent = self._desk.next(self._settings.max_batch)
-        refreshes = self.scheduler.take(time.monotonic(), self._settings.max_batch - len(urgent))
-        tasks = [each.task for each in urgent] + [self._standing(refresh) for refresh in refreshes]
-        if not tasks:
-            return
-        self._metrics.batch_users.observe(len(tasks))
-        with self._metrics.rank_seconds.time():
-            made = self._recommender.make(tasks, time.time_ns() // 1_000_000)
-        keys: list[Hashable] = [each.key for each in urgent] + [refresh.user_id for refresh in refreshes]
-        self._publish(made, keys)
-        for each, answered in zip(urgent, made):
-            if each.answer is not None and each.answer.set_running_or_notify_cancel():
-                each.answer.set_result(msgspec.json.encode(answered.recommendation))
-        if self._settings.shadow is not None:
-            self._rank_shadow(self._settings.shadow, made)
-
-    def _standing(self, refresh: Refresh) -> Task:
-        record = self.users.get(refresh.user_id)
-        return Task(
-            user_id=refresh.user_id,
-            trigger=refresh.trigger,
-            since_ms=refresh.since_ms,
-            k=self._settings.k,
-            now_ms=refresh.now_ms,
-            constraints=Constraints(excluded=self.users.excluded(refresh.user_id, self._settings.blocked_items)),
-            last_item=record.last_item if record is not None else "",
-            source_partition=record.partition if record is not None else -1,
-            source_offset=record.offset if record is not None else -1,
-        )
-
-    def _publish(self, made: Sequence[Made], keys: Sequence[Hashable]) -> None:
-        now_s = time.monotonic()
-        outgoing: list[tuple[Task, Recommendation, Hashable]] = []
-        predictions = []
-        for each, key in zip(made, keys):
-            self._metrics.refreshes.labels(each.task.trigger).inc()
-            if not self._owns(each.task.user_id):
-                continue
-            outgoing.append((each.task, each.recommendation, key))
-            self._note_sent(each, now_s)
-            record = self.users.get(each.task.user_id)
-            if self._predictor is not None and record is not None and each.task.trigger == "event":
-                predictions.append(self._predictor.predict(each, record.last_event_ms))
-        self.publisher.publish(outgoing)
-        self.publisher.predict(predictions)
-        self._measure(made)
-
-    def _note_sent(self, made: Made, now_s: float) -> None:
-        self._feedback.sent(made)
-        record = self.users.get(made.task.user_id)
-        if record is None:
-            return
-        record.refreshed_s = now_s
-        if made.task.constraints.selects:
-            # A restricted answer is not the standing one: the user's topic key must end with that again.
-            self.scheduler.mark(made.task.user_id, "pattern", now_s=now_s, since_ms=made.task.since_ms)
-            return
-        record.published = Published(
-            version=made.recommendation.version,
-            source_offset=made.recommendation.source_offset,
-            strategy=made.recommendation.strategy,
-            item_ids=tuple(item.item_id for item in made.recommendation.items),
-        )
-
-    def _rank_shadow(self, name: str, made: Sequence[Made]) -> None:
-        strategy = self.strategies[name]
-        for each, ranking in zip(made, self._recommender.rank(strategy, [each.task for each in made])):
-            item_ids = tuple(item.item_id for item in ranking.items[: each.task.k])
-            published = {item.item_id for item in each.recommendation.items}
-            if published:
-                self._metrics.shadow_overlap.observe(len(published.intersection(item_ids)) / len(published))
-            record = self.users.get(each.task.user_id)
-            if record is not None:
-                record.shadow = (f"{name} (shadow)", item_ids)
-
-    def _measure(self, made: Sequence[Made]) -> None:
-        """One recommendation of each batch speaks for the gate and the experts: a sample is enough for a moving mean."""
-        sample = made[0]
-        self._metrics.explore_probability.observe(sample.ranking.explore_probability)
-        for item in sample.ranking.items[:1]:
-            total = sum(map(abs, item.shares.values())) or 1.0
-            for expert, share in item.shares.items():
-                self._metrics.note_expert_share(expert, abs(share) / total)
 
     # --- settling ---
 
@@ -309,6 +235,38 @@ class Server:
             self.versions.raise_to(msgspec.json.decode(value, type=Recommendation).version)
         except msgspec.DecodeError:
             log.warning("a record of the recommendations topic is not a recommendation")
+
+    # --- recovery ---
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "strategies": self.strategies.state(),
+            "users": self.users.state(),
+            "feedback": self._feedback.joiner.state(),
+            "predictor": self._predictor.state() if self._predictor is not None else None,
+            "version": self.versions.last,
+        }
+
+    def _restore(self) -> None:
+        """Take over the last checkpoint; if that fails half-way, nothing of it stays."""
+        if self._checkpoints is None:
+            return
+        checkpoint = self._checkpoints.restore(self._load_state)
+        if checkpoint is not None:
+            self._learner.learned.update(offsets_of(checkpoint))
+            self._patterns.live_since_ms = checkpoint.created_at_ms
+            return
+        self.items.clear()
+        self.strategies.rebuild()
+        self.users.clear()
+
+    def _load_state(self, state: dict[str, Any]) -> None:
+        self.strategies.load_state(state["strategies"])
+        self.users.load_state(state["users"])
+        self._feedback.joiner.load_state(state["feedback"])
+        if self._predictor is not None and state["predictor"] is not None:
+            self._predictor.load_state(state["predictor"])
+        self.versions.raise_to(int(state["version"]))
 
     # --- ownership ---
 

@@ -42,15 +42,31 @@ def build_strategy(name: str, settings: ServerSettings) -> Strategy:
     raise ValueError(f"unknown strategy {name!r}; known are {', '.join(STRATEGIES)}")
 
 
+def build_strategies(settings: ServerSettings, items: ItemTable, metrics: ServerMetrics) -> "StrategySet":
+    """The served strategies, the shadow if there is one, and the fallback, which numbers items as ``items`` does."""
+    names = dict.fromkeys([*settings.strategies, *([settings.shadow] if settings.shadow is not None else [])])
+
+    def build() -> tuple[FallbackRanker, list[Strategy]]:
+        fallback = FallbackRanker(items, FallbackSettings(max_users=settings.max_users))
+        return fallback, [build_strategy(name, settings) for name in names]
+
+    return StrategySet(build, metrics)
+
+
 class StrategySet:
     """All strategies of an instance, served or shadow, and the fallback that answers when one of them cannot.
 
     A batch that makes a strategy fail is given to it again one element at a time: a bad one spoils only itself.
     """
 
-    def __init__(self, strategies: Sequence[Strategy], fallback: FallbackRanker, metrics: ServerMetrics) -> None:
+    def __init__(self, build: Callable[[], tuple[FallbackRanker, list[Strategy]]], metrics: ServerMetrics) -> None:
+        self._build, self._metrics = build, metrics
+        self.rebuild()
+
+    def rebuild(self) -> None:
+        """Start again with untrained strategies."""
+        self.fallback, strategies = self._build()
         self._by_name = {strategy.name: strategy for strategy in strategies}
-        self.fallback, self._metrics = fallback, metrics
 
     def __getitem__(self, name: str) -> Strategy:
         return self._by_name[name]
@@ -85,6 +101,19 @@ class StrategySet:
         except Exception:
             self._failed(strategy, "rank")
         return [self._rank_alone(strategy, query) for query in queries]
+
+    def state(self) -> dict[str, Any]:
+        """What every strategy and the fallback have learned."""
+        return {
+            "fallback": self.fallback.state(),
+            "by_name": {strategy.name: strategy.ranker.state() for strategy in self},
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take over what ``state`` gave. Raises what a ranker raises if it does not fit; ``rebuild`` then."""
+        self.fallback.load_state(state["fallback"])
+        for strategy in self:
+            strategy.ranker.load_state(state["by_name"][strategy.name])
 
     def _rank_alone(self, strategy: Strategy, query: Query) -> Ranking:
         try:

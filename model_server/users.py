@@ -89,6 +89,10 @@ class OwnedUsers:
         now_ms = time.time_ns() // 1_000_000
         return blocked | record.seen | {item for item, until_ms in record.dismissed.items() if until_ms > now_ms}
 
+    def clear(self) -> None:
+        """Remember nobody."""
+        self._users = {}
+
     def state(self) -> dict[str, object]:
         """Everything but what was published, as plain values."""
         return {

@@ -126,5 +126,5 @@ class RefreshScheduler:
             return limit
         elapsed_s = now_s - self._refilled_s if self._refilled_s is not None else 0.0
         self._refilled_s = now_s
-        self._tokens = min(self._tokens + elapsed_s * self._per_s, max(0.1 * self._per_s, 1.0))
+        self._tokens = min(self._tokens + elapsed_s * self._per_s, max(0.1 * self._per_s, 2.0))
         return min(limit, int(self._tokens))

@@ -1,0 +1,128 @@
+"""One turn of refreshing: answer who asks, refresh whom it is time for, send it all, and note what was sent."""
+
+import time
+from collections.abc import Callable, Hashable, Sequence
+
+import msgspec
+
+from model_server.answering import Desk
+from model_server.metrics import ServerMetrics
+from model_server.next_behaviour import NextBehaviourPredictor
+from model_server.publishing import Publisher
+from model_server.recommending import Made, Recommender, Task
+from model_server.refresh.scheduler import Refresh, RefreshScheduler
+from model_server.responding import FeedbackDesk
+from model_server.rules.hard import Constraints
+from model_server.settings import ServerSettings
+from model_server.strategies import StrategySet
+from model_server.users import OwnedUsers, Published
+from schemas.recommendations import Recommendation
+
+
+class Refresher:
+    """Takes one micro-batch at a time from the desk and the scheduler through the recommender to the publisher."""
+
+    def __init__(
+        self,
+        settings: ServerSettings,
+        users: OwnedUsers,
+        strategies: StrategySet,
+        scheduler: RefreshScheduler,
+        desk: Desk,
+        recommender: Recommender,
+        feedback: FeedbackDesk,
+        predictor: NextBehaviourPredictor | None,
+        metrics: ServerMetrics,
+    ) -> None:
+        self._settings, self._users, self._strategies = settings, users, strategies
+        self._scheduler, self._desk, self._recommender = scheduler, desk, recommender
+        self._feedback, self._predictor, self._metrics = feedback, predictor, metrics
+
+    def turn(self, publisher: Publisher, owns: Callable[[str], bool]) -> None:
+        """One micro-batch, requests first; only users that this instance ``owns`` are published."""
+        self._metrics.pending.set(len(self._scheduler) + len(self._desk))
+        urgent = self._desk.next(self._settings.max_batch)
+        refreshes = self._scheduler.take(time.monotonic(), self._settings.max_batch - len(urgent))
+        tasks = [each.task for each in urgent] + [self._standing(refresh) for refresh in refreshes]
+        if not tasks:
+            return
+        self._metrics.batch_users.observe(len(tasks))
+        with self._metrics.rank_seconds.time():
+            made = self._recommender.make(tasks, time.time_ns() // 1_000_000)
+        keys: list[Hashable] = [each.key for each in urgent] + [refresh.user_id for refresh in refreshes]
+        self._publish(made, keys, publisher, owns)
+        for each, answered in zip(urgent, made):
+            if each.answer is not None and each.answer.set_running_or_notify_cancel():
+                each.answer.set_result(msgspec.json.encode(answered.recommendation))
+        if self._settings.shadow is not None:
+            self._rank_shadow(self._settings.shadow, made)
+
+    def _standing(self, refresh: Refresh) -> Task:
+        record = self._users.get(refresh.user_id)
+        return Task(
+            user_id=refresh.user_id,
+            trigger=refresh.trigger,
+            since_ms=refresh.since_ms,
+            k=self._settings.k,
+            now_ms=refresh.now_ms,
+            constraints=Constraints(excluded=self._users.excluded(refresh.user_id, self._settings.blocked_items)),
+            last_item=record.last_item if record is not None else "",
+            source_partition=record.partition if record is not None else -1,
+            source_offset=record.offset if record is not None else -1,
+        )
+
+    def _publish(
+        self, made: Sequence[Made], keys: Sequence[Hashable], publisher: Publisher, owns: Callable[[str], bool]
+    ) -> None:
+        now_s = time.monotonic()
+        outgoing: list[tuple[Task, Recommendation, Hashable]] = []
+        predictions = []
+        for each, key in zip(made, keys):
+            self._metrics.refreshes.labels(each.task.trigger).inc()
+            if not owns(each.task.user_id):
+                continue
+            outgoing.append((each.task, each.recommendation, key))
+            self._note_sent(each, now_s)
+            record = self._users.get(each.task.user_id)
+            if self._predictor is not None and record is not None and each.task.trigger == "event":
+                predictions.append(self._predictor.predict(each, record.last_event_ms))
+        publisher.publish(outgoing)
+        publisher.predict(predictions)
+        self._measure(made)
+
+    def _note_sent(self, made: Made, now_s: float) -> None:
+        self._feedback.sent(made)
+        record = self._users.get(made.task.user_id)
+        if record is None:
+            return
+        record.refreshed_s = now_s
+        if made.task.constraints.selects:
+            # A restricted answer is not the standing one: the user's topic key must end with that again.
+            self._scheduler.mark(made.task.user_id, "pattern", now_s=now_s, since_ms=made.task.since_ms)
+            return
+        record.published = Published(
+            version=made.recommendation.version,
+            source_offset=made.recommendation.source_offset,
+            strategy=made.recommendation.strategy,
+            item_ids=tuple(item.item_id for item in made.recommendation.items),
+        )
+
+    def _rank_shadow(self, name: str, made: Sequence[Made]) -> None:
+        strategy = self._strategies[name]
+        for each, ranking in zip(made, self._recommender.rank(strategy, [each.task for each in made])):
+            item_ids = tuple(item.item_id for item in ranking.items[: each.task.k])
+            published = {item.item_id for item in each.recommendation.items}
+            if published:
+                self._metrics.shadow_overlap.observe(len(published.intersection(item_ids)) / len(published))
+            record = self._users.get(each.task.user_id)
+            if record is not None:
+                record.shadow = (f"{name} (shadow)", item_ids)
+
+    def _measure(self, made: Sequence[Made]) -> None:
+        """One recommendation of each batch speaks for the gate and the experts: a sample is enough for a moving mean."""
+        sample = made[0]
+        self._metrics.explore_probability.observe(sample.ranking.explore_probability)
+        for item in sample.ranking.items[:1]:
+            total = sum(map(abs, item.shares.values())) or 1.0
+            for expert, share in item.shares.items():
+                self._metrics.note_expert_share(expert, abs(share) / total)

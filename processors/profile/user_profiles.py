@@ -130,7 +130,7 @@ class UserProfiles:
         held = self._habits[: len(self._row_of)]
         now = held["last_s"].max()
         activity = held["count"] * 0.5 ** ((now - held["last_s"]) / self.settings.half_life_s)
-        leaves, _ = lightest_eighth(activity, np.zeros(len(held)), 0.0, held["user"])
+        leaves, _ = lightest_eighth(activity, np.zeros(len(held)), 0.0, lambda tied: held["user"][tied])
         for user in held["user"][leaves].tolist():
             self._published.pop(user, None)
         kept = held[~leaves]

@@ -79,7 +79,7 @@ def load_bank(payload: bytes) -> tuple[TransitionSettings, Tables, int]:
     entries = aligned_zeros(max(256, arena_top + arena_top // 2), ENTRY)
     rows.unpack_rows(held["block"], held["capacity"], held["used"], packed, entries)
     contexts = aligned_zeros(table_size(len(held)), CONTEXT)
-    move_contexts(held, np.ones(len(held), np.bool_), contexts)
+    move_contexts(held, contexts)
     tables.ints[ARENA_TOP] = arena_top
     states = np.frombuffer(parts["states"], STATE)
     return settings, put_states(tables._replace(contexts=contexts, entries=entries), states), parts["evicted_contexts"]
@@ -127,7 +127,7 @@ def load_context(payload: bytes, settings: TransitionSettings, tables: Tables) -
 def put_states(tables: Tables, records: np.ndarray[Any, Any]) -> Tables:
     """Make ``records`` order 0."""
     target = aligned_zeros(table_size(len(records)), STATE)
-    move_states(records, np.ones(len(records), np.bool_), target)
+    move_states(records, target)
     tables.ints[STATES] = len(records)
     tables = tables._replace(states=target)
     list_heaviest(tables, np.flatnonzero(target["status"] != EMPTY))

@@ -23,6 +23,9 @@ from processors.sequence.tables import (
     TRANSITIONS,
 )
 
+GONE = -1
+"""The epoch of a context that is about to be removed."""
+
 
 @nb.njit(cache=True)
 def find_context(contexts: Any, owner: int, previous: int, last: int) -> int:
@@ -125,16 +128,33 @@ def count_transition(
 
 
 @nb.njit(cache=True)
-def move_contexts(contexts: Any, keep: Any, target: Any) -> None:
-    """Re-insert the kept contexts into an empty table of another size."""
+def move_contexts(contexts: Any, target: Any) -> None:
+    """Re-insert all contexts into an empty table of another size."""
     size = len(target)
     for slot in range(len(contexts)):
-        if contexts[slot].capacity != 0 and keep[slot]:
+        if contexts[slot].capacity != 0:
             context = contexts[slot]
             free = slot_of(hash_context(context.owner, context.previous, context.last), size)
             while target[free].capacity != 0:
                 free = (free + 1) & (size - 1)
             target[free] = context
+
+
+@nb.njit(cache=True)
+def remove_marked(contexts: Any) -> None:
+    """Take out all contexts whose epoch is ``GONE``, closing the gaps so that probing still finds the others."""
+    mask = len(contexts) - 1
+    for slot in range(len(contexts)):
+        while contexts[slot].capacity != 0 and contexts[slot].epoch == GONE:
+            hole, place = slot, (slot + 1) & mask
+            while contexts[place].capacity != 0:
+                context = contexts[place]
+                home = slot_of(hash_context(context.owner, context.previous, context.last), len(contexts))
+                if ((place - home) & mask) >= ((place - hole) & mask):
+                    contexts[hole] = context
+                    hole = place
+                place = (place + 1) & mask
+            contexts[hole].capacity = 0
 
 
 @nb.njit(cache=True)

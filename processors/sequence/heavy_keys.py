@@ -80,7 +80,7 @@ class HeavyKeys:
             held = np.flatnonzero(self._table["held"])
             records = self._table[held]
             leaves, self._floor = lightest_eighth(
-                records["weight"], records["born"], self._floor, hash_contexts(_triples(records))
+                records["weight"], records["born"], self._floor, lambda tied: hash_contexts(_triples(records[tied]))
             )
             self.dropped_keys += int(leaves.sum())
             self._rebuild(records[~leaves], len(self._table))

@@ -13,6 +13,7 @@ from processors.sequence.tables import (
     DROP_STATES,
     EMPTY,
     EVENT_WEIGHT,
+    GONE,
     GROW_STATES,
     HELD,
     LIST_LENGTH,
@@ -67,16 +68,38 @@ def count_state(tables: Any, state: int, weight: float, max_states: int) -> int:
 
 
 @nb.njit(cache=True)
-def move_states(states: Any, keep: Any, target: Any) -> None:
-    """Re-insert the kept states, unlisted, into an empty table of another size."""
+def move_states(states: Any, target: Any) -> None:
+    """Re-insert all states into an empty table of another size."""
     size = len(target)
     for slot in range(len(states)):
-        if states[slot].status != EMPTY and keep[slot]:
+        if states[slot].status != EMPTY:
             free = slot_of(hash_state(states[slot].state), size)
             while target[free].status != EMPTY:
                 free = (free + 1) & (size - 1)
             target[free] = states[slot]
-            target[free].status = HELD
+
+
+@nb.njit(cache=True)
+def remove_states(states: Any) -> None:
+    """Take out all states whose status is ``GONE``, closing the gaps so that probing still finds the others."""
+    mask = len(states) - 1
+    for slot in range(len(states)):
+        while states[slot].status == GONE:
+            hole, place = slot, (slot + 1) & mask
+            while states[place].status != EMPTY:
+                home = slot_of(hash_state(states[place].state), len(states))
+                if ((place - home) & mask) >= ((place - hole) & mask):
+                    states[hole] = states[place]
+                    hole = place
+                place = (place + 1) & mask
+            states[hole].status = EMPTY
+
+
+def find_listed(tables: Tables) -> None:
+    """Find the listed states again after states have moved. The threshold stands."""
+    slots = np.flatnonzero(tables.states["status"] == LISTED)
+    tables.listed[: len(slots)] = slots
+    tables.ints[LISTED_STATES] = len(slots)
 
 
 def list_heaviest(tables: Tables, candidates: np.ndarray[Any, Any]) -> None:

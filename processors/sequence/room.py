@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from processors.sequence.contexts import fade_rows, move_contexts, move_rows
+from processors.sequence.contexts import GONE as CONTEXT_GONE
+from processors.sequence.contexts import fade_rows, move_contexts, move_rows, remove_marked
 from processors.sequence.eviction import lightest_eighth
 from processors.sequence.hashing import aligned_zeros, hash_contexts, hash_states
-from processors.sequence.popularity import list_heaviest, move_states
+from processors.sequence.popularity import find_listed, list_heaviest, move_states, remove_states
 from processors.sequence.rows import ENTRY
 from processors.sequence.settings import NO_STATE
 from processors.sequence.tables import (
@@ -23,10 +24,12 @@ from processors.sequence.tables import (
     EMPTY,
     EVENT_WEIGHT,
     EVICT_CONTEXTS,
+    GONE,
     GROW_ARENA,
     GROW_CONTEXTS,
     GROW_STATES,
     LANDMARK,
+    LIST_THRESHOLD,
     LISTED_STATES,
     NEEDED,
     STATE,
@@ -48,17 +51,18 @@ def make_room(status: int, tables: Tables, next_landmark: int) -> tuple[Tables, 
     if status == ADVANCE_LANDMARK:
         return advance_landmark(tables, next_landmark)
     if status == EVICT_CONTEXTS:
-        return evict_contexts(tables)
+        return tables, _evict_contexts(tables)
     if status == GROW_CONTEXTS:
         return grow_contexts(tables), NO_KEYS
     if status == GROW_ARENA:
         return grow_arena(tables), NO_KEYS
     if status == GROW_STATES:
-        return resize_states(tables, np.ones(len(tables.states), np.bool_), 2 * len(tables.states)), NO_KEYS
+        return _grow_states(tables), NO_KEYS
     if status == DROP_STATES:
-        return _drop_states(tables), NO_KEYS
-    assert status == TRIM_LIST
-    list_heaviest(tables, tables.listed[: tables.ints[LISTED_STATES]].copy())
+        _drop_states(tables)
+    else:
+        assert status == TRIM_LIST
+        list_heaviest(tables, tables.listed[: tables.ints[LISTED_STATES]].copy())
     return tables, NO_KEYS
 
 
@@ -67,14 +71,10 @@ def keys_of(contexts: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return np.stack([contexts["owner"], contexts["previous"], contexts["last"]], axis=1)
 
 
-def _resize_contexts(tables: Tables, keep: np.ndarray[Any, Any], size: int) -> Tables:
-    target = aligned_zeros(size, CONTEXT)
-    move_contexts(tables.contexts, keep, target)
-    return tables._replace(contexts=target)
-
-
 def grow_contexts(tables: Tables) -> Tables:
-    return _resize_contexts(tables, np.ones(len(tables.contexts), np.bool_), 2 * len(tables.contexts))
+    target = aligned_zeros(2 * len(tables.contexts), CONTEXT)
+    move_contexts(tables.contexts, target)
+    return tables._replace(contexts=target)
 
 
 def grow_arena(tables: Tables) -> Tables:
@@ -85,42 +85,51 @@ def grow_arena(tables: Tables) -> Tables:
     return tables._replace(entries=target)
 
 
-def resize_states(tables: Tables, keep: np.ndarray[Any, Any], size: int) -> Tables:
-    target = aligned_zeros(size, STATE)
-    move_states(tables.states, keep, target)
+def _grow_states(tables: Tables) -> Tables:
+    target = aligned_zeros(2 * len(tables.states), STATE)
+    move_states(tables.states, target)
     tables = tables._replace(states=target)
-    list_heaviest(tables, np.flatnonzero(target["status"] != EMPTY))
+    find_listed(tables)
     return tables
 
 
-def evict_contexts(tables: Tables) -> tuple[Tables, np.ndarray[Any, Any]]:
-    held = np.flatnonzero(tables.contexts["capacity"])
-    records = tables.contexts[held]
-    hashes = hash_contexts(keys_of(records))
-    leaves, floor = lightest_eighth(records["total"], records["born"], float(tables.floats[CONTEXT_FLOOR]), hashes)
-    return _without(tables, held[leaves], floor)
+def _evict_contexts(tables: Tables) -> np.ndarray[Any, Any]:
+    contexts = tables.contexts
+    held = np.flatnonzero(contexts["capacity"])
+    floor = float(tables.floats[CONTEXT_FLOOR])
+    leaves, tables.floats[CONTEXT_FLOOR] = lightest_eighth(
+        contexts["total"][held],
+        contexts["born"][held],
+        floor,
+        lambda tied: hash_contexts(keys_of(contexts[held[tied]])),
+    )
+    return _remove_contexts(tables, held[leaves])
 
 
-def _without(tables: Tables, slots: np.ndarray[Any, Any], floor: float) -> tuple[Tables, np.ndarray[Any, Any]]:
+def _remove_contexts(tables: Tables, slots: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     gone = tables.contexts[slots]
-    keep = np.ones(len(tables.contexts), np.bool_)
-    keep[slots] = False
     tables.ints[CONTEXTS] -= len(slots)
     tables.ints[TRANSITIONS] -= int(gone["used"].sum(dtype=np.int64))
-    tables.floats[CONTEXT_FLOOR] = floor
-    return _resize_contexts(tables, keep, len(tables.contexts)), keys_of(gone)
+    tables.contexts["epoch"][slots] = CONTEXT_GONE
+    remove_marked(tables.contexts)
+    return keys_of(gone)
 
 
-def _drop_states(tables: Tables) -> Tables:
-    held = np.flatnonzero(tables.states["status"] != EMPTY)
-    records = tables.states[held]
-    hashes = hash_states(records["state"].copy())
-    leaves, floor = lightest_eighth(records["weight"], records["born"], float(tables.floats[STATE_FLOOR]), hashes)
-    keep = np.ones(len(tables.states), np.bool_)
-    keep[held[leaves]] = False
-    tables.ints[STATES] -= int(leaves.sum())
-    tables.floats[STATE_FLOOR] = floor
-    return resize_states(tables, keep, len(tables.states))
+def _drop_states(tables: Tables) -> None:
+    states = tables.states
+    held = np.flatnonzero(states["status"] != EMPTY)
+    floor = float(tables.floats[STATE_FLOOR])
+    leaves, tables.floats[STATE_FLOOR] = lightest_eighth(
+        states["weight"][held], states["born"][held], floor, lambda tied: hash_states(states["state"][held[tied]])
+    )
+    _remove_states(tables, held[leaves])
+
+
+def _remove_states(tables: Tables, slots: np.ndarray[Any, Any]) -> None:
+    tables.ints[STATES] -= len(slots)
+    tables.states["status"][slots] = GONE
+    remove_states(tables.states)
+    find_listed(tables)
 
 
 def advance_landmark(tables: Tables, landmark: int) -> tuple[Tables, np.ndarray[Any, Any]]:
@@ -137,10 +146,10 @@ def advance_landmark(tables: Tables, landmark: int) -> tuple[Tables, np.ndarray[
     floats[CONTEXT_FLOOR] *= scale
     floats[STATE_FLOOR] *= scale
     floats[EVENT_WEIGHT] *= scale
+    floats[LIST_THRESHOLD] *= scale
     tables.states["weight"] *= scale
     tables.states["born"] *= scale
-    alive = tables.states["weight"] + tables.states["born"] >= FADED
-    ints[STATES] = int(np.count_nonzero(alive & (tables.states["status"] != EMPTY)))
-    tables = resize_states(tables, alive, len(tables.states))
-    faded = np.flatnonzero((tables.contexts["capacity"] != 0) & (tables.contexts["used"] == 0))
-    return _without(tables, faded, float(floats[CONTEXT_FLOOR]))
+    faded = (tables.states["status"] != EMPTY) & (tables.states["weight"] + tables.states["born"] < FADED)
+    _remove_states(tables, np.flatnonzero(faded))
+    unused = (tables.contexts["capacity"] != 0) & (tables.contexts["used"] == 0)
+    return tables, _remove_contexts(tables, np.flatnonzero(unused))

@@ -26,7 +26,7 @@ CONTEXT = np.dtype(
 """One context, one cache line, inline in an open-addressing table."""
 
 STATE = np.dtype([("state", np.int64), ("weight", np.float64), ("born", np.float64), ("status", np.int64)])
-EMPTY, HELD, LISTED = 0, 1, 2
+EMPTY, HELD, LISTED, GONE = range(4)
 
 # The counters in Tables.ints ...
 CONTEXTS, TRANSITIONS, STATES, ARENA_TOP, LISTED_STATES, LANDMARK, EPOCH, TOUCHED, EVENT, STEP, NEEDED = range(11)

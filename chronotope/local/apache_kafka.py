@@ -113,11 +113,16 @@ class ApacheKafka:
         path = self._properties_path(node)
         path.write_text("".join(f"{name}={value}\n" for name, value in self._properties(node).items()))
         command = [*self._java(), "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(path)]
+        command += self._format_arguments()
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=self._run_dir, check=False)
         if done.returncode:
             raise ProcessFailed(
                 f"Apache Kafka's storage could not be formatted: {(done.stderr or done.stdout).strip()}"
             )
+
+    def _format_arguments(self) -> list[str]:
+        """Further arguments of the storage tool; a secured broker creates its first user here."""
+        return []
 
     def _properties(self, node: int) -> dict[str, str | int]:
         replicas = min(3, len(self.brokers))

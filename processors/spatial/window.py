@@ -46,6 +46,7 @@ from processors.spatial.layout import (
     ROOM,
     State,
 )
+from processors.spatial.lookahead import look_ahead
 
 PIECE = 1024
 
@@ -259,6 +260,7 @@ def run(S: State, P: Params, time: Any, x: Any, y: Any, ids: Any, cells: Any, in
         S.clock[0] = max(S.clock[0], time[i])
         if not expire_until(S, P, S.clock[0] - P.window_s) or not has_room(S) or needs_block(S, cells[i]):
             return i
+        look_ahead(S, P, x, y, ids, cells, inside, i)
         arrive(S, P, time[i], x[i], y[i], ids[i], cells[i], inside[i, 0], inside[i, 1])
     return len(time)
 

@@ -108,6 +108,11 @@ class Server:
         """The JSON of the recommendation that this instance last sent the user."""
         return self.publisher.latest(user_id)
 
+    def owned_partitions(self) -> list[int]:
+        """The partitions of the users' topics that this instance owns now."""
+        owned = self._owned.owned.copy() if self._owned is not None else set()
+        return sorted(source.partition for source in owned if source.topic == EVENTS.name)
+
     def moving(self) -> bool:
         """Whether the loop has turned lately; a batch may take seconds while a model compiles, not minutes."""
         return time.monotonic() - self._turned_at_s < STANDSTILL_S

@@ -127,7 +127,7 @@ def _problem(status: int, detail: str) -> web.HTTPException:
         503: web.HTTPServiceUnavailable,
     }
     body = msgspec.json.encode({"status": status, "title": kinds[status]().reason, "detail": detail})
-    return kinds[status](body=body, content_type="application/problem+json")
+    return kinds[status](text=body.decode(), content_type="application/problem+json")
 
 
 def _measured(metrics: ServerMetrics) -> "web._Middleware":  # type: ignore[name-defined]

@@ -90,13 +90,15 @@ class Probe:
         )
         self.recommendations: list[Recommendation] = []
         self._sent = 0
+        self.last_offset: dict[str, int] = {}
 
-    def send(self, spec: TopicSpec, key: str, value: msgspec.Struct | bytes | None) -> None:
+    def send(self, spec: TopicSpec, key: str, value: msgspec.Struct | bytes | None, flush: bool = True) -> None:
         data = encode(value) if isinstance(value, msgspec.Struct) else value
-        self._producer.produce(spec.name, data, key)
-        self._producer.flush(10)
+        self._producer.produce(spec.name, data, key, on_delivery=self._sent_to)
+        if flush:
+            self._producer.flush(10)
 
-    def event(self, user: str, item: str, time_ms: int = START_MS, **fields: Any) -> BehaviorEvent:
+    def event(self, user: str, item: str, time_ms: int = START_MS, flush: bool = True, **fields: Any) -> BehaviorEvent:
         self._sent += 1
         event = BehaviorEvent(
             event_id=f"{user}-{self._sent}-{time.time_ns()}",
@@ -106,8 +108,12 @@ class Probe:
             event_time_ms=time_ms,
             **fields,
         )
-        self.send(EVENTS, user, event)
+        self.send(EVENTS, user, event, flush)
         return event
+
+    def _sent_to(self, error: Any, message: Any) -> None:
+        if message.topic() == EVENTS.name:
+            self.last_offset[message.key().decode()] = message.offset()
 
     def poll(self) -> list[Recommendation]:
         for message in self._consumer.consume(1_000, 0.02):

@@ -45,6 +45,9 @@ def parse_rate(text: str) -> float:
 
 def broker_kind(text: str) -> "BrokerKind":
     """``embedded`` or ``kafka``. Raises typer.BadParameter."""
-    if text == "embedded" or text == "kafka":
-        return text
+    match text:
+        case "embedded":
+            return "embedded"
+        case "kafka":
+            return "kafka"
     raise typer.BadParameter(f"broker {text!r}: 'embedded' or 'kafka'")

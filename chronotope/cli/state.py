@@ -30,7 +30,7 @@ def inspect(bootstrap: BootstrapOption = None, json: JsonFlag = False) -> int:
     from streams.agents import SOURCES
 
     settings = _worker_settings(bootstrap)
-    sources = {stage: SOURCES[stage].name for stage in settings.stages}
+    sources: dict[str, str] = {stage: SOURCES[stage].name for stage in settings.stages}
     found = state.inspect(settings.kafka, settings.app_id, sources)
     if json:
         print_json(found)

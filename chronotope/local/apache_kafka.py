@@ -135,7 +135,7 @@ class ApacheKafka:
             "advertised.listeners": f"PLAINTEXT://{LOOPBACK}:{self.ports[node]}",
             "controller.listener.names": "CONTROLLER",
             "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-            "log.dirs": self._run_dir / f"kafka-{node + 1}-data",
+            "log.dirs": str(self._run_dir / f"kafka-{node + 1}-data"),
             "auto.create.topics.enable": "false",
             "offsets.topic.num.partitions": 4,
             "offsets.topic.replication.factor": replicas,

@@ -50,10 +50,12 @@ class City:
     def pull(self, place: int, hour: int, scale_m: float) -> npt.NDArray[np.float64]:
         """How strongly each place draws somebody who is at ``place`` at this hour (float64[places]). O(places)."""
         away = np.hypot(self.east_m - self.east_m[place], self.north_m - self.north_m[place])
-        return self.popularity * self.hour_affinity[:, hour] / (1.0 + (away / scale_m) ** 2)
+        pull: npt.NDArray[np.float64] = self.popularity * self.hour_affinity[:, hour] / (1.0 + (away / scale_m) ** 2)
+        return pull
 
 
 def _hours(peak: float, width: float) -> npt.NDArray[np.float64]:
     away = np.abs(np.arange(24) + 0.5 - peak)
     away = np.minimum(away, 24.0 - away)
-    return 0.05 + 0.95 * np.exp(-0.5 * (away / width) ** 2)
+    affinity: npt.NDArray[np.float64] = 0.05 + 0.95 * np.exp(-0.5 * (away / width) ** 2)
+    return affinity

@@ -9,6 +9,7 @@ from processors.temporal.arrays import Floats
 from processors.temporal.clock_fit import fit_clock, has_ended
 from processors.temporal.detection import CALENDAR_H, SAME_PERIOD, Clock, Window, centred, find_clocks
 from processors.temporal.periods import HOUR_S, Kind, Period, PeriodicitySettings
+from processors.temporal.population_rate import hours_of_week
 from processors.temporal.rhythm_fit import Rhythm, find_rhythm
 from processors.temporal.rhythm_likelihood import PERIODS_H
 
@@ -84,7 +85,7 @@ def find_periods(
     periods that have ended by then are left out, and the next due time lies after it. A few milliseconds.
     """
     t_h = time_s / HOUR_S
-    b = density[((time_s // HOUR_S).astype(np.int64) + 72) % 168]
+    b = density[hours_of_week(time_s)]
     end_s = max(float(time_s[-1]), now_s) if now_s is not None and len(time_s) else float(time_s[-1])
     found: list[Period] = []
     limit = settings.max_p_value

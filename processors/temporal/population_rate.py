@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit
 
-from processors.temporal.arrays import Bools, Floats
+from processors.temporal.arrays import Bools, Floats, Ints
 from processors.temporal.periods import HOUR_S, HOURS_PER_WEEK
 
 # 1970-01-01 was a Thursday: this shift makes hour 0 of the week Monday 00:00.
@@ -20,6 +20,11 @@ _RESCALE_AT = 30.0
 def hour_of_week(second: float) -> int:
     """Monday 00:00 is hour 0."""
     return int((np.int64(second) // 3600 + EPOCH_SHIFT_H) % 168)
+
+
+def hours_of_week(time_s: Floats) -> Ints:
+    """Hour of the week of each time; Monday 00:00 is hour 0."""
+    return np.asarray((np.floor(time_s / HOUR_S).astype(np.int64) + EPOCH_SHIFT_H) % HOURS_PER_WEEK)
 
 
 @njit(cache=True)
@@ -67,8 +72,7 @@ class PopulationRate:
         counts = self.counts * now
         if len(own_time_s):
             weights = 2.0 ** ((own_time_s - self.latest_s) / self.half_life_s) * (own_count / len(own_time_s))
-            hours = (own_time_s // HOUR_S).astype(np.int64)
-            own = np.bincount((hours + EPOCH_SHIFT_H) % HOURS_PER_WEEK, weights, HOURS_PER_WEEK)
+            own = np.bincount(hours_of_week(own_time_s), weights, HOURS_PER_WEEK)
             counts = np.maximum(counts - own, 0.0)
         by_day = counts.reshape(7, 24)
         day = by_day.sum(axis=0) + _DAY_PSEUDO

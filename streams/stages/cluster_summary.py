@@ -6,8 +6,8 @@ from collections.abc import Mapping
 import msgspec
 import numpy as np
 from scipy.spatial import ConvexHull, QhullError
-from scipy.stats import poisson
 
+from processors.quality import poisson_significance
 from processors.spatial import EARTH_RADIUS_M
 
 HOUR_MS, HOURS_PER_WEEK, EPOCH_SHIFT_H = 3_600_000, 168, 72
@@ -56,7 +56,7 @@ def summarise(points: Mapping[str, np.ndarray], window_points: int, window_area_
         hull=_hull(lat, lon, north_m, east_m),
         items=[(int(items[at]), int(counts[at])) for at in top],
         hour_of_week=np.bincount(hours, minlength=HOURS_PER_WEEK).tolist(),
-        significance=max(0.0, -float(poisson.logsf(len(lat) - 1, expected)) / math.log(10)),
+        significance=poisson_significance(len(lat), expected),
     )
 
 

@@ -1,14 +1,14 @@
 """The pure stages: cutting a stream differently, sending it again, storing and restoring it change nothing."""
 
-import sys
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from comparison import differences
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from workload import workload
 
 from schemas import json_wire
 from schemas.events import BehaviorEvent
@@ -20,10 +20,6 @@ from streams.stages.factory import STAGES, stage_factory
 from streams.stages.output import Routed, key_of, topic_of
 from streams.stages.records import encode_values
 from streams.stages.settings import MiningSettings, UserSettings
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "chaos"))
-from comparison import differences
-from workload import workload
 
 SMALL = MiningSettings(partitions=2, user=UserSettings())
 

@@ -85,7 +85,7 @@ class WorkerSettings(BaseSettings):
     )
     eps_m: float = Field(100.0, ge=0.1, le=500_000, description="Radius of a crowd's neighbourhoods in metres.")
     min_samples: int = Field(5, ge=1, description="Events within the radius that make a point dense.")
-    window_s: float = Field(DAY_S, gt=0, description="Length of the sliding window of positions in seconds.")
+    window_s: float = Field(7 * DAY_S, gt=0, description="Length of the sliding window of positions in seconds.")
     min_users: int = Field(3, ge=1, description="Different people below which a crowd is never published.")
 
     def mining(self, partitions: int) -> MiningSettings:

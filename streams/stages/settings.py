@@ -39,7 +39,7 @@ class RegionStageSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     eps_m: float = 100.0
     min_samples: int = 5
-    window_s: float = 86_400.0
+    window_s: float = 7 * 86_400.0
     min_users: int = 3
     covisit_distance_m: float = 500.0
     covisit_window_s: float = 3 * 3600.0

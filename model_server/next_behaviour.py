@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from sklearn.isotonic import isotonic_regression
 
 from model_server.items import ItemTable, metres_between
 from model_server.metrics import ServerMetrics
@@ -25,6 +24,23 @@ PROBABILITY_EDGES = np.concatenate(([0.0], np.geomspace(0.002, 1.0, 20)))
 
 EDGE_LIST = PROBABILITY_EDGES.tolist()
 GAP_EDGE_LIST = GAP_EDGES_S.tolist()
+
+
+def never_falling(values: Floats, weights: Floats) -> Floats:
+    """The nearest never-falling sequence by weighted least squares: pool adjacent violators. O(n).
+
+    >>> never_falling(np.array([1.0, 3.0, 2.0]), np.array([1.0, 1.0, 3.0])).tolist()
+    [1.0, 2.25, 2.25]
+    """
+    pools: list[tuple[float, float, int]] = []
+    for value, weight in zip(values.tolist(), weights.tolist()):
+        size = 1
+        while pools and pools[-1][0] >= value:
+            mean, pooled, more = pools.pop()
+            value = (mean * pooled + value * weight) / (pooled + weight)
+            weight, size = weight + pooled, size + more
+        pools.append((value, weight, size))
+    return np.repeat([mean for mean, _, _ in pools], [size for _, _, size in pools])
 
 
 class Calibrator:
@@ -81,9 +97,7 @@ class Calibrator:
     def _curve(self) -> tuple[Floats, Floats]:
         middle = (PROBABILITY_EDGES[1:] + PROBABILITY_EDGES[:-1]) / 2
         x = np.where(self._count > 0, self._stated / np.maximum(self._count, 1e-9), middle)
-        y = isotonic_regression(
-            (self._hits + self._prior * x) / (self._count + self._prior), sample_weight=self._count + 1e-3
-        )
+        y = never_falling((self._hits + self._prior * x) / (self._count + self._prior), self._count + 1e-3)
         return np.concatenate(([0.0], x, [1.0])), np.concatenate(([0.0], y, [y[-1]]))
 
 

@@ -108,6 +108,7 @@ def test_rules_hold_and_the_answer_is_as_long_as_the_rules_allow(
     assert all(math.isfinite(item.score) for item in made.recommendation.items)
 
 
+@settings(deadline=None)
 @given(constraints)
 def test_the_mask_and_the_last_word_agree(limits: Constraints) -> None:
     items = catalogue(40)

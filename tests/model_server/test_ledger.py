@@ -1,6 +1,6 @@
 """Offsets are committed only when what they owe is confirmed, in whatever order things happen."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_server.ledger import REDIS, TOPIC, OffsetLedger, Source
@@ -88,6 +88,7 @@ def test_a_lost_partition_is_forgotten_and_the_other_kept() -> None:
     assert ledger.committable() == {P1: 3}
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from(["event", "send", "topic", "redis", "fail"]), st.integers(0, 3)), max_size=60)
 )

@@ -1,10 +1,13 @@
 """Predictions are calibrated: what is stated with probability p comes true with frequency p, in time and in kind."""
 
 import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.isotonic import isotonic_regression
 
 from model_server.items import ItemTable
 from model_server.metrics import ServerMetrics
-from model_server.next_behaviour import LEVELS, Calibrator, GapModel, NextBehaviourPredictor
+from model_server.next_behaviour import LEVELS, Calibrator, GapModel, NextBehaviourPredictor, never_falling
 from model_server.ranking import RankedItem, Ranking
 from model_server.recommending import Made, Task
 from schemas.events import BehaviorEvent, Item
@@ -23,6 +26,15 @@ def test_overconfident_statements_are_brought_to_their_frequency() -> None:
     grid = np.array([0.2, 0.4, 0.6, 0.8])
     assert np.abs(calibrator.calibrated(grid) - grid**2).max() < 0.06
     assert calibrator.error() > 0.1
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.floats(-5, 5), st.floats(0.1, 5)), min_size=1, max_size=30))
+def test_pooling_equals_isotonic_regression(pairs: list[tuple[float, float]]) -> None:
+    values, weights = np.array(pairs).T
+    np.testing.assert_allclose(
+        never_falling(values, weights), isotonic_regression(values, sample_weight=weights), atol=1e-9
+    )
 
 
 def test_untested_statements_are_kept_and_the_curve_never_falls() -> None:

@@ -1,6 +1,6 @@
 """Who is refreshed next: coalesced, most valuable first, nobody starved, within the budget."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_server.refresh.scheduler import RefreshScheduler
@@ -78,6 +78,7 @@ def test_forgotten_users_are_not_refreshed() -> None:
     assert names(scheduler, 1.0) == ["here"]
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,8 +17,19 @@ def unit_vectors(lat: Tensor, lon: Tensor) -> Tensor:
     return torch.stack((lat.cos() * lon.cos(), lat.cos() * lon.sin(), lat.sin()), -1).float()
 
 
+def arc_km(a: Tensor, b: Tensor) -> Tensor:
+    """Great-circle distance in km of points on the unit sphere [..., 3] (broadcast); float32 resolves about a metre.
+
+    >>> equator = unit_vectors(torch.tensor([0.0, 0.0]), torch.tensor([0.0, 1.0]))
+    >>> round(float(arc_km(equator[0], equator[1])), 1)
+    111.2
+    """
+    chord = (a - b).square().sum(-1).sqrt()
+    return 2 * EARTH_RADIUS_KM * torch.asin((chord / 2).clamp(max=1.0))
+
+
 class Catalogue:
-    """Items by row: place, category, availability and counts that every expert reads.
+    """Items by row: place, category and availability.
 
     Rows are never reused, so a row means the same item for the life of a process and of its checkpoints. An item is
     *rankable* once somebody touched it or the catalogue announced it, and while it is available.
@@ -42,22 +52,8 @@ class Catalogue:
         self.category = torch.zeros(capacity, dtype=torch.long, device=device)
         self.available = torch.ones(capacity, dtype=torch.bool, device=device)
         self.known = torch.zeros(capacity, dtype=torch.bool, device=device)
-        self.touches = torch.zeros(capacity, device=device)
-        self.visitors = torch.zeros(capacity, device=device)
-        self.recent_visitors = torch.zeros(capacity, device=device)
-        self.hour_touches = torch.zeros((capacity, 24), device=device)
 
-    _TENSORS = (
-        "position",
-        "has_place",
-        "category",
-        "available",
-        "known",
-        "touches",
-        "visitors",
-        "recent_visitors",
-        "hour_touches",
-    )
+    _TENSORS = ("position", "has_place", "category", "available", "known")
 
     def __len__(self) -> int:
         return len(self.item_ids)
@@ -109,9 +105,8 @@ class Catalogue:
 
     def distance_km(self, a: Tensor, b: Tensor) -> Tensor:
         """Great-circle distance of items by row (broadcast), float32 km; 0 where a place is unknown."""
-        chord = (self.position[a] - self.position[b]).square().sum(-1).sqrt()
         both = self.has_place[a] & self.has_place[b]
-        return 2 * EARTH_RADIUS_KM * torch.asin((chord / 2).clamp(max=1.0)) * both
+        return arc_km(self.position[a], self.position[b]) * both
 
     def state(self) -> dict[str, object]:
         """Everything, as tensors and plain lists."""
@@ -136,14 +131,14 @@ class Catalogue:
             getattr(self, name)[: len(item_ids)] = column
 
     def _grow(self, rows: int) -> None:
-        capacity = len(self.touches)
-        if rows <= capacity:
-            return
-        capacity = max(2 * capacity, int(2 ** np.ceil(np.log2(rows))))
-        for name in self._TENSORS:
-            old: Tensor = getattr(self, name)
-            new = torch.zeros((capacity, *old.shape[1:]), dtype=old.dtype, device=self.device)
-            if name == "available":
-                new[:] = True
-            new[: len(old)] = old
-            setattr(self, name, new)
+        capacity = len(self.known)
+        if rows > capacity:
+            for name in self._TENSORS:
+                fill = 1.0 if name == "available" else 0.0
+                setattr(self, name, grown(getattr(self, name), max(2 * capacity, rows), fill))
+
+
+def grown(tensor: Tensor, rows: int, fill: float = 0.0) -> Tensor:
+    """The tensor with ``rows`` rows, the new ones filled with ``fill``."""
+    more = torch.full((rows - len(tensor), *tensor.shape[1:]), fill, dtype=tensor.dtype, device=tensor.device)
+    return torch.cat((tensor, more))

@@ -43,7 +43,7 @@ class RowLists:
 
     >>> lists = RowLists(torch.device("cpu"), width=2)
     >>> lists.put(3, [1, 2, 5], [0.5, 0.3, 0.1])
-    >>> lists.neighbours[3].tolist(), lists.read(torch.tensor([3]), torch.tensor([[2, 9]])).tolist()
+    >>> lists.neighbours[3].tolist(), lists.read(torch.tensor([[3]]), torch.tensor([[2, 9]])).tolist()
     ([1, 2], [[0.30000001192092896, 0.0]])
     """
 
@@ -71,21 +71,15 @@ class RowLists:
             self.weights = torch.cat((self.weights, torch.zeros((more, self.width), device=self.device)))
 
     def read(self, source: Tensor, target: Tensor) -> Tensor:
-        """Weights [n, m] of the targets int64[n, m] in the lists of the sources int64[n]; 0 where not listed."""
-        listed = self.neighbours[source]
-        result = torch.zeros(target.shape, device=self.device)
-        for column in range(self.width):
-            hit = listed[:, column, None] == target
-            result += hit * self.weights[source, column, None]
-        return result
-
-    def scatter(self, source: Tensor, rows: int) -> Tensor:
-        """Dense weights [n, rows] of the lists of the sources int64[n]."""
-        dense = torch.zeros((len(source), rows + 1), device=self.device)
-        listed = self.neighbours[source]
-        inside = (listed >= 0) & (listed < rows)
-        dense.scatter_add_(1, torch.where(inside, listed, rows), self.weights[source] * inside)
-        return dense[:, :rows]
+        """Summed weights [n, m] of the targets int64[n, m] in the lists of the sources int64[n, s] (-1: none)."""
+        listed = self.neighbours[source.clamp(min=0)].flatten(1)
+        weight = (self.weights[source.clamp(min=0)] * (source >= 0)[..., None]).flatten(1)
+        order = torch.argsort(target, 1)
+        ordered = target.gather(1, order)
+        at = torch.searchsorted(ordered, listed).clamp(max=target.shape[1] - 1)
+        weight = weight * ((ordered.gather(1, at) == listed) & (listed >= 0))
+        summed = torch.zeros(target.shape, device=self.device).scatter_add_(1, at, weight)
+        return torch.zeros_like(summed).scatter_(1, order, summed)
 
 
 class PatternStore:

@@ -5,7 +5,7 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
-from chronotope.cli import demo, dlq, doctor, produce, replay, serve, state, topics, up, validate, worker
+from chronotope.cli import demo, dlq, doctor, evaluate, produce, replay, serve, state, topics, up, validate, worker
 from chronotope.cli.errors import CommandFailed, explain
 from chronotope.cli.signals import end_on_signals
 
@@ -26,6 +26,7 @@ app.add_typer(topics.app, name="topics")
 app.command("validate")(validate.validate)
 app.command("produce")(produce.produce)
 app.command("replay")(replay.replay)
+app.command("evaluate")(evaluate.evaluate)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(state.app, name="state")
 app.command("doctor")(doctor.doctor)

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model_server.catalogue import Catalogue
 from model_server.histories import WEEK_S, Histories
 
 DAY_S = 86400.0
 HOUR_S = 3600.0
+LONG_S = 1e7
+NO_ROW = -1
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,9 @@ class Pairs:
 class OwnEvents:
     """Every remembered event of every user of the batch, flat [events], oldest first within a user.
 
-    ``pair`` indexes the own pairs; ``previous_*`` is the event before (row -1 where there is none, and then its times
-    are of no meaning); ``age_s`` counts back from the user's last event.
+    ``pair`` indexes the own pairs. ``before_row`` is the event before (``NO_ROW``: none), ``before2_row`` the one before that;
+    ``interval_s`` is the time since the event before and ``before_interval_s`` that one's own (``LONG_S``: none or longer).
+    ``age_s`` counts back from the user's last event.
     """
 
     user: Tensor
@@ -33,10 +35,14 @@ class OwnEvents:
     pair: Tensor
     time_s: Tensor
     week_s: Tensor
+    was_new: Tensor
     age_s: Tensor
-    previous_row: Tensor
-    previous_time_s: Tensor
-    previous_week_s: Tensor
+    before_row: Tensor
+    before2_row: Tensor
+    before_time_s: Tensor
+    before_week_s: Tensor
+    interval_s: Tensor
+    before_interval_s: Tensor
 
 
 @dataclass(frozen=True)
@@ -44,14 +50,18 @@ class UserBatch:
     """The context of each user, [users]: the last event, and the moment that is ranked for.
 
     ``now_s`` and ``now_week_s`` are the moment of the request, or of the last event where no time may be known
-    (``timed`` False); ``gap_s`` is the time since the last event, 0 if it may not be known.
+    (``timed`` False); ``gap_s`` is the time since the last event, 0 if it may not be known. ``known_events`` counts all
+    events of the user up to here, remembered or not.
     """
 
     slots: Tensor
     timed: bool
+    known_events: Tensor
     last_row: Tensor
     last_s: Tensor
     last_week_s: Tensor
+    last_interval_s: Tensor
+    before_row: Tensor
     now_s: Tensor
     now_week_s: Tensor
     gap_s: Tensor
@@ -63,44 +73,45 @@ class UserBatch:
         return len(self.slots)
 
 
-def gather_users(histories: Histories, catalogue: Catalogue, slots: Tensor, now_s: Tensor | None) -> UserBatch:
-    """The batch of these users (each with at least one event), as of their last event or as of ``now_s``."""
-    held = histories.events[slots].clamp(max=histories.length)
-    window = int(held.max())
-    rows = histories.row[slots, -window:].long()
-    held_mask = torch.arange(window, device=slots.device) >= window - held[:, None]
-    times, weeks = histories.time_s[slots, -window:], histories.week_s[slots, -window:]
-    user = held_mask.nonzero()[:, 0]
+def gather_users(
+    histories: Histories, rows: int, slots: Tensor, before: Tensor | None = None, now_s: Tensor | None = None
+) -> UserBatch:
+    """The batch of these users as of their first ``before`` events (None: all), for the moment ``now_s`` (None: no time).
 
-    def earlier(buffer: Tensor, none: float) -> Tensor:
-        shifted = torch.cat((torch.full_like(buffer[:, :1], none), buffer[:, :-1]), 1)
-        return shifted[held_mask]
-
-    flat_rows = rows[held_mask]
-    key, pair = torch.unique(user * len(catalogue) + flat_rows, return_inverse=True)
-    own = Pairs(key // len(catalogue), key % len(catalogue))
-    last_s, last_week_s = times[:, -1], weeks[:, -1]
-    events = OwnEvents(
-        user=user,
-        row=flat_rows,
-        pair=pair,
-        time_s=times[held_mask],
-        week_s=weeks[held_mask],
-        age_s=last_s[user] - times[held_mask],
-        previous_row=earlier(rows, -1),
-        previous_time_s=earlier(times, 0.0),
-        previous_week_s=earlier(weeks, 0.0),
-    )
+    Each must have an event that is still remembered at that point. ``rows`` is the number of catalogue rows. O(events).
+    """
+    total = histories.events[slots]
+    before = total if before is None else before
+    end = histories.length - (total - before)
+    held = torch.minimum(before, end)
+    if bool((held < 1).any()):
+        raise ValueError("a user without a remembered event cannot be gathered")
+    user = torch.repeat_interleave(torch.arange(len(slots), device=slots.device), held)
+    stops = held.cumsum(0)
+    index = torch.arange(len(user), device=slots.device) + (end - stops)[user]
+    flat = slots[user] * histories.length + index
+    row, time_s = histories.row.view(-1), histories.time_s.view(-1)
+    week_s, was_new = histories.week_s.view(-1), histories.was_new.view(-1)
+    at = (flat - 1).clamp(min=0)
+    at2 = (flat - 2).clamp(min=0)
+    flat_rows, flat_times = row[flat].long(), time_s[flat]
+    before_row = torch.where(index >= 1, row[at].long(), NO_ROW)
+    before2_row = torch.where((index >= 2) & (before_row >= 0), row[at2].long(), NO_ROW)
+    before_time = time_s[at]
+    interval = torch.where(before_row >= 0, flat_times - before_time, LONG_S).clamp(max=LONG_S).float()
+    before_interval = torch.where(before2_row >= 0, before_time - time_s[at2], LONG_S).clamp(max=LONG_S).float()
+    key, pair = torch.unique(user * rows + flat_rows, return_inverse=True)
+    last = stops - 1
+    last_s, last_week_s = flat_times[last], week_s[flat][last]
     now = last_s if now_s is None else torch.maximum(now_s, last_s)
+    events = OwnEvents(
+        user=user, row=flat_rows, pair=pair, time_s=flat_times, week_s=week_s[flat], was_new=was_new[flat],
+        age_s=(last_s[user] - flat_times).float(), before_row=before_row, before2_row=before2_row,
+        before_time_s=before_time, before_week_s=week_s[at], interval_s=interval, before_interval_s=before_interval,
+    )  # fmt: skip
     return UserBatch(
-        slots=slots,
-        timed=now_s is not None,
-        last_row=rows[:, -1],
-        last_s=last_s,
-        last_week_s=last_week_s,
-        now_s=now,
-        now_week_s=((last_week_s + (now - last_s)) % WEEK_S).float(),
-        gap_s=(now - last_s).float(),
-        events=events,
-        own=own,
-    )
+        slots=slots, timed=now_s is not None, known_events=before, last_row=flat_rows[last], last_s=last_s,
+        last_week_s=last_week_s, last_interval_s=interval[last], before_row=before_row[last], now_s=now,
+        now_week_s=((last_week_s + (now - last_s)) % WEEK_S).float(), gap_s=(now - last_s).float(),
+        events=events, own=Pairs(key // rows, key % rows),
+    )  # fmt: skip

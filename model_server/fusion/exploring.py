@@ -1,30 +1,130 @@
-"""Experts on the items that the user has not touched yet: features of [users, candidates]."""
+"""Experts on items that the user does not know yet: features of every candidate, [users, candidates]."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-from model_server.catalogue import Catalogue
-from model_server.fusion.batch import HOUR_S, UserBatch
+from model_server.catalogue import Catalogue, arc_km
+from model_server.fusion.batch import DAY_S, HOUR_S, Pairs, UserBatch
+from model_server.patterns import PatternStore
+from model_server.visits import DAY_PARTS, VisitCounts
 
 NAMES = (
-    "popularity", "trend", "distance", "distance", "covisit", "category", "transition", "hour", "distance", "distance",
+    "popularity", "trend", "trend", "trend", "trend", "distance", "distance", "distance", "distance", "distance",
+    "home", "home", "category", "category", "category", "hour", "hour", "transition", "covisit", "covisit", "sequence",
 )  # fmt: skip
+PRIOR = {0: 0.6, 5: -0.5, 20: 0.5}
+RECENT_PLACES = 12
 
 
 def explore_features(
-    batch: UserBatch, catalogue: Catalogue, candidates: Tensor, covisit: Tensor, transition: Tensor, category: Tensor
+    batch: UserBatch,
+    candidates: Tensor,
+    catalogue: Catalogue,
+    visits: VisitCounts,
+    patterns: PatternStore,
+    sequence: Tensor,
 ) -> Tensor:
-    """Features float32 [users, candidates, len(NAMES)] of catalogue rows ``candidates`` int64[candidates]."""
-    here = batch.last_row[:, None]
-    km = catalogue.distance_km(here, candidates[None])
+    """Features float32 [users, candidates, len(NAMES)] of catalogue rows int64 [users, candidates]; sequence logits likewise."""
+    placed = catalogue.has_place[candidates]
+    km = arc_km(catalogue.position[batch.last_row][:, None], catalogue.position[candidates])
+    km = km * (placed & catalogue.has_place[batch.last_row][:, None])
+    home = home_rows(batch)
+    home_km = arc_km(catalogue.position[home][:, None], catalogue.position[candidates])
+    home_km = home_km * (placed & catalogue.has_place[home][:, None])
     log_km, close = torch.log1p(km / 0.3), torch.exp(-km / 0.4)
     moving = torch.exp(-batch.gap_s / HOUR_S)[:, None] if batch.timed else torch.zeros_like(km[:, :1])
-    visitors, touches = catalogue.visitors[candidates], catalogue.touches[candidates]
-    now_bin = (batch.now_week_s / HOUR_S).long() % 24
-    at_hour = catalogue.hour_touches[candidates].T[now_bin]
-    columns = (
-        torch.log(visitors + 0.3).expand_as(km), torch.log(catalogue.recent_visitors[candidates] + 0.1).expand_as(km),
-        log_km, close, covisit, category, transition, torch.log((at_hour + 0.25) / (touches + 6) * 24),
-        moving * log_km, moving * close,
+    visitors, touches = visits.visitors[candidates], visits.touches[candidates]
+    hour = (batch.now_week_s / HOUR_S).long() % DAY_PARTS
+    at_hour = visits.hours[candidates, hour[:, None]]
+    category = catalogue.category[candidates]
+    likes, likes_now, at_this_hour = category_lifts(batch, catalogue, visits, hour)
+    total = visits.touches.sum()
+    recent = recent_rows(batch)
+    covisit = patterns.covisits.read(batch.last_row[:, None], candidates)
+    covisits = patterns.covisits.read(recent, candidates)
+    return torch.stack(
+        (
+            torch.log(visitors + 0.3),
+            torch.log(visits.recent_visitors(candidates, 2) + 0.1),
+            torch.log(visits.recent(candidates, 1) + 0.1),
+            torch.log(visits.recent(candidates, 0) + 0.1),
+            torch.log1p(visits.age_s(candidates) / DAY_S),
+            log_km, close, torch.exp(-km / 2), moving * log_km, moving * close,
+            torch.log1p(home_km / 0.3), torch.log(torch.exp(-home_km / 2) + 0.01),
+            likes.gather(1, category), likes_now.gather(1, category),
+            (category == catalogue.category[batch.last_row][:, None]).float(),
+            torch.log((at_hour + 0.25) / (touches + 6) * DAY_PARTS), at_this_hour.gather(1, category),
+            torch.log(patterns.transitions.read(batch.last_row[:, None], candidates) + 0.2 * touches / (total + 1) + 2e-4),
+            torch.log(covisit + 1e-3), torch.log(covisits + 1e-3), sequence,
+        ),
+        2,
     )  # fmt: skip
-    return torch.stack(columns, -1)
+
+
+def category_lifts(batch: UserBatch, catalogue: Catalogue, visits: VisitCounts, hour: Tensor) -> tuple[Tensor, ...]:
+    """Log-lifts [users, categories]: of the user's taste, of that taste at this hour, and of everybody's at this hour."""
+    e, kinds = batch.events, len(catalogue.category_names)
+    visits.reserve(0, kinds)
+    share = visits.category_visitors[:kinds] + 0.5
+    share = share / share.sum()
+    key = e.user * kinds + catalogue.category[e.row]
+    gap = (e.week_s / HOUR_S - (batch.now_week_s / HOUR_S)[e.user]).abs() % 24
+    near = torch.exp(-0.5 * (torch.minimum(gap, 24 - gap) / 2.5) ** 2)
+
+    def tally(weight: Tensor) -> Tensor:
+        flat = torch.zeros(batch.users * kinds, device=weight.device)
+        return flat.index_add_(0, key, weight).view(batch.users, kinds)
+
+    own, now = tally(torch.ones_like(near)), tally(near)
+    taste = (own + 5 * share) / (own.sum(1, keepdim=True) + 5) / share
+    taste_now = (now + 3 * taste * share) / (now.sum(1, keepdim=True) + 3) / share
+    usual = visits.category_hours[:kinds].sum(1)
+    usual = (usual + 0.5) / (usual + 0.5).sum()
+    here = visits.category_hours[:kinds, hour].T
+    at_hour = (here + 5 * usual) / (here.sum(1, keepdim=True) + 5) / usual
+    return torch.log(taste), torch.log(taste_now), torch.log(at_hour)
+
+
+def home_rows(batch: UserBatch) -> Tensor:
+    """The most visited row of each user, int64 [users]; of equals the one with the largest row."""
+    own = batch.own
+    count = torch.zeros(len(own.row), device=own.row.device, dtype=torch.float64)
+    count.index_add_(0, batch.events.pair, torch.ones_like(batch.events.time_s))
+    top = torch.zeros(batch.users, dtype=torch.float64, device=own.row.device)
+    top = top.scatter_reduce(0, own.user, count, "amax")
+    row = torch.where(count == top[own.user], own.row, 0)
+    return torch.zeros(batch.users, dtype=torch.long, device=own.row.device).scatter_reduce(0, own.user, row, "amax")
+
+
+def recent_rows(batch: UserBatch, most: int = RECENT_PLACES) -> Tensor:
+    """The rows of the latest events of each user, int64 [users, most], -1 where there are fewer."""
+    e = batch.events
+    counts = torch.bincount(e.user, minlength=batch.users)
+    stops = counts.cumsum(0)
+    back = torch.arange(most, device=e.row.device)
+    index = stops[:, None] - 1 - back
+    held = back < counts[:, None]
+    return torch.where(held, e.row[index.clamp(min=0)], -1)
+
+
+class ExploreNetwork(nn.Module):
+    """A small network on top of the linear weights: what several features say together."""
+
+    def __init__(self, hidden: int = 16) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(len(NAMES), hidden)
+        self.out = nn.Linear(hidden, 1)
+        nn.init.zeros_(self.out.weight)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Corrections [users, candidates] to the linear logits."""
+        return self.out(F.silu(self.hidden(features)))[..., 0]
+
+
+def own_mask(own: Pairs, candidates: Tensor, rows: int) -> Tensor:
+    """bool [users, candidates]: is the candidate one of the user's own items? ``rows`` bounds the rows."""
+    keys = own.user * rows + own.row
+    wanted = torch.arange(len(candidates), device=candidates.device)[:, None] * rows + candidates
+    at = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
+    return keys[at] == wanted

@@ -1,33 +1,81 @@
-"""Online softmax regression over candidate pairs: AdaGrad on the exact log-likelihood gradient."""
+"""Weights that are learned online by AdaGrad on exact log-likelihood gradients."""
 
 import torch
 from torch import Tensor
 
+from model_server.catalogue import grown
+
 
 class AdaGrad:
-    """AdaGrad ascent on one tensor of weights (Duchi et al. 2011)."""
+    """AdaGrad ascent on one vector of weights (Duchi et al. 2011)."""
 
     def __init__(self, weights: Tensor, rate: float, initial: float) -> None:
         self.weights, self.rate = weights, rate
         self.squares = torch.full_like(weights, initial)
 
     def step(self, gradient: Tensor, squares: Tensor) -> None:
-        """One step along a batch's summed gradient; ``squares`` is the sum of the squares of its users' gradients."""
-        self.squares += squares
-        self.weights += self.rate * gradient / self.squares.sqrt()
+        """One step along a batch's summed gradient; ``squares`` is the sum of the squares of its members' gradients.
 
-    def step_rows(self, rows: Tensor, gradient: Tensor, decay: float) -> None:
-        """One step for each of these distinct rows, shrunk towards zero by ``decay``."""
-        self.squares[rows] += gradient.square()
-        self.weights[rows] = (1 - decay) * self.weights[rows] + self.rate * gradient / self.squares[rows].sqrt()
+        A gradient that is not finite is left out.
+        """
+        if bool(torch.isfinite(gradient).all()):
+            self.squares += squares
+            self.weights += self.rate * gradient / self.squares.sqrt()
+
+    def state(self) -> dict[str, Tensor]:
+        """Weights and sums of squares."""
+        return {"weights": self.weights.cpu().clone(), "squares": self.squares.cpu().clone()}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Take over what ``state`` gave; ValueError for another number of weights."""
+        if state["weights"].shape != self.weights.shape:
+            raise ValueError(f"{len(state['weights'])} weights in the state, {len(self.weights)} here")
+        self.weights = state["weights"].to(self.weights).clone()
+        self.squares = state["squares"].to(self.squares).clone()
 
 
-def grouped_softmax(logits: Tensor, group: Tensor, groups: int) -> Tensor:
-    """Softmax of flat ``logits`` [n] within each group int64[n].
+class UserWeights:
+    """Each user's own offsets to shared weights, [users, features], shrunk towards zero at every step."""
 
-    >>> grouped_softmax(torch.zeros(3), torch.tensor([0, 0, 1]), 2).tolist()
+    def __init__(self, features: int, device: torch.device, rate: float = 0.03, decay: float = 0.003) -> None:
+        self.rate, self.decay = rate, decay
+        self.weights = torch.zeros((64, features), device=device)
+        self.squares = torch.ones((64, features), device=device)
+
+    def reserve(self, users: int) -> None:
+        """Make room for this many users."""
+        if users > len(self.weights):
+            self.weights = grown(self.weights, max(users, 2 * len(self.weights)))
+            self.squares = grown(self.squares, len(self.weights), 1.0)
+
+    def step(self, users: Tensor, gradient: Tensor) -> None:
+        """One descent step; a user may come several times, [n] and [n, features]."""
+        distinct, index = torch.unique(users, return_inverse=True)
+        summed = torch.zeros((len(distinct), gradient.shape[1]), device=gradient.device).index_add_(0, index, gradient)
+        if bool(torch.isfinite(summed).all()):
+            self.squares[distinct] += summed.square()
+            kept = (1 - self.decay) * self.weights[distinct]
+            self.weights[distinct] = kept - self.rate * summed / self.squares[distinct].sqrt()
+
+    def state(self) -> dict[str, Tensor]:
+        """Weights and sums of squares."""
+        return {"weights": self.weights.cpu().clone(), "squares": self.squares.cpu().clone()}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Take over what ``state`` gave; ValueError for another number of features."""
+        if state["weights"].shape[1] != self.weights.shape[1]:
+            raise ValueError(f"{state['weights'].shape[1]} weights per user in the state, {self.weights.shape[1]} here")
+        self.weights = state["weights"].to(self.weights).clone()
+        self.squares = state["squares"].to(self.squares).clone()
+
+
+def grouped_log_softmax(logits: Tensor, group: Tensor, groups: int) -> Tensor:
+    """Log-softmax of flat ``logits`` [n] within each group int64[n]; differentiable.
+
+    >>> grouped_log_softmax(torch.zeros(3), torch.tensor([0, 0, 1]), 2).exp().tolist()
     [0.5, 0.5, 1.0]
     """
-    top = torch.full((groups,), -torch.inf, device=logits.device).scatter_reduce(0, group, logits, "amax")
-    weights = torch.exp(logits - top[group])
-    return weights / torch.zeros(groups, device=logits.device).index_add_(0, group, weights)[group]
+    top = logits.detach().new_full((groups,), -torch.inf).scatter_reduce(0, group, logits.detach(), "amax")
+    centred = logits - top[group]
+    total = logits.new_zeros(groups).index_add(0, group, torch.exp(centred))
+    return centred - torch.log(total)[group]

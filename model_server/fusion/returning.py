@@ -1,6 +1,6 @@
-"""Experts on the user's own items: fixed-kernel attention over the user's own events.
+"""Experts on the user's own items: attention over the user's own events, with fixed and with learned kernels.
 
-Each kernel weighs every remembered event by how much its circumstances resemble the present ones; the weights of an item's
+A kernel weighs every remembered event by how much its circumstances resemble the present ones; the weights of an item's
 events, as a share of all, are compared with the item's usual share. A feature is the logarithm of that lift.
 """
 
@@ -13,20 +13,44 @@ from model_server.catalogue import Catalogue
 from model_server.fusion.batch import DAY_S, HOUR_S, UserBatch
 from model_server.histories import WEEK_S
 
-NAMES = (
-    "habit", "recency", "hour", "hour", "transition", "transition", "transition", "transition", "hour", "weekday",
-    "interval", "weekday", "repeat", "interval", "interval", "interval", "interval", "distance", "distance", "distance",
-    "distance", "popularity", "popularity", "habit",
+KERNELS = (
+    "recency", "hour", "hour", "transition", "transition", "transition", "transition", "hour", "weekday", "interval",
+    "weekday",
 )  # fmt: skip
+EFFECTS = (
+    "repeat", "interval", "interval", "interval", "interval", "distance", "distance", "distance", "distance", "habit",
+    "category", "category", "today", "today",
+)  # fmt: skip
+NAMES = ("habit", *KERNELS, *EFFECTS)
+CIRCUMSTANCES = (
+    "recency", "recency", "recency", "recency", "transition", "transition", "transition", "transition", "category",
+    "distance", "distance", "hour", "hour", "hour", "weekday", "weekday", "interval", "interval", "interval", "interval",
+    "repeat", "transition",
+)  # fmt: skip
+TIMED_CIRCUMSTANCES = (
+    *CIRCUMSTANCES, "hour", "hour", "hour", "weekday", "weekday", "hour", "interval", "interval", "interval",
+)  # fmt: skip
+USER_FEATURES = 8
 
 
 @dataclass(frozen=True)
 class ReturnFeatures:
-    """Features of every own pair, float32 [pairs, len(NAMES)], and what the gate wants to know of them, [users]."""
+    """What the return experts say of a batch.
+
+    ``values`` float32 [pairs, len(NAMES)] are features of every own pair, ``base`` [pairs] the item's usual share,
+    ``circumstances`` [events, ...] compare each remembered event with the present for the learned kernels, and
+    ``of_user`` [users, USER_FEATURES] describes how regular the user is.
+    """
 
     values: Tensor
-    top_share: Tensor
-    evidence: Tensor
+    base: Tensor
+    circumstances: Tensor
+    of_user: Tensor
+
+
+def circumstances(timed: bool) -> tuple[str, ...]:
+    """Which expert each comparison of an event with the present belongs to."""
+    return TIMED_CIRCUMSTANCES if timed else CIRCUMSTANCES
 
 
 def _gauss(distance: Tensor, sigma: float) -> Tensor:
@@ -38,66 +62,110 @@ def _circular(a: Tensor, b: Tensor, period: float) -> Tensor:
     return torch.minimum(distance, period - distance)
 
 
-def return_features(batch: UserBatch, catalogue: Catalogue) -> ReturnFeatures:
-    """The prototype's features, for a whole batch. O(events + pairs)."""
-    e, own = batch.events, batch.own
-    pairs, users = len(own.row), batch.users
-    age = (e.age_s / DAY_S).float()
-    now_hour, last_hour = batch.now_week_s[e.user] / HOUR_S, batch.last_week_s[e.user] / HOUR_S
-    hour, previous_hour = e.week_s / HOUR_S, e.previous_week_s / HOUR_S
-    has_previous = e.previous_row >= 0
+def _log_gap(seconds: Tensor) -> Tensor:
+    return torch.log(seconds + 600.0)
 
-    def same_kind_of_day(a: Tensor, b: Tensor) -> Tensor:
-        return torch.where((a >= 120) == (b >= 120), 1.0, 0.4)
+
+def return_features(batch: UserBatch, catalogue: Catalogue) -> ReturnFeatures:
+    """Features of all own pairs of a batch. O(events + pairs)."""
+    e, own = batch.events, batch.own
+    pairs, users, device = len(own.row), batch.users, e.age_s.device
+    age = e.age_s / DAY_S
+    now_h, last_h = (batch.now_week_s / HOUR_S)[e.user], (batch.last_week_s / HOUR_S)[e.user]
+    hour, before_h = e.week_s / HOUR_S, e.before_week_s / HOUR_S
+    led = (e.before_row >= 0).float()
+    weekend, now_weekend = (hour >= 120).float(), (now_h >= 120).float()
+    same_kind = (weekend == now_weekend).float()
+    before_same_kind = ((before_h >= 120) == (last_h >= 120)).float()
+    same_day = (torch.floor(hour / 24) == torch.floor(now_h / 24)).float()
+    hour_gap = _circular(now_h, hour, 24)
+    before_hour_gap = _circular(last_h, before_h, 24)
+    from_here = (e.before_row == batch.last_row[e.user]).float()
+    km = catalogue.distance_km(batch.last_row[e.user], e.before_row.clamp(min=0))
+    gap = batch.gap_s[e.user]
 
     fading = torch.exp(-age / 60)
-    by_previous_hour = _gauss(_circular(last_hour, previous_hour, 24), 1.5) * same_kind_of_day(previous_hour, last_hour)
-    by_previous_hour = by_previous_hour * has_previous
-    by_hour = _gauss(_circular(now_hour, hour, 24), 2.5)
-    day_kind = same_kind_of_day(hour, now_hour)
-    anchor = e.time_s if batch.timed else e.previous_time_s
-    clock = (batch.now_s[e.user] - anchor).float()
-    day_clock = _gauss(_circular(clock, torch.zeros_like(clock), DAY_S), 0.75 * HOUR_S)
-    week_clock = _gauss(_circular(clock, torch.zeros_like(clock), WEEK_S), HOUR_S)
-    interval = torch.where(has_previous, e.time_s - e.previous_time_s, 1e12).float()
-    if batch.timed:
-        like_gap = _gauss(torch.log(interval + 600) - torch.log(batch.gap_s[e.user] + 600), 0.8)
-    else:
-        like_gap = torch.exp(-interval / DAY_S)
-    from_here = (e.previous_row == batch.last_row[e.user]) * fading
-    context = by_hour if batch.timed else by_previous_hour
-    nearby = torch.exp(-catalogue.distance_km(batch.last_row[e.user], e.previous_row.clamp(min=0)) / 2) * has_previous
-    same_weekday = (hour / 24).floor() == (now_hour / 24).floor()
+    by_before_hour = _gauss(before_hour_gap, 1.5) * (0.4 + 0.6 * before_same_kind) * led
+    by_hour = _gauss(hour_gap, 2.5)
+    kind = 0.4 + 0.6 * same_kind
+    clock = (batch.now_s[e.user] - (e.time_s if batch.timed else e.before_time_s)).float()
+    zero = torch.zeros_like(clock)
+    day_clock = _gauss(_circular(clock, zero, DAY_S), 0.75 * HOUR_S)
+    week_clock = _gauss(_circular(clock, zero, WEEK_S), HOUR_S)
+    like_gap = _gauss(_log_gap(e.interval_s) - _log_gap(gap), 0.8) if batch.timed else torch.exp(-e.interval_s / DAY_S)
+    context = by_hour if batch.timed else by_before_hour
+    led_here = from_here * fading
+    nearby = torch.exp(-km / 2) * led
     kernels = torch.stack(
         (
-            torch.ones_like(age), fading, torch.exp(-age / 3), by_hour * day_kind * fading, by_previous_hour * fading,
-            from_here, from_here * context, from_here * day_clock, nearby * context * (like_gap if batch.timed else 1.0),
-            day_clock * day_kind * fading, week_clock, like_gap * context * fading, by_hour * same_weekday,
+            torch.ones_like(age), fading, torch.exp(-age / 3), by_hour * kind * fading, by_before_hour * fading,
+            led_here, led_here * context, led_here * day_clock, nearby * context * (like_gap if batch.timed else 1.0),
+            day_clock * kind * fading, week_clock, like_gap * context * fading, by_hour * same_day,
         ),
         1,
     )  # fmt: skip
-    shares = torch.zeros((pairs, kernels.shape[1]), device=age.device).index_add_(0, e.pair, kernels)
-    totals = torch.zeros((users, kernels.shape[1]), device=age.device).index_add_(0, own.user, shares)[own.user]
+    shares = torch.zeros((pairs, kernels.shape[1]), device=device).index_add_(0, e.pair, kernels)
+    totals = torch.zeros((users, kernels.shape[1]), device=device).index_add_(0, e.user, kernels)
+    of_pair = totals[own.user]
     count, faded = shares[:, :1], shares[:, 1:2]
-    base = 0.7 * faded / totals[:, 1:2] + 0.3 * count / totals[:, :1]
-    lifts = torch.log((shares[:, 2:] + base) / (totals[:, 2:] + 1) / base)
+    base = 0.7 * faded / of_pair[:, 1:2].clamp(min=1e-30) + 0.3 * count / of_pair[:, :1]
+    lifts = torch.log((shares[:, 2:] + base) / (of_pair[:, 2:] + 1) / base)
 
-    last_visit = torch.full((pairs,), -torch.inf, dtype=torch.float64, device=age.device)
+    today = ((torch.floor((last_h - hour) / 24) == 0) & (age < 1)).float()
+    visits_today = torch.zeros(pairs, device=device).index_add_(0, e.pair, today)
+    last_visit = torch.full((pairs,), -torch.inf, dtype=torch.float64, device=device)
     last_visit = last_visit.scatter_reduce(0, e.pair, e.time_s, "amax")
     idle_h = ((batch.now_s[own.user] - last_visit) / HOUR_S).float()
-    km = catalogue.distance_km(batch.last_row[own.user], own.row)
-    log_km, close = torch.log1p(km / 0.3), torch.exp(-km / 0.4)
-    moving = torch.exp(-batch.gap_s[own.user] / HOUR_S) if batch.timed else torch.zeros_like(km)
-    touches = catalogue.touches[own.row]
-    now_bin = (batch.now_week_s[own.user] / HOUR_S).long() % 24
-    at_hour = catalogue.hour_touches[own.row, now_bin]
-    effects = (
-        torch.log(base[:, 0] + 1e-3), *lifts.unbind(1), (own.row == batch.last_row[own.user]).float(),
-        torch.exp(-idle_h / 2), torch.exp(-idle_h / 30), torch.exp(-idle_h / 96), torch.log1p(idle_h / 24),
-        log_km, close, moving * log_km, moving * close, torch.log(touches + 1),
-        torch.log((at_hour + 0.125) / (touches + 3) * 24), torch.log(count[:, 0]),
+    away = catalogue.distance_km(batch.last_row[own.user], own.row)
+    log_km, close = torch.log1p(away / 0.3), torch.exp(-away / 0.4)
+    moving = torch.exp(-batch.gap_s[own.user] / HOUR_S) if batch.timed else torch.zeros_like(away)
+    repeat = (own.row == batch.last_row[own.user]).float()
+    same_category = (catalogue.category[own.row] == catalogue.category[batch.last_row[own.user]]).float()
+    values = torch.stack(
+        (
+            torch.log(base[:, 0] + 1e-3), *lifts.unbind(1), repeat, torch.exp(-idle_h / 2), torch.exp(-idle_h / 30),
+            torch.exp(-idle_h / 96), torch.log1p(idle_h / 24), log_km, close, moving * log_km, moving * close,
+            torch.log(count[:, 0]), same_category, same_category * (1 - repeat), torch.log1p(visits_today),
+            (visits_today > 0).float(),
+        ),
+        1,
     )  # fmt: skip
-    share = faded[:, 0] / totals[:, 1]
-    top = torch.zeros(users, device=age.device).scatter_reduce(0, own.user, share, "amax")
-    evidence = torch.zeros(users, device=age.device).index_add_(0, own.user, shares[:, 11])
-    return ReturnFeatures(torch.stack(effects, 1), top, evidence)
+
+    last_interval, has2 = batch.last_interval_s[e.user], (e.before2_row >= 0).float()
+    same_before2 = (e.before2_row == batch.before_row[e.user]).float() * led
+    compared = [
+        torch.log1p(age), torch.exp(-age), torch.exp(-age / 7), torch.exp(-age / 40), led, from_here,
+        from_here * same_before2, same_before2,
+        (catalogue.category[e.before_row.clamp(min=0)] == catalogue.category[batch.last_row[e.user]]).float() * led,
+        torch.exp(-km / 0.3) * led, nearby, _gauss(before_hour_gap, 0.75) * led, _gauss(before_hour_gap, 2.0) * led,
+        _gauss(before_hour_gap, 5.0) * led, before_same_kind * led,
+        (torch.floor(last_h / 24) == torch.floor(before_h / 24)).float() * led,
+        _gauss(_log_gap(e.before_interval_s) - _log_gap(last_interval), 0.8) * has2,
+        _log_gap(e.interval_s) / 10 - 1, torch.exp(-e.interval_s / DAY_S), torch.exp(-e.interval_s / (3 * HOUR_S)),
+        (e.row == batch.last_row[e.user]).float(), (e.row == batch.before_row[e.user]).float(),
+    ]  # fmt: skip
+    if batch.timed:
+        gap_difference = _log_gap(e.interval_s) - _log_gap(gap)
+        compared += [
+            _gauss(hour_gap, 0.5), _gauss(hour_gap, 1.5), _gauss(hour_gap, 4.0), same_kind, same_day,
+            _gauss(_circular(now_h, hour, 168), 1.0), _gauss(gap_difference, 0.3), _gauss(gap_difference, 1.0),
+            _log_gap(gap) / 10 - 1,
+        ]  # fmt: skip
+
+    share = faded[:, 0] / of_pair[:, 1].clamp(min=1e-30)
+    top = torch.zeros(users, device=device).scatter_reduce(0, own.user, share, "amax")
+    new = e.was_new.float()
+    recently = torch.exp(-age / 3)
+    of_event = torch.stack((torch.ones_like(new), new, recently, recently * new, today), 1)
+    of_user = torch.zeros((users, 5), device=device).index_add_(0, e.user, of_event)
+    stops = torch.cumsum(of_user[:, 0], 0).long() - 1
+    found = torch.log((of_user[:, 1] + 0.5) / (of_user[:, 0] - of_user[:, 1] + 1.5))
+    described = torch.stack(
+        (
+            found, torch.log((of_user[:, 3] + 0.5) / (of_user[:, 2] - of_user[:, 3] + 1.0)), new[stops], 2 * top,
+            torch.log(totals[:, 11] + 0.1) / 2, torch.log(of_user[:, 0]) / 5, torch.log1p(of_user[:, 1]) / 3,
+            torch.log1p(of_user[:, 4]) / 2,
+        ),
+        1,
+    )  # fmt: skip
+    return ReturnFeatures(values, base[:, 0], torch.stack(compared, 1), described)

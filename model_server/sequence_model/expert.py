@@ -22,10 +22,11 @@ class SequenceExpert:
     def __init__(
         self,
         settings: ModelSettings = PRESETS["nano"],
-        training: TrainerSettings = TrainerSettings(),
+        training: TrainerSettings | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.settings, self.training = settings, training
+        self.settings = settings
+        self.training = training = training or TrainerSettings()
         self.device = torch.device(device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(training.seed)
@@ -70,10 +71,21 @@ class SequenceExpert:
         Call it after the events were scored: that is test-then-train. Raises ValueError as ``Events.of`` does.
         """
         events = Events.of(user_rows, item_rows, time_s, lat, lon, weights, self.device)
+        self.remember(events)
+        self.absorb(events)
+
+    def remember(self, events: Events) -> None:
+        """Only append the events, so that ``logits`` can be asked ``before`` any of them; ``absorb`` must follow."""
+        if len(events):
+            self.memory.append(events)
+            self.model.ensure_users(self.memory.rows)
+            self.model.items.ensure(int(events.items.max()) + 1)
+            self.scorer.refreshed()
+
+    def absorb(self, events: Events) -> None:
+        """Count remembered events and, whenever ``batch_events`` have come together, learn from them."""
         if not len(events):
             return
-        self.memory.append(events)
-        self.model.ensure_users(self.memory.rows)
         self.model.items.touch(events.items, events.time_s, events.lat, events.lon)
         self._pending.append(events.users)
         self._pending_events += len(events)

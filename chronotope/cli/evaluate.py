@@ -1,0 +1,85 @@
+"""``chronotope evaluate``: test-then-train of strategies on a data set."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def evaluate(
+    data: Annotated[Path, typer.Option("--data", help="The file; gzip is read as it is.", show_default=False)],
+    format: Annotated[str, typer.Option("--format", help="foursquare, gowalla, geolife, sessions, csv or jsonl.")],
+    mode: Annotated[
+        str,
+        typer.Option(help="refresh: computed after the user's previous event; request: the target's time is known."),
+    ] = "refresh",
+    warmup: Annotated[float, typer.Option(min=0.0, max=0.99, help="Share of the events that are only learned.")] = 0.2,
+    score_from: Annotated[
+        float | None, typer.Option(min=0.0, max=0.99, help="Score later events than the warm-up's end only.")
+    ] = None,
+    strategies: Annotated[
+        str | None, typer.Option(help="Names, comma-separated; also fused-without-EXPERT. Default: all main ones.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=2, help="Use the first events of the file only.")] = None,
+    json: Annotated[
+        str | None, typer.Option("--json", metavar="OUT", help="Write the results as JSON; - prints.")
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="Write an HTML report with plots into this folder.")] = None,
+) -> None:
+    """Test-then-train: every event is ranked for before it is learned; fused against the classic strategies.
+
+    Example: chronotope evaluate --data checkins.csv.gz --format foursquare --mode refresh --json results.json
+    """
+    import itertools
+    import time
+
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from chronotope.cli.datasets import open_events
+    from chronotope.cli.errors import WRONG_INPUT, CommandFailed
+    from chronotope.cli.output import answers, remarks, write_json
+    from chronotope.evaluation.report import results_table, write_report
+    from chronotope.evaluation.runner import DEFAULT, check_names, scored_events
+    from chronotope.evaluation.runner import evaluate as run
+    from chronotope.evaluation.stream import stream_of
+
+    names = tuple(strategies.split(",")) if strategies else DEFAULT
+    if mode not in ("refresh", "request"):
+        raise typer.BadParameter(f"mode {mode!r}: 'refresh' or 'request'")
+    try:
+        check_names(names)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    stream = stream_of(itertools.islice(open_events(data, format), limit))
+    if not scored_events(stream, warmup, warmup if score_from is None else score_from).any():
+        raise CommandFailed(f"{data}: no event after the warm-up has a user with an earlier event", WRONG_INPUT)
+    started = time.monotonic()
+    columns = (TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=remarks()) as bars:
+        tasks: dict[str, object] = {}
+
+        def progress(name: str, done: int) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(name, total=len(stream))
+            bars.update(tasks[name], completed=done)  # type: ignore[arg-type]
+
+        evaluation = run(stream, mode, names, warmup=warmup, score_from=score_from, progress=progress)  # type: ignore[arg-type]
+    answer = {
+        "data": data.name,
+        "format": format,
+        "mode": mode,
+        "warmup": warmup,
+        "score_from": warmup if score_from is None else score_from,
+        "events": len(stream),
+        "users": stream.users,
+        "items": stream.items,
+        "scored": len(evaluation.at),
+        "seconds": round(time.monotonic() - started, 1),
+        "strategies": evaluation.report(),
+    }
+    if json:
+        write_json(answer, json)
+    if report is not None:
+        write_report(report, evaluation, answer)
+    if json != "-":
+        answers().print(results_table(answer))

@@ -1,0 +1,120 @@
+"""Which unknown items are worth scoring for a user: a shortlist whose size does not depend on the catalogue's."""
+
+import torch
+from torch import Tensor
+
+from model_server.catalogue import Catalogue, grown
+from model_server.fusion.batch import UserBatch
+from model_server.fusion.exploring import home_rows, recent_rows
+from model_server.patterns import PatternStore
+from model_server.visits import VisitCounts
+
+CELL_DEG = (0.004, 0.03)
+CELL_ROWS = 24
+NEIGHBOURHOOD = tuple((north, east) for north in (-1, 0, 1) for east in (-1, 0, 1))
+LINKED_PLACES = 3
+REFRESH_EVERY = 1024
+
+
+class CellIndex:
+    """The most visited rows of every square of the map, ``CELL_ROWS`` at most per square.
+
+    A full square gives the place of its least visited row to a newcomer, so what it holds follows the crowd.
+    """
+
+    def __init__(self, device: torch.device, side_deg: float, capacity: int = 256) -> None:
+        self.side_deg, self.device = side_deg, device
+        self._slot: dict[tuple[int, int], int] = {}
+        self.members = torch.full((capacity, CELL_ROWS), -1, dtype=torch.long, device=device)
+
+    def add(self, row: int, lat: float, lon: float, visits: VisitCounts) -> None:
+        """Enter a row at its place; entering it again changes nothing."""
+        slot = self._slot.setdefault(self._cell(lat, lon), len(self._slot))
+        if slot >= len(self.members):
+            self.members = grown(self.members, 2 * len(self.members), -1)
+        members = self.members[slot]
+        if bool((members == row).any()):
+            return
+        worth = visits.visitors[members.clamp(min=0)] - 1e9 * (members < 0)
+        self.members[slot, int(worth.argmin())] = row
+
+    def around(self, lat: float, lon: float) -> list[int]:
+        """Slots of the nine squares around a place, -1 where a square is empty."""
+        north, east = self._cell(lat, lon)
+        return [self._slot.get((north + a, east + b), -1) for a, b in NEIGHBOURHOOD]
+
+    def _cell(self, lat: float, lon: float) -> tuple[int, int]:
+        return int(lat // self.side_deg), int(lon // self.side_deg)
+
+
+class Shortlist:
+    """Candidates: what is near the last place, near home, popular, rising, new, and linked to the latest places.
+
+    With at most ``dense_rows`` rows in the catalogue all of them are candidates.
+    """
+
+    def __init__(
+        self, catalogue: Catalogue, visits: VisitCounts, patterns: PatternStore, dense_rows: int = 768
+    ) -> None:
+        self._catalogue, self._visits, self._patterns = catalogue, visits, patterns
+        self._dense_rows, device = dense_rows, catalogue.device
+        self._cells = [CellIndex(device, side) for side in CELL_DEG]
+        self._where: dict[int, tuple[float, float]] = {}
+        self._general = torch.zeros(0, dtype=torch.long, device=device)
+        self._counted = -1.0
+
+    def place(self, row: int, lat: float, lon: float) -> None:
+        """Say where a row is. O(1)."""
+        if row in self._where:
+            return
+        self._where[row] = (lat, lon)
+        for cells in self._cells:
+            cells.add(row, lat, lon, self._visits)
+
+    def of(self, batch: UserBatch, sequence_rows: Tensor | None = None) -> Tensor:
+        """Distinct candidate rows int64 [users, n], ascending; padded with -1 at the left."""
+        rows = len(self._catalogue)
+        if rows <= self._dense_rows:
+            return torch.arange(rows, device=batch.slots.device).expand(batch.users, rows)
+        linked = recent_rows(batch, LINKED_PLACES)
+        parts = [self._near(batch.last_row, 0), self._near(batch.last_row, 1), self._near(home_rows(batch), 1)]
+        parts += [
+            torch.where(linked[..., None] >= 0, table.neighbours[linked.clamp(min=0)], -1).flatten(1)
+            for table in (self._patterns.transitions, self._patterns.covisits)
+        ]
+        parts.append(self._popular().expand(batch.users, -1))
+        if sequence_rows is not None:
+            parts.append(sequence_rows)
+        found = torch.cat(parts, 1).sort(1).values
+        repeated = torch.zeros_like(found, dtype=torch.bool)
+        repeated[:, 1:] = found[:, 1:] == found[:, :-1]
+        found = found.masked_fill(repeated, -1).sort(1).values
+        most = int((found >= 0).sum(1).max())
+        return found[:, -most:]
+
+    def _near(self, rows: Tensor, scale: int) -> Tensor:
+        cells = self._cells[scale]
+        lists = []
+        for row in rows.tolist():
+            where = self._where.get(row)
+            lists.append(cells.around(*where) if where else [-1] * len(NEIGHBOURHOOD))
+        slots = torch.tensor(lists, dtype=torch.long, device=rows.device)
+        return torch.where(slots[..., None] >= 0, cells.members[slots.clamp(min=0)], -1).flatten(1)
+
+    def _popular(self) -> Tensor:
+        """Most visitors, most visitors of the last month, most visits of the last day, newest; drawn now and then."""
+        visits, rows = self._visits, len(self._catalogue)
+        total = float(visits.touches.sum())
+        if self._counted < 0 or total - self._counted >= REFRESH_EVERY or len(self._general) == 0:
+            visits.reserve(rows, 0)
+            everything = torch.arange(rows, device=self._catalogue.device)
+            standing = torch.where(self._catalogue.rankable(), 0.0, -torch.inf)
+            scores = (
+                (visits.visitors[:rows], 128),
+                (visits.recent_visitors(everything, 2), 64),
+                (visits.recent(everything, 0), 64),
+                (everything.float(), 48),
+            )
+            self._general = torch.cat([(score + standing).topk(min(most, rows)).indices for score, most in scores])
+            self._counted = total
+        return self._general

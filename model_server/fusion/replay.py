@@ -1,0 +1,33 @@
+"""Replay: which past events to learn from again."""
+
+import torch
+from torch import Tensor
+
+from model_server.histories import Histories
+
+
+class ReplayLog:
+    """The latest ``capacity`` events as (user slot, number of the user's events before it), drawn uniformly.
+
+    An event can be replayed as long as the user's window still holds it and the one before.
+    """
+
+    def __init__(self, device: torch.device, capacity: int = 1 << 18, seed: int = 0) -> None:
+        self.slots = torch.zeros(capacity, dtype=torch.int32, device=device)
+        self.before = torch.zeros(capacity, dtype=torch.int32, device=device)
+        self.written = 0
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def add(self, slots: Tensor, before: Tensor) -> None:
+        """Enter events [n] in order; the oldest make room."""
+        at = (torch.arange(len(slots), device=slots.device) + self.written) % len(self.slots)
+        self.slots[at], self.before[at] = slots.int(), before.int()
+        self.written += len(slots)
+
+    def draw(self, histories: Histories, most: int) -> tuple[Tensor, Tensor]:
+        """Up to ``most`` events: slots and numbers of events before, int64."""
+        held = min(self.written, len(self.slots))
+        at = torch.randint(held, (most,), generator=self._generator).to(self.slots.device)
+        slots, before = self.slots[at].long(), self.before[at].long()
+        usable = histories.events[slots] - before < histories.length
+        return slots[usable], before[usable]

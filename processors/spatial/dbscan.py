@@ -10,6 +10,7 @@ from processors.spatial.geometry import make_params
 from processors.spatial.growth import grow_seams, make_room, make_way
 from processors.spatial.layout import LIVE_LABELS, LIVE_POINTS, empty_state, nbytes
 from processors.spatial.life import ClusterChanges, take_changes
+from processors.spatial.members import member_points
 from processors.spatial.saved import SavedWindow, restore, save
 from processors.spatial.snapshot import label_sites, points_in_order
 from processors.spatial.validation import (
@@ -148,9 +149,23 @@ class SlidingDBSCAN:
         site = state.points["site"][points]
         return state.points["id"][points], site_label[site], site_core[site]
 
+    def positions(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(lat, lon) of the live window, in the order of `snapshot`: degrees, to the rounding, or y and x. O(points)."""
+        sites = self._state.sites[self._state.points["site"][self._points_in_order()]]
+        if self.settings.metric == "haversine":
+            return np.degrees(sites["y"]), np.degrees(sites["x"])
+        return sites["y"].copy(), sites["x"].copy()
+
+    def members(self, cluster_id: int) -> NDArray[np.int64]:
+        """The ids of a cluster's points, border points included, in no particular order; empty without such a cluster.
+
+        O(points of the cluster and of the cells around it).
+        """
+        return self._state.points["id"][member_points(self._state, self._params, cluster_id)]
+
     def to_bytes(self) -> bytes:
         """Settings, window and cluster identities, for `from_bytes`."""
-        return msgspec.msgpack.encode(save(self.settings, self._state, self._params.min_samples))
+        return msgspec.msgpack.encode(save(self.settings, self._state))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> SlidingDBSCAN:
@@ -162,7 +177,7 @@ class SlidingDBSCAN:
         dbscan = cls(**msgspec.structs.asdict(saved.settings))
         time_s, x, y, ids = saved.columns()
         dbscan._ingest(time_s, x, y, ids)
-        restore(saved, dbscan._state, dbscan._params.min_samples)
+        restore(saved.identities, dbscan._state)
         return dbscan
 
     @staticmethod
@@ -175,7 +190,12 @@ class SlidingDBSCAN:
             dbscan.update(time_s[-1:] - 1, place[:1], place[:1], np.array([400]))
             dbscan.advance(25.0)
             dbscan.snapshot()
+            dbscan.members(0)
             SlidingDBSCAN.from_bytes(dbscan.to_bytes())
+
+    def _points_in_order(self) -> NDArray[np.int32]:
+        """The slots of the live points, oldest first."""
+        return points_in_order(self._state)
 
     def _ingest(
         self, time_s: NDArray[np.float64], x: NDArray[np.float64], y: NDArray[np.float64], ids: NDArray[np.int64]

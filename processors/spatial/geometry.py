@@ -110,8 +110,6 @@ def zones(side: float, cap_row: int) -> tuple[NDArray[np.int64], NDArray[np.int6
         widest = math.cos(first[-1] * side)
         last = min(cap_row, int(math.acos(ZONE_SQUEEZE * widest) / side))
         last = max(last, row + 1)
-        if cap_row - last < 8:
-            last = cap_row
         width = 2 * math.pi / columns[-1]
         narrowest = min(narrowest, math.cos(last * side) * width / side)
         worst = max(worst, float(relative_error(side, width, last * side)))

@@ -1,8 +1,7 @@
 """Memory is asked for before it is needed: an event's cache misses are most of its cost, and a batch knows what comes.
 
-The links of an event's strip are fetched AHEAD[0] events early, through them the spans of the neighbouring cells
-AHEAD[1] early, through those the records AHEAD[2] early. The same is done for the points that are about to expire. All
-are hints; they change no result.
+Each step follows a reference that an earlier one fetched: from the hash tables and the waiting points to their sites, to
+the links of the strip, to the spans of the neighbouring cells, to their records. All are hints; they change no result.
 """
 
 from __future__ import annotations
@@ -12,48 +11,47 @@ from typing import Any
 from processors.spatial.geometry import Params, sub_cell, within_cell
 from processors.spatial.grid import mix, mix_site, neighbour
 from processors.spatial.kernel import kernel
-from processors.spatial.layout import BEGIN, POINTS, RING_HEAD, RING_LEN, STRIPS, State
+from processors.spatial.layout import BEGIN, CORE_ROW, NEAR, POINTS, RING_HEAD, RING_LEN, STRIPS, State
 from processors.spatial.prefetch import prefetch
 
-AHEAD = (8, 5, 2)
+TABLE_AHEAD, SITE_AHEAD, LINKS_AHEAD, SPANS_AHEAD, RECORDS_AHEAD = 16, 12, 9, 6, 3  # events
 
 
 @kernel
 def look_ahead(S: State, P: Params, x: Any, y: Any, ids: Any, cells: Any, inside: Any, i: int) -> None:
     """Fetch what the events after event i, and the expiries before them, will need."""
     n = len(cells)
-    if i + AHEAD[0] < n:
-        fetch_links(S, cells[i + AHEAD[0]])
-        prefetch(S.id_table, mix(ids[i + AHEAD[0]]) & (len(S.id_table) - 1))
-        prefetch(S.site_table, mix_site(x[i + AHEAD[0]], y[i + AHEAD[0]]) & (len(S.site_table) - 1))
-    if i + AHEAD[1] < n:
-        fetch_spans(S, cells[i + AHEAD[1]])
-        s = S.site_table[mix_site(x[i + AHEAD[1]], y[i + AHEAD[1]]) & (len(S.site_table) - 1)]
-        prefetch(S.sites, s)
-        p = S.id_table[mix(ids[i + AHEAD[1]]) & (len(S.id_table) - 1)]
-        prefetch(S.points, p)
-    if i + AHEAD[2] < n:
-        j = i + AHEAD[2]
+    j = i + TABLE_AHEAD
+    if j < n:
+        prefetch(S.id_table, mix(ids[j]) & (len(S.id_table) - 1))
+        prefetch(S.site_table, mix_site(x[j], y[j]) & (len(S.site_table) - 1))
+    j = i + SITE_AHEAD
+    if j < n:
+        prefetch(S.points, S.id_table[mix(ids[j]) & (len(S.id_table) - 1)])
+        prefetch(S.sites, S.site_table[mix_site(x[j], y[j]) & (len(S.site_table) - 1)])
+    if i + LINKS_AHEAD < n:
+        fetch_links(S, cells[i + LINKS_AHEAD])
+    if i + SPANS_AHEAD < n:
+        fetch_spans(S, cells[i + SPANS_AHEAD])
+    j = i + RECORDS_AHEAD
+    if j < n:
         fetch_records(S, P, cells[j], inside[j, 0], inside[j, 1], S.span[cells[j], POINTS] >= 0)
-    s = waiting_site(S, AHEAD[0])
-    if s >= 0:
-        fetch_links(S, S.sites[s].cell)
-    s = waiting_site(S, AHEAD[1])
-    if s >= 0:
-        fetch_spans(S, S.sites[s].cell)
-    s = waiting_site(S, AHEAD[2])
-    if s >= 0:
-        c = S.sites[s].cell
-        fx, fy = within_cell(P, S.strips[c >> 2].zone, S.sites[s].x, S.sites[s].y)
-        fetch_records(S, P, c, fx, fy, False)
+    look_behind(S, P)
 
 
 @kernel
-def waiting_site(S: State, ahead: int) -> int:
-    """The site of the point that is `ahead` behind the next to expire, or -1."""
-    if ahead >= S.meta[RING_LEN]:
-        return -1
-    return S.points[S.ring[(S.meta[RING_HEAD] + ahead) & (len(S.ring) - 1)]].site
+def look_behind(S: State, P: Params) -> None:
+    """The same for the points that expire next."""
+    if S.meta[RING_LEN] <= TABLE_AHEAD:
+        return
+    ring, head, mask = S.ring, S.meta[RING_HEAD], len(S.ring) - 1
+    prefetch(S.points, ring[(head + TABLE_AHEAD) & mask])
+    prefetch(S.sites, S.points[ring[(head + SITE_AHEAD) & mask]].site)
+    fetch_links(S, S.sites[S.points[ring[(head + LINKS_AHEAD) & mask]].site].cell)
+    fetch_spans(S, S.sites[S.points[ring[(head + SPANS_AHEAD) & mask]].site].cell)
+    site = S.sites[S.points[ring[(head + RECORDS_AHEAD) & mask]].site]
+    fx, fy = within_cell(P, S.strips[site.cell >> 2].zone, site.x, site.y)
+    fetch_records(S, P, site.cell, fx, fy, False)
 
 
 @kernel
@@ -75,6 +73,11 @@ def fetch_spans(S: State, c: int) -> None:
 
 @kernel
 def fetch_records(S: State, P: Params, c: int, fx: float, fy: float, crowded: bool) -> None:
+    row = S.span[c, CORE_ROW]
+    if row >= 0:
+        prefetch(S.cores, row)
+        prefetch(S.witness, NEAR * row)
+        prefetch(S.witness, NEAR * row + NEAR - 1)
     sub = sub_cell(fx, fy)
     for j in range(P.n_candidates[sub]):
         d = neighbour(S, c, P.candidates[sub, j])

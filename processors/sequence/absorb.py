@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba as nb
 import numpy as np
 
+from processors.sequence.compiled import kernel
 from processors.sequence.contexts import count_transition, find_context
 from processors.sequence.hashing import hash_context, hash_state, prefetch, slot_of
 from processors.sequence.popularity import count_state
@@ -19,7 +19,7 @@ MAX_EXPONENT = 256.0
 FAR, NEAR = 12, 6  # events ahead whose tables, and whose rows, are called into the cache
 
 
-@nb.njit(cache=True)
+@kernel
 def context_at(level: int, owner: int, previous: int, last: int) -> Any:
     """The chain of an event, from general to special: (present, owner, previous, last) at level 0, 1, 2.
 
@@ -33,7 +33,7 @@ def context_at(level: int, owner: int, previous: int, last: int) -> Any:
     return last != absent and previous != absent, owner, previous, last
 
 
-@nb.njit(cache=True)
+@kernel
 def _call_into_cache(tables: Any, owner: Any, previous: Any, last: Any, state: Any, event: int) -> None:
     """Prefetch the tables of an event some way ahead, and the rows of one that is closer."""
     far, near = event + FAR, event + NEAR
@@ -54,7 +54,7 @@ def _call_into_cache(tables: Any, owner: Any, previous: Any, last: Any, state: A
                     prefetch(tables.entries, np.int64(context.block) * SMALLEST_BLOCK + home)
 
 
-@nb.njit(cache=True)
+@kernel
 def absorb(
     tables: Any,
     owner: Any,

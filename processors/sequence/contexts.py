@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba as nb
 import numpy as np
 
 from processors.sequence import rows
+from processors.sequence.compiled import kernel
 from processors.sequence.hashing import hash_context, slot_of
 from processors.sequence.rows import SMALLEST_BLOCK
 from processors.sequence.settings import NO_STATE
@@ -27,7 +27,7 @@ GONE = -1
 """The epoch of a context that is about to be removed."""
 
 
-@nb.njit(cache=True)
+@kernel
 def find_context(contexts: Any, owner: int, previous: int, last: int) -> int:
     """The slot of a context, or -1 - slot of the empty slot where it belongs."""
     size = len(contexts)
@@ -40,7 +40,7 @@ def find_context(contexts: Any, owner: int, previous: int, last: int) -> int:
     return -1 - slot
 
 
-@nb.njit(cache=True)
+@kernel
 def _open_context(
     tables: Any, slot: int, owner: int, previous: int, last: int, state: int, weight: float, max_contexts: int
 ) -> int:
@@ -64,7 +64,7 @@ def _open_context(
     return DONE
 
 
-@nb.njit(cache=True)
+@kernel
 def _widen_row(tables: Any, slot: int) -> int:
     context, ints = tables.contexts[slot], tables.ints
     capacity, block = np.int64(context.capacity), np.int64(context.block) * SMALLEST_BLOCK
@@ -77,7 +77,7 @@ def _widen_row(tables: Any, slot: int) -> int:
     return DONE
 
 
-@nb.njit(cache=True)
+@kernel
 def _add_to_row(tables: Any, slot: int, state: int, weight: float, max_used: int) -> int:
     """Count a state that the row does not hold: in a free entry, or in the place of the lightest."""
     context, entries = tables.contexts[slot], tables.entries
@@ -98,7 +98,7 @@ def _add_to_row(tables: Any, slot: int, state: int, weight: float, max_used: int
     return DONE
 
 
-@nb.njit(cache=True)
+@kernel
 def count_transition(
     tables: Any, owner: int, previous: int, last: int, state: int, weight: float, limits: Any
 ) -> tuple[int, int, bool]:
@@ -127,7 +127,7 @@ def count_transition(
     return DONE, slot, place < 0
 
 
-@nb.njit(cache=True)
+@kernel
 def move_contexts(contexts: Any, target: Any) -> None:
     """Re-insert all contexts into an empty table of another size."""
     size = len(target)
@@ -140,7 +140,7 @@ def move_contexts(contexts: Any, target: Any) -> None:
             target[free] = context
 
 
-@nb.njit(cache=True)
+@kernel
 def remove_marked(contexts: Any) -> None:
     """Take out all contexts whose epoch is ``GONE``, closing the gaps so that probing still finds the others."""
     mask = len(contexts) - 1
@@ -157,7 +157,7 @@ def remove_marked(contexts: Any) -> None:
             contexts[hole].capacity = 0
 
 
-@nb.njit(cache=True)
+@kernel
 def move_rows(contexts: Any, entries: Any, target: Any) -> Any:
     """Copy every row to the start of another arena, leaving abandoned blocks behind: the new top."""
     top = np.int64(0)
@@ -172,7 +172,7 @@ def move_rows(contexts: Any, entries: Any, target: Any) -> Any:
     return top
 
 
-@nb.njit(cache=True)
+@kernel
 def fade_rows(contexts: Any, entries: Any, scale: float, least: float, target: Any) -> tuple[int, int]:
     """Scale all weights, forget states below ``least``, copy the rest to another arena: (new top, states held)."""
     top, held = 0, 0

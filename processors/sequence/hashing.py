@@ -10,6 +10,8 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from processors.sequence.compiled import kernel
+
 LINE_BYTES = 64
 _OWNER, _PREVIOUS, _LAST = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F), np.uint64(0xD6E8FEB86659FD93)
 _MIX, _SHIFT_A, _SHIFT_B = np.uint64(0xBF58476D1CE4E5B9), np.uint64(32), np.uint64(29)
@@ -45,13 +47,13 @@ def _finalise(x: Any) -> Any:
     return x ^ (x >> _SHIFT_B)
 
 
-@nb.njit(cache=True)
+@kernel
 def hash_state(state: int) -> np.uint64:
     """A well-mixed uint64 of one code."""
     return _finalise(np.uint64(state) * _LAST)
 
 
-@nb.njit(cache=True)
+@kernel
 def hash_context(owner: int, previous: int, last: int) -> np.uint64:
     """A well-mixed uint64 of a context key."""
     return _finalise(np.uint64(owner) * _OWNER + np.uint64(previous) * _PREVIOUS + np.uint64(last) * _LAST)
@@ -63,13 +65,13 @@ def slot_of(hashed: Any, capacity: Any) -> Any:
     return np.int64(hashed & np.uint64(capacity - 1))
 
 
-@nb.njit(cache=True)
+@kernel
 def hash_states(states: Any) -> Any:
     """uint64[n] of int64[n] codes."""
     return np.array([hash_state(state) for state in states], np.uint64)
 
 
-@nb.njit(cache=True)
+@kernel
 def hash_contexts(keys: Any) -> Any:
     """uint64[n] of int64[n, 3] keys."""
     return np.array([hash_context(key[0], key[1], key[2]) for key in keys], np.uint64)

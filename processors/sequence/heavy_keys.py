@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numba as nb
 import numpy as np
 
 from processors.payload import decode_payload, encode_payload
+from processors.sequence.compiled import kernel
 from processors.sequence.eviction import lightest_eighth
 from processors.sequence.hashing import aligned_zeros, hash_context, hash_contexts, slot_of
 
@@ -161,7 +161,7 @@ def _triples(records: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.int64
     return np.stack([records["a"], records["b"], records["c"]], axis=1)
 
 
-@nb.njit(cache=True)
+@kernel
 def _key_slot(table: Any, a: int, b: int, c: int) -> int:
     slot = slot_of(hash_context(a, b, c), len(table))
     while table[slot].held != 0 and not (table[slot].c == c and table[slot].b == b and table[slot].a == a):
@@ -169,7 +169,7 @@ def _key_slot(table: Any, a: int, b: int, c: int) -> int:
     return slot
 
 
-@nb.njit(cache=True)
+@kernel
 def _add_keys(
     table: Any,
     held: Any,
@@ -202,13 +202,13 @@ def _add_keys(
     return len(keys)
 
 
-@nb.njit(cache=True)
+@kernel
 def _insert_keys(table: Any, records: Any) -> None:
     for i in range(len(records)):
         table[_key_slot(table, records[i].a, records[i].b, records[i].c)] = records[i]
 
 
-@nb.njit(cache=True)
+@kernel
 def _read_keys(table: Any, keys: Any, out: Any) -> None:
     for i in range(len(keys)):
         record = table[_key_slot(table, keys[i, 0], keys[i, 1], keys[i, 2])]

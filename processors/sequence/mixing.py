@@ -19,11 +19,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba as nb
 import numpy as np
 
 from processors.sequence import rows
 from processors.sequence.absorb import context_at
+from processors.sequence.compiled import kernel
 from processors.sequence.contexts import find_context
 from processors.sequence.hashing import hash_state, slot_of
 from processors.sequence.popularity import find_state
@@ -35,14 +35,14 @@ _ONE = float(1 << 52)
 _FARTHEST = 480.0
 
 
-@nb.njit(cache=True)
+@kernel
 def decay_factor(landmark: int, half_life_s: float, time_s: float) -> float:
     """What turns a stored weight into a count as of ``time_s``."""
     exponent = (landmark * half_life_s - time_s) / half_life_s
     return np.exp2(min(max(exponent, -1000.0), _FARTHEST))
 
 
-@nb.njit(cache=True)
+@kernel
 def _mass(tables: Any, slot: int, factor: float) -> tuple[float, float]:
     """T / C and U / C of a context."""
     context = tables.contexts[slot]
@@ -59,7 +59,7 @@ def _mass(tables: Any, slot: int, factor: float) -> tuple[float, float]:
     return types / _ONE, lost
 
 
-@nb.njit(cache=True)
+@kernel
 def weigh_chain(
     tables: Any, owner: int, previous: int, last: int, factor: float, escapes: Any, slots: Any, coefficients: Any
 ) -> tuple[int, float]:
@@ -85,7 +85,7 @@ def weigh_chain(
     return count, general
 
 
-@nb.njit(cache=True)
+@kernel
 def weigh_recent(
     tables: Any, owner: int, recent: Any, fade: float, factor: float, escape: float, slots: Any, coefficients: Any
 ) -> tuple[int, float]:
@@ -106,7 +106,7 @@ def weigh_recent(
     return count, general / tables.floats[EVENT_WEIGHT] if tables.floats[EVENT_WEIGHT] > 0.0 else 0.0
 
 
-@nb.njit(cache=True)
+@kernel
 def probabilities_of(
     tables: Any, slots: Any, coefficients: Any, count: int, general: float, states: Any, out: Any
 ) -> None:
@@ -122,7 +122,7 @@ def probabilities_of(
                 out[i] += coefficients[level] * tables.entries[place].weight
 
 
-@nb.njit(cache=True)
+@kernel
 def _gather(tables: Any, slots: Any, coefficients: Any, count: int, general: float) -> tuple[Any, Any]:
     """An open-addressing table of the states in the chain's rows, and their probabilities."""
     used = np.int64(1)
@@ -149,7 +149,7 @@ def _gather(tables: Any, slots: Any, coefficients: Any, count: int, general: flo
     return states, scores
 
 
-@nb.njit(cache=True)
+@kernel
 def _offer(states: Any, scores: Any, held: int, state: int, score: float) -> int:
     """Insert into the best so far (highest score first, then lowest code): how many are held."""
     k = len(states)
@@ -163,7 +163,7 @@ def _offer(states: Any, scores: Any, held: int, state: int, score: float) -> int
     return min(held + 1, k)
 
 
-@nb.njit(cache=True)
+@kernel
 def _in_rows(gathered: Any, state: int) -> bool:
     slot = slot_of(hash_state(state), len(gathered))
     while gathered[slot] != NO_STATE:
@@ -173,7 +173,7 @@ def _in_rows(gathered: Any, state: int) -> bool:
     return False
 
 
-@nb.njit(cache=True)
+@kernel
 def most_probable(
     tables: Any, slots: Any, coefficients: Any, count: int, general: float, states: Any, scores: Any
 ) -> int:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba as nb
 import numpy as np
 
+from processors.sequence.compiled import kernel
 from processors.sequence.hashing import hash_state, slot_of
 from processors.sequence.tables import (
     DONE,
@@ -27,7 +27,7 @@ from processors.sequence.tables import (
 )
 
 
-@nb.njit(cache=True)
+@kernel
 def find_state(states: Any, state: int) -> int:
     """The slot of a state, or -1 - slot of the empty slot where it belongs."""
     size = len(states)
@@ -39,7 +39,7 @@ def find_state(states: Any, state: int) -> int:
     return -1 - slot
 
 
-@nb.njit(cache=True)
+@kernel
 def count_state(tables: Any, state: int, weight: float, max_states: int) -> int:
     """Add ``weight`` to a state. Nothing has changed unless the status is DONE."""
     states, ints, floats = tables.states, tables.ints, tables.floats
@@ -67,7 +67,7 @@ def count_state(tables: Any, state: int, weight: float, max_states: int) -> int:
     return DONE
 
 
-@nb.njit(cache=True)
+@kernel
 def move_states(states: Any, target: Any) -> None:
     """Re-insert all states into an empty table of another size."""
     size = len(target)
@@ -79,7 +79,7 @@ def move_states(states: Any, target: Any) -> None:
             target[free] = states[slot]
 
 
-@nb.njit(cache=True)
+@kernel
 def remove_states(states: Any) -> None:
     """Take out all states whose status is ``GONE``, closing the gaps so that probing still finds the others."""
     mask = len(states) - 1

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-import numba as nb
 import numpy as np
 
 from processors.payload import decode_payload, encode_payload
+from processors.sequence.compiled import kernel
 from processors.sequence.hashing import hash_state, hash_states, slot_of
 from processors.sequence.settings import NO_STATE
 
@@ -175,7 +175,7 @@ def as_times(name: str, values: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
     return times
 
 
-@nb.njit(cache=True)
+@kernel
 def _slot(user: Any, rings: Any) -> int:
     size = len(rings.user)
     slot = slot_of(hash_state(user), size)
@@ -184,7 +184,7 @@ def _slot(user: Any, rings: Any) -> int:
     return slot
 
 
-@nb.njit(cache=True)
+@kernel
 def _follow(
     rings: Any,
     users: Any,
@@ -229,7 +229,7 @@ def _follow(
     return len(users)
 
 
-@nb.njit(cache=True)
+@kernel
 def _rehash(rings: Any, keep: Any, target: Any) -> None:
     for old in keep:
         slot = _slot(rings.user[old], target)

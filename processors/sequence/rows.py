@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba as nb
 import numpy as np
 
+from processors.sequence.compiled import kernel
 from processors.sequence.hashing import hash_state, slot_of
 from processors.sequence.settings import NO_STATE
 
@@ -21,13 +21,13 @@ ENTRY = np.dtype([("state", np.int64), ("weight", np.float64), ("error", np.floa
 SMALLEST_BLOCK = 2
 
 
-@nb.njit(cache=True)
+@kernel
 def fits(used: int, capacity: int) -> bool:
     """Whether a block of ``capacity`` may hold ``used`` entries: small ones fill up, others stay 3/4 full."""
     return used <= capacity if capacity <= 4 else 4 * used <= 3 * capacity
 
 
-@nb.njit(cache=True)
+@kernel
 def capacity_for(used: int) -> int:
     """The smallest block that may hold ``used`` entries."""
     capacity = SMALLEST_BLOCK
@@ -36,7 +36,7 @@ def capacity_for(used: int) -> int:
     return capacity
 
 
-@nb.njit(cache=True)
+@kernel
 def find(entries: Any, block: int, capacity: int, state: int) -> int:
     """The place of ``state`` in the arena, or -1 - place of the empty entry where it belongs (the block's end if full)."""
     slot = slot_of(hash_state(state), capacity)
@@ -50,20 +50,20 @@ def find(entries: Any, block: int, capacity: int, state: int) -> int:
     return -1 - (block + capacity)
 
 
-@nb.njit(cache=True)
+@kernel
 def clear(entries: Any, block: int, capacity: int) -> None:
     for place in range(block, block + capacity):
         entries[place].state = NO_STATE
 
 
-@nb.njit(cache=True)
+@kernel
 def put(entries: Any, place: int, state: int, weight: float, error: float) -> None:
     entries[place].state = state
     entries[place].weight = weight
     entries[place].error = error
 
 
-@nb.njit(cache=True)
+@kernel
 def copy_row(source: Any, block: int, capacity: int, target: Any, new_block: int, new_capacity: int) -> None:
     """Copy a row into another block; the two blocks may lie in the same arena."""
     clear(target, new_block, new_capacity)
@@ -79,7 +79,7 @@ def copy_row(source: Any, block: int, capacity: int, target: Any, new_block: int
             )
 
 
-@nb.njit(cache=True)
+@kernel
 def lightest(entries: Any, block: int, capacity: int) -> int:
     """The place of the state with the least upper count; the lowest code on a tie. O(capacity)."""
     best, best_weight, best_state = -1, np.inf, np.int64(0)
@@ -92,7 +92,7 @@ def lightest(entries: Any, block: int, capacity: int) -> int:
     return best
 
 
-@nb.njit(cache=True)
+@kernel
 def remove(entries: Any, block: int, capacity: int, place: int) -> None:
     """Take an entry out and close the gap, so that probing still finds the others."""
     hole = place - block
@@ -109,7 +109,7 @@ def remove(entries: Any, block: int, capacity: int, place: int) -> None:
     entries[block + hole].state = NO_STATE
 
 
-@nb.njit(cache=True)
+@kernel
 def pack_rows(blocks: Any, capacities: Any, entries: Any, packed: Any) -> None:
     """Write the entries of rows (blocks in units of the smallest) one after the other."""
     top = 0
@@ -121,7 +121,7 @@ def pack_rows(blocks: Any, capacities: Any, entries: Any, packed: Any) -> None:
                 top += 1
 
 
-@nb.njit(cache=True)
+@kernel
 def unpack_rows(blocks: Any, capacities: Any, used: Any, packed: Any, entries: Any) -> None:
     """Undo :func:`pack_rows` into empty blocks."""
     top = 0

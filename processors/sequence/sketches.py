@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba as nb
 import numpy as np
 
 from processors.payload import decode_payload, encode_payload
+from processors.sequence.compiled import kernel
 from processors.sequence.hashing import hash_state
 from processors.sequence.recent import as_codes, as_times
 from processors.sequence.settings import DAY_S
@@ -150,7 +150,7 @@ class UserSketches:
         return sketches
 
 
-@nb.njit(cache=True)
+@kernel
 def _sketch(minima: Any, span: Any, rows: Any, items: Any, spans: Any) -> None:
     for event in range(len(rows)):
         row, ahead = rows[event], spans[event] - span[rows[event]]
@@ -169,7 +169,7 @@ def _sketch(minima: Any, span: Any, rows: Any, items: Any, spans: Any) -> None:
             sketch[i] = min(sketch[i], value)
 
 
-@nb.njit(cache=True)
+@kernel
 def _compare(minima: Any, span: Any, row: int, others: Any, newest: int) -> Any:
     """The share of equal minima of a row and others; spans before the previous one no longer count."""
     hashes = minima.shape[2]

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba as nb
 import numpy as np
 
+from processors.sequence.compiled import kernel
 from processors.sequence.contexts import find_context
 from processors.sequence.hashing import hash_state, slot_of
 from processors.sequence.rows import SMALLEST_BLOCK
 from processors.sequence.settings import NO_STATE
 
 
-@nb.njit(cache=True)
+@kernel
 def _add(states: Any, mass: Any, state: int, amount: float) -> None:
     slot = slot_of(hash_state(state), len(states))
     while states[slot] != state and states[slot] != NO_STATE:
@@ -22,7 +22,7 @@ def _add(states: Any, mass: Any, state: int, amount: float) -> None:
     mass[slot] += amount
 
 
-@nb.njit(cache=True)
+@kernel
 def _heaviest(states: Any, mass: Any, width: int) -> tuple[Any, Any]:
     """The ``width`` states with the most mass, heaviest first, then by code."""
     held = np.flatnonzero(states != NO_STATE)
@@ -31,7 +31,7 @@ def _heaviest(states: Any, mass: Any, width: int) -> tuple[Any, Any]:
     return states[held], mass[held]
 
 
-@nb.njit(cache=True)
+@kernel
 def _table_for(states: int) -> tuple[Any, Any]:
     size = 64
     while size < 2 * states:
@@ -39,7 +39,7 @@ def _table_for(states: int) -> tuple[Any, Any]:
     return np.full(size, NO_STATE, np.int64), np.zeros(size, np.float64)
 
 
-@nb.njit(cache=True)
+@kernel
 def walk(tables: Any, starts: Any, shares: Any, restart: float, steps: int, width: int) -> tuple[Any, Any]:
     """Where walkers end that start at ``starts`` and stop at each state with probability ``restart``.
 

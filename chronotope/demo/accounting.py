@@ -63,15 +63,19 @@ class Accounting:
             repeated=int(_total(samples, "chronotope_stage_events_total", stage="user", outcome="repeated"))
             - self._before[1],
             worker_lag=_lag(ends, self._workers.committed(self._worker_partitions)),
-            server_lag=_lag(
-                {each: ends[each] for each in self._event_partitions}, self._server.committed(self._event_partitions)
-            )
-            + int(_total([server], "chronotope_server_lag_records")),
+            # Its committed offsets follow the sinks; its own gauge tells what it has not even read.
+            server_lag=max(
+                _lag({each: ends[each] for each in self._event_partitions}, self._committed_by_server()),
+                int(_total([server], "chronotope_server_lag_records")),
+            ),
             refreshes_waiting=int(
                 _total([server], "chronotope_refreshes_pending")
                 + _total([server], "chronotope_unsettled_recommendations")
             ),
         )
+
+    def _committed_by_server(self) -> dict[Partition, int]:
+        return self._server.committed(self._event_partitions)
 
 
 def _lag(ends: dict[Partition, int], committed: dict[Partition, int]) -> int:

@@ -24,6 +24,11 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     refreshes_waiting: int
 
     @property
+    def processed(self) -> int:
+        """Events that the workers took in, those that they recognised as repeated included."""
+        return self.admitted + self.repeated
+
+    @property
     def settled(self) -> bool:
         """Nothing that was sent is still on its way."""
         return self.worker_lag == 0 and self.server_lag == 0 and self.refreshes_waiting == 0

@@ -64,9 +64,8 @@ class Demo:
                 Observer(self._stack.kafka, board) as observer,
                 Accounting(self._stack.kafka, services, *services.groups) as accounting,
             ):
-                started = time.monotonic()
-                last = self._drive(replay, duration_s, services, observer, accounting, started)
-                return _sum_up(last, board, replay, time.monotonic() - started - QUIET_S)
+                last, processing_s = self._drive(replay, duration_s, services, observer, accounting)
+                return _sum_up(last, board, replay, processing_s)
 
     def _drive(
         self,
@@ -75,24 +74,26 @@ class Demo:
         services: LocalServices,
         observer: Observer,
         accounting: Accounting,
-        started: float,
-    ) -> Progress:
-        sender = _Sender(replay, duration_s)
+    ) -> tuple[Progress, float]:
+        """The last progress, and the seconds until the workers had processed the last event."""
+        started, processed, processing_s = time.monotonic(), 0, 0.0
+        sender, stalled = _Sender(replay, duration_s), _StallWatch()
         sender.start()
         try:
-            stalled = _StallWatch()
             while True:
                 time.sleep(LOOK_EVERY_S)
                 services.check_alive()
                 if observer.failure is not None:
                     raise observer.failure
                 progress = accounting.look()
+                if progress.processed != processed:
+                    processed, processing_s = progress.processed, time.monotonic() - started
                 phase = "replaying" if sender.is_alive() else "settling"
                 self._show(_moment(phase, time.monotonic() - started, replay, observer.board, progress))
                 if not sender.is_alive():
                     sender.raise_failure()
                     if progress.settled and observer.quiet_s > QUIET_S:
-                        return progress
+                        return progress, processing_s
                 stalled.check((replay.producer.sent, observer.board.records, progress))
         finally:
             sender.stop()
@@ -153,11 +154,10 @@ def _moment(phase: str, seconds: float, replay: Replay, board: Board, progress: 
 
 
 def _sum_up(last: Progress, board: Board, replay: Replay, seconds: float) -> Summary:
-    processed = last.admitted + last.repeated
     p50, p99 = board.freshness_ms() or (None, None)
     return Summary(
         events_sent=replay.producer.sent,
-        events_processed=processed,
+        events_processed=last.processed,
         events_rejected=board.rejected,
         events_late=board.late,
         clusters_live=len(board.clusters),
@@ -166,5 +166,5 @@ def _sum_up(last: Progress, board: Board, replay: Replay, seconds: float) -> Sum
         recommendations_published=board.recommendations,
         users_with_recommendations=len(board.users),
         freshness_ms=Freshness(p50=p50, p99=p99),
-        events_per_s=round(processed / max(seconds, 1e-9), 1),
+        events_per_s=round(last.processed / max(seconds, 1e-9), 1),
     )

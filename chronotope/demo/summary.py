@@ -11,7 +11,10 @@ class Freshness(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """What was sent, what became of it, what was found and how fast; every number was read from the running system."""
+    """What was sent, what became of it, what was found and how fast; every number was read from the running system.
+
+    ``events_per_s`` is the rate from the first event sent to the last one processed by the workers.
+    """
 
     events_sent: int
     events_processed: int

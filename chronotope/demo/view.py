@@ -112,7 +112,7 @@ def _line(moment: Moment, rate: float) -> str:
 
 
 def _processed(moment: Moment) -> int:
-    return moment.progress.admitted + moment.progress.repeated if moment.progress else 0
+    return moment.progress.processed if moment.progress else 0
 
 
 def _date(time_ms: int) -> str:

@@ -8,7 +8,8 @@ from processors.sequence.recent import RecentStates
 from processors.sequence.sessions import Sessions, Transitions, steps_back
 from processors.sequence.settings import NO_STATE, TransitionSettings
 from processors.sequence.sketches import UserSketches
-from processors.sequence.transition_counts import TransitionChanges, TransitionCounts, warm_up
+from processors.sequence.transition_counts import TransitionChanges, TransitionCounts
+from processors.sequence.warming import warm_up
 
 __all__ = [
     "NO_STATE",

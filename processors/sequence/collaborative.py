@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from processors.sequence.columns import Floats, Ints
 from processors.sequence.graph import BehaviourGraph
 from processors.sequence.sketches import UserSketches
-from processors.sequence.transition_counts import Floats, Ints, TransitionCounts
+from processors.sequence.transition_counts import TransitionCounts
 
 
 def user_based(

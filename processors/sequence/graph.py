@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from processors.payload import decode_payload, encode_payload
+from processors.sequence.columns import Floats, Ints
 from processors.sequence.recent import RecentStates
 from processors.sequence.sessions import steps_back
 from processors.sequence.settings import DAY_S
-from processors.sequence.transition_counts import Floats, Ints, TransitionCounts
+from processors.sequence.transition_counts import TransitionCounts
 from processors.sequence.walks import walk
 
 _FORMAT = "chronotope.behaviour_graph.1"

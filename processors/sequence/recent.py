@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from processors.payload import decode_payload, encode_payload
+from processors.sequence.columns import as_codes, as_times
 from processors.sequence.compiled import kernel
 from processors.sequence.hashing import hash_state, hash_states, slot_of
 from processors.sequence.settings import NO_STATE
@@ -155,24 +156,6 @@ class RecentStates:
         recent._held[0], recent._latest_s = held, parts["latest_s"]
         recent.forgotten_users = parts["forgotten_users"]
         return recent
-
-
-def as_codes(name: str, values: Any) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """int64[n] of integer codes. Raises TypeError or ValueError naming the argument."""
-    codes = np.asarray(values)
-    if codes.size and codes.dtype.kind not in "iu":
-        raise TypeError(f"{name} must be integer codes, got {codes.dtype}")
-    if codes.ndim != 1:
-        raise ValueError(f"{name} must have one dimension, got shape {codes.shape}")
-    return np.ascontiguousarray(codes, np.int64)
-
-
-def as_times(name: str, values: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """float64[n] of finite times. Raises ValueError naming the argument."""
-    times = np.ascontiguousarray(values, np.float64)
-    if times.ndim != 1 or not (np.abs(times) < 2.0**52).all():
-        raise ValueError(f"{name} must be finite, in one dimension")
-    return times
 
 
 @kernel

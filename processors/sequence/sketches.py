@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from processors.payload import decode_payload, encode_payload
+from processors.sequence.columns import as_codes, as_times
 from processors.sequence.compiled import kernel
 from processors.sequence.hashing import hash_state
-from processors.sequence.recent import as_codes, as_times
 from processors.sequence.settings import DAY_S
 
 _EMPTY = np.uint32(0xFFFFFFFF)

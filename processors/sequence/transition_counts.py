@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from processors.sequence import codec
 from processors.sequence.absorb import absorb
+from processors.sequence.columns import Context, Floats, Ints, as_codes, as_times, context_columns, context_key
 from processors.sequence.contexts import find_context
 from processors.sequence.mixing import decay_factor, most_probable, probabilities_of, weigh_chain, weigh_recent
 from processors.sequence.popularity import find_state
@@ -32,11 +33,7 @@ from processors.sequence.tables import (
     empty_tables,
 )
 
-Ints: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
-Floats: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 _FOREVER_S = 1e300  # stands for an infinite half-life where it is divided by
-Context: TypeAlias = int | tuple[int, int] | None
-"""``last``, or ``(previous, last)``, or None for order 0; NO_STATE marks an absent part."""
 
 
 class TransitionChanges(msgspec.Struct, frozen=True):
@@ -106,10 +103,10 @@ class TransitionCounts:
             TypeError: codes are not integers.
             ValueError: shapes differ, a next state is NO_STATE, a time is not finite, or a weight not in (0, 1e9].
         """
-        states = _codes("next_states", next_states, 1)
-        previous, last = _context_columns(contexts, len(states))
-        owner = np.full(len(states), NO_STATE) if owners is None else _codes("owners", owners, 1)
-        times = _times(time_s, self.settings.half_life_s)
+        states = as_codes("next_states", next_states)
+        previous, last = context_columns(contexts, len(states))
+        owner = np.full(len(states), NO_STATE) if owners is None else as_codes("owners", owners)
+        times = as_times("time_s", time_s, self.settings.half_life_s)
         weight = np.ones(len(states)) if weights is None else np.ascontiguousarray(weights, np.float64)
         for name, column in (("owners", owner), ("time_s", times), ("weights", weight)):
             if column.shape != states.shape:
@@ -158,7 +155,7 @@ class TransitionCounts:
         Raises:
             ValueError: ``fade`` is not in [0, 1) or ``recent`` is empty.
         """
-        latest = _codes("recent", recent, 1)
+        latest = as_codes("recent", recent)
         if not len(latest):
             raise ValueError("recent must name at least one state")
         if not 0 <= fade < 1:
@@ -170,14 +167,14 @@ class TransitionCounts:
 
     def probabilities(self, context: Context, states: Any, time_s: float, owner: int | None = None) -> Floats:
         """The probability of each of ``states`` (int64[m]) to come next: float64[m], 0 for unknown ones."""
-        wanted = _codes("states", states, 1)
+        wanted = as_codes("states", states)
         out = np.empty(len(wanted), np.float64)
         probabilities_of(self._tables, *self._weigh(context, time_s, owner), wanted, out)
         return out
 
     def _weigh(self, context: Context, time_s: float, owner: int | None) -> tuple[Ints, Floats, int, float]:
         slots, coefficients, factor = np.zeros(3, np.int64), np.zeros(3, np.float64), self._factor(time_s)
-        key = _key(context, owner)
+        key = context_key(context, owner)
         count, general = weigh_chain(self._tables, *key, factor, self._escapes, slots, coefficients)
         return slots, coefficients, count, general
 
@@ -196,7 +193,7 @@ class TransitionCounts:
         self, context: Context, state: int, time_s: float, owner: int | None = None
     ) -> tuple[float, float]:
         """The interval that holds the exact decayed count; its ends are equal while nothing was forgotten."""
-        tables, factor, key = self._tables, self._factor(time_s), _key(context, owner)
+        tables, factor, key = self._tables, self._factor(time_s), context_key(context, owner)
         if key == (NO_STATE, NO_STATE, NO_STATE):
             slot = find_state(tables.states, state)
             low, error = tables.states[slot][["weight", "born"]] if slot >= 0 else (0.0, tables.floats[STATE_FLOOR])
@@ -213,7 +210,7 @@ class TransitionCounts:
 
     def counts_of(self, context: Context, time_s: float, owner: int | None = None) -> tuple[Ints, Floats]:
         """All states held for a context and their decayed counts, heaviest first, then by code."""
-        tables, factor, key = self._tables, self._factor(time_s), _key(context, owner)
+        tables, factor, key = self._tables, self._factor(time_s), context_key(context, owner)
         if key == (NO_STATE, NO_STATE, NO_STATE):
             row = tables.states[tables.states["status"] != 0]
         else:
@@ -224,7 +221,7 @@ class TransitionCounts:
 
     def total(self, context: Context, time_s: float, owner: int | None = None) -> float:
         """The decayed number of transitions from a context since it is held; of all events for None."""
-        key, factor = _key(context, owner), self._factor(time_s)
+        key, factor = context_key(context, owner), self._factor(time_s)
         if key == (NO_STATE, NO_STATE, NO_STATE):
             return float(self._tables.floats[0] * factor)
         slot = find_context(self._tables.contexts, *key)
@@ -291,7 +288,7 @@ class TransitionCounts:
 
         None as context gives order 0, which is as long as there are states.
         """
-        return codec.dump_context(self.settings.half_life_s, self._tables, _key(context, owner))
+        return codec.dump_context(self.settings.half_life_s, self._tables, context_key(context, owner))
 
     def load_context(self, payload: bytes) -> None:
         """Put a row of :meth:`context_to_bytes` in the place of what is held of that context.
@@ -302,53 +299,3 @@ class TransitionCounts:
             ValueError: the payload is not a row, has another half-life, or there is no room for it.
         """
         self._tables = codec.load_context(payload, self.settings, self._tables)
-
-
-def warm_up() -> None:
-    """Compile (or read from numba's cache) every kernel, so that no user's batch waits for it."""
-    counts = TransitionCounts(
-        half_life_s=1.0, max_states_per_context=2, max_transitions=8, max_contexts=8, max_states=8
-    )
-    codes = np.arange(2000) % 13
-    counts.update(np.stack([codes, codes // 2], 1), codes // 3, np.arange(2000.0), owners=codes % 2)
-    counts.predict((1, 2), 2000.0, owner=1)
-    counts.predict_recent([1, 2], 2000.0)
-    counts.probabilities(1, codes[:2], 2000.0)
-    counts.count(1, 2, 2000.0)
-    TransitionCounts.from_bytes(counts.to_bytes())
-
-
-def _codes(name: str, values: Any, dimensions: int) -> Ints:
-    array = np.asarray(values)
-    if array.size and array.dtype.kind not in "iu":
-        raise TypeError(f"{name} must be integer codes, got {array.dtype}")
-    if array.ndim != dimensions:
-        raise ValueError(f"{name} must have {dimensions} dimension(s), got shape {array.shape}")
-    return np.ascontiguousarray(array, np.int64)
-
-
-def _context_columns(contexts: Any, length: int) -> tuple[Ints, Ints]:
-    array = _codes("contexts", contexts, 2 if np.ndim(contexts) == 2 else 1)
-    if len(array) != length or (array.ndim == 2 and array.shape[1] != 2):
-        raise ValueError(f"contexts must have shape ({length},) or ({length}, 2), got {array.shape}")
-    if array.ndim == 1:
-        return np.full(length, NO_STATE), array
-    return np.ascontiguousarray(array[:, 0]), np.ascontiguousarray(array[:, 1])
-
-
-def _times(time_s: Any, half_life_s: float) -> Floats:
-    times = np.ascontiguousarray(time_s, np.float64)
-    if times.ndim != 1:
-        raise ValueError(f"time_s must have one dimension, got shape {times.shape}")
-    if not (np.abs(times) < 2.0**52 * min(half_life_s, 1.0)).all():
-        raise ValueError("time_s must be finite and less than 2**52 seconds and half-lives")
-    return times
-
-
-def _key(context: Context, owner: int | None) -> tuple[int, int, int]:
-    previous, last = NO_STATE, NO_STATE
-    if isinstance(context, tuple):
-        previous, last = int(context[0]), int(context[1])
-    elif context is not None:
-        last = int(context)
-    return (NO_STATE if owner is None else int(owner)), previous, last

@@ -236,3 +236,8 @@ def _nearby_visits(
                 pairs[count, 0], pairs[count, 1], events[count] = other, here, event
                 count += 1
     return count
+
+
+def warm_up() -> None:
+    """Compile (or read from numba's cache) the kernel, so that no user's batch waits for it."""
+    CoVisits().update([1, 1], [1, 2], [0.0, 1.0], [0.0, 0.0], [0.0, 0.0])

@@ -26,6 +26,7 @@ from processors.spatial.summary import (
 )
 from processors.spatial.validation import column
 
+ALLOWANCE = 1000.0  # points that may be read before any are earned
 COLUMNS = ("users", "items", "categories")
 
 
@@ -76,7 +77,7 @@ class CrowdTracker:
         self._columns: dict[str, NDArray[np.int64]] = {name: np.zeros(0, np.int64) for name in COLUMNS}
         self._waiting: dict[int, None] = {}
         self._told: set[int] = set()
-        self._credit = 0.0
+        self._credit = ALLOWANCE
 
     def update(
         self,
@@ -100,7 +101,7 @@ class CrowdTracker:
         slots = np.empty(n, np.int32)
         find_slots(self.dbscan._state, np.ascontiguousarray(point_ids, np.int64), slots)
         self._store(slots, checked)
-        self._credit = min(self._credit + self.settings.budget * n, 2.0 * len(self.dbscan) + 1000.0)
+        self._credit = min(self._credit + self.settings.budget * n, 2.0 * len(self.dbscan) + ALLOWANCE)
         return self._tell(changes)
 
     def advance(self, time_s: float) -> CrowdChanges:

@@ -14,6 +14,7 @@ Two points are within eps when the haversine hav(lat, lon) <= sin(eps / 2R)^2; t
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -58,6 +59,7 @@ class Params(Table):
     candidate_bits: NDArray[np.int64]
 
 
+@functools.lru_cache(maxsize=64)
 def make_params(eps_m: float, min_samples: int, window_s: float, metric: str) -> Params:
     """The constants for checked settings."""
     crowded_at = 2 * min_samples

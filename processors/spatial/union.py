@@ -31,7 +31,7 @@ class ClusterUnion:
     >>> union.resolve().born
     array([0, 1])
     >>> union.global_ids(1, ids(0, -1)), union.global_ids(2, ids(0, 1))
-    (array([ 1, -1]), array([0, 1]))
+    (array([ 0, -1]), array([1, 0]))
     """
 
     def __init__(self) -> None:

@@ -155,8 +155,8 @@ def chained(dtype: np.dtype[Any], size: int, field: str) -> NDArray[Any]:
 
 
 def table_size(entries: int) -> int:
-    """A power of two that `entries` fill to at most five eighths."""
-    return 1 << max(6, int(entries * 1.6).bit_length())
+    """A power of two that `entries` fill to at most half; at five eighths, stale ones included, it is rebuilt."""
+    return 1 << max(6, (2 * entries - 1).bit_length())
 
 
 def changed_bound(min_samples: int, sites: int) -> int:

@@ -1,0 +1,344 @@
+"""Sliding-window DBSCAN against its peers and against the counting floor.
+
+    python bench/spatial.py --json spatial.json          # all tables, a few minutes
+    python bench/spatial.py --only throughput,latency    # some of them
+    python bench/spatial.py --exactness 2000             # random prefixes compared with scikit-learn, nothing else
+
+Throughput is the median over interleaved runs: a batch of ours, then the same batch of the floor, and so on, so that a
+disturbance of the machine meets both. The floor (bench/spatial_floor.py) only counts neighbours and knows the stream in
+advance. incdbscan and river's clusterers get a few hundred events each; scikit-learn recomputes the whole window.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from sklearn.cluster import DBSCAN
+from sklearn.neighbors import BallTree
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "bench"), str(ROOT / "tests" / "processors" / "spatial")]
+
+from spatial_floor import CountingFloor  # noqa: E402
+from streams_of_points import KINDS, make_case, replay  # noqa: E402
+
+from processors.spatial import EARTH_RADIUS_M, SlidingDBSCAN  # noqa: E402
+
+MIN_SAMPLES, NEIGHBOURS = 8, 20
+DATA = Path(os.environ.get("CHRONOTOPE_DATA", ROOT.parent / "shared" / "data"))
+CONSOLE = Console(width=140)
+
+
+def eps_for(lat: Any, lon: Any, metric: str, rng: np.random.Generator) -> float:
+    """The radius at which a point has about NEIGHBOURS neighbours."""
+    points = np.stack([lat, lon], axis=1)
+    if metric == "haversine":
+        points = np.radians(points)
+    tree = BallTree(points, metric=metric)
+    sample = points[rng.integers(0, len(points), 500)]
+    low, high = 1e-9, float(np.ptp(points, axis=0).max())
+    for _ in range(30):
+        middle = (low * high) ** 0.5
+        if tree.query_radius(sample, middle, count_only=True).mean() > NEIGHBOURS:
+            high = middle
+        else:
+            low = middle
+    return middle * (EARTH_RADIUS_M if metric == "haversine" else 1.0)
+
+
+def stream(kind: str, n: int, metric: str, rng: np.random.Generator) -> tuple[Any, Any]:
+    """lat, lon of n events: a made stream, in the unit square or around New York, or a real one, repeated if it is short."""
+    if kind in ("geolife", "earthquakes"):
+        lat, lon = real(kind)
+        at = np.arange(n) % len(lat)
+        jitter = 1e-4 * rng.normal(size=(2, n)) * (np.arange(n) >= len(lat))
+        return np.clip(lat[at] + jitter[0], -90, 90), lon[at] + jitter[1]
+    points = KINDS[kind](n, rng)
+    if metric == "haversine":
+        return 40.3 + points[:, 0] * 0.8, -74.0 + points[:, 1] * 0.8 / np.cos(np.radians(40.7))
+    return points[:, 0].copy(), points[:, 1].copy()
+
+
+def real(kind: str) -> tuple[Any, Any]:
+    import csv
+    import gzip
+
+    folder = DATA / ("geolife_10u" if kind == "geolife" else "usgs_earthquakes")
+    path = next(p for p in sorted(folder.iterdir()) if ".csv" in p.name)
+    with gzip.open(path, "rt") if path.suffix == ".gz" else open(path) as lines:
+        rows = list(csv.DictReader(lines))
+    names = ("lat", "lon") if "lat" in rows[0] else ("latitude", "longitude")
+    times = np.array([row.get("time_utc") or row["time"] for row in rows])
+    order = np.argsort(times, kind="stable")
+    lat, lon = (np.array([float(row[name]) for row in rows])[order] for name in names)
+    return lat, lon
+
+
+class Ours:
+    """Feeds a stream one batch after the other, one event a second."""
+
+    def __init__(
+        self, lat: Any, lon: Any, eps: float, window: int, metric: str, min_samples: int = MIN_SAMPLES
+    ) -> None:
+        self.lat, self.lon, self.at = lat, lon, 0
+        self.time_s, self.ids = np.arange(len(lat), dtype=np.float64), np.arange(len(lat))
+        self.dbscan = SlidingDBSCAN(eps, min_samples, float(window), metric)  # type: ignore[arg-type]
+
+    def run(self, n: int) -> None:
+        part = slice(self.at, self.at + n)
+        self.dbscan.update(self.time_s[part], self.lat[part], self.lon[part], self.ids[part])
+        self.at += n
+
+
+def timed(action: Callable[..., Any], *arguments: Any) -> float:
+    """CPU seconds of this thread: everything measured here runs in one thread and waits for nothing."""
+    start = time.thread_time()
+    action(*arguments)
+    return time.thread_time() - start
+
+
+def throughput(quick: bool) -> Iterator[dict[str, Any]]:
+    """Events per second next to the floor, by kind, window, batch and metric."""
+    cases = [("gaussians", w, b, "euclidean") for w in (10_000, 50_000, 100_000) for b in (100, 1000)]
+    cases += [("gaussians", 100_000, 5000, "euclidean"), ("gaussians", 100_000, 1000, "haversine")]
+    cases += [(kind, 100_000, 1000, "euclidean") for kind in ("uniform", "one_venue", "one_cell", "moving_crowd")]
+    cases += [(kind, 20_000, 1000, "haversine") for kind in ("geolife", "earthquakes") if DATA.exists()]
+    for kind, window, batch, metric in cases[:2] if quick else cases:
+        rng = np.random.default_rng(1)
+        rounds = max(20, min(200, 60_000 // batch))
+        lat, lon = stream(kind, window + rounds * batch, metric, rng)
+        eps = eps_for(lat[:window], lon[:window], metric, rng)
+        if kind == "one_cell":
+            eps = 0.05
+        ours = Ours(lat, lon, eps, window, metric)
+        floor = planar_floor(lat, lon, eps, window, metric)
+        for _ in range(window // 1000):
+            ours.run(1000)
+        if floor:
+            floor.run(window)
+        pairs = []
+        for _ in range(rounds):
+            pairs.append((timed(ours.run, batch), timed(floor.run, batch) if floor else float("nan")))
+        mine, theirs = np.array(pairs).T
+        yield {
+            "data": kind, "metric": metric, "window": window, "batch": batch, "events/s": batch / np.median(mine),
+            "floor events/s": batch / np.median(theirs), "share of floor": float(np.median(theirs / mine)),
+            "bytes/point": ours.dbscan.nbytes / len(ours.dbscan), "clusters": ours.dbscan.n_clusters,
+        }  # fmt: skip
+
+
+def planar_floor(lat: Any, lon: Any, eps: float, window: int, metric: str) -> CountingFloor | None:
+    """The floor on the plane, or on an equirectangular map; None where its box would be too large."""
+    if metric == "haversine":
+        eps /= np.radians(1) * EARTH_RADIUS_M
+        lon = lon * np.cos(np.radians(np.median(lat)))
+    if np.ptp(lat) * np.ptp(lon) / (eps * eps / 2) > 2e7:
+        return None
+    return CountingFloor(lat, lon, eps, window)
+
+
+def peers(quick: bool) -> Iterator[dict[str, Any]]:
+    """Events per second of others, one event at a time, or one recomputation per stride."""
+    for window in (2000,) if quick else (2000, 10_000, 50_000):
+        rng = np.random.default_rng(2)
+        lat, lon = stream("gaussians", window + 2000, "euclidean", rng)
+        eps = eps_for(lat[:window], lon[:window], "euclidean", rng)
+        points = np.stack([lat, lon], axis=1)
+        ours = Ours(lat, lon, eps, window, "euclidean")
+        ours.run(window)
+        each = [timed(ours.run, 1) for _ in range(1000)]
+        batched = [timed(ours.run, 100) for _ in range(10)]
+        oracle = DBSCAN(eps=eps, min_samples=MIN_SAMPLES, algorithm="ball_tree")
+        recompute = min(timed(oracle.fit, points[:window]) for _ in range(3))
+        row = {
+            "window": window, "ours, 1 per call": 1 / np.median(each), "ours, 100 per call": 100 / np.median(batched),
+            "sklearn, stride 1": 1 / recompute, "sklearn, stride 1000": 1000 / recompute,
+        }  # fmt: skip
+        row.update(incdbscan_rate(points, eps, window) if window <= 10_000 else {})
+        yield {**row, **river_rates(points, eps)}
+
+
+def incdbscan_rate(points: Any, eps: float, window: int) -> dict[str, float]:
+    try:
+        from incdbscan import IncrementalDBSCAN
+    except ImportError:
+        return {}
+    clusterer = IncrementalDBSCAN(eps=eps, min_pts=MIN_SAMPLES)
+    for at in range(0, window, 1000):
+        clusterer.insert(points[at : at + 1000])
+    n = 20
+
+    def slide() -> None:
+        for at in range(n):
+            clusterer.insert(points[window + at : window + at + 1])
+            clusterer.delete(points[at : at + 1])
+
+    return {"incdbscan": n / timed(slide)}
+
+
+def river_rates(points: Any, eps: float) -> dict[str, float]:
+    from river import cluster
+
+    rates = {}
+    models = {
+        "river DBSTREAM": cluster.DBSTREAM(clustering_threshold=eps),
+        "river DenStream": cluster.DenStream(epsilon=eps),
+    }
+    for name, model in models.items():
+        rows = [{"y": float(y), "x": float(x)} for y, x in points[:2000]]
+
+        def learn(model: Any = model, rows: Any = rows) -> None:
+            for row in rows:
+                model.learn_one(row)
+
+        rates[name] = len(rows) / timed(learn)
+    return rates
+
+
+def latency(quick: bool) -> Iterator[dict[str, Any]]:
+    """Time of an update with one event, call overhead included."""
+    for metric, window in (("euclidean", 10_000), ("euclidean", 100_000), ("haversine", 100_000))[: 1 if quick else 3]:
+        rng = np.random.default_rng(3)
+        lat, lon = stream("gaussians", window + 20_000, metric, rng)
+        ours = Ours(lat, lon, eps_for(lat[:window], lon[:window], metric, rng), window, metric)
+        for _ in range(window // 1000):
+            ours.run(1000)
+        micro = np.array([timed(ours.run, 1) for _ in range(20_000)]) * 1e6
+        quantiles = np.quantile(micro, (0.5, 0.99, 0.999, 1.0)).tolist()
+        yield {"metric": metric, "window": window, **dict(zip(("p50 us", "p99 us", "p99.9 us", "max us"), quantiles))}
+
+
+def worst(quick: bool) -> Iterator[dict[str, Any]]:
+    """Streams built to be expensive; cost per event relative to the ordinary stream in batches of one."""
+    window = 5000 if quick else 20_000
+    base = None
+    for name, (lat, lon, eps, min_samples) in adversaries(window).items():
+        ours = Ours(lat, lon, eps, window, "euclidean", min_samples)
+        for _ in range(window // 1000):
+            ours.run(1000)
+        micro = np.array([timed(ours.run, 1) for _ in range(len(lat) - window)]) * 1e6
+        base = micro.mean() if base is None else base
+        p999, most = np.quantile(micro, (0.999, 1.0))
+        yield {
+            "stream": name, "mean us": micro.mean(), "mean / ordinary": micro.mean() / base, "p50 us": np.median(micro),
+            "p99.9 us": p999, "max us": most, "clusters": ours.dbscan.n_clusters,
+        }  # fmt: skip
+
+
+def adversaries(window: int) -> dict[str, tuple[Any, Any, float, int]]:
+    """name -> (lat, lon, eps, min_samples), half a window longer than the window."""
+    rng = np.random.default_rng(4)
+    n = window * 3 // 2
+    lat, lon = stream("gaussians", n, "euclidean", rng)
+    eps = eps_for(lat[:window], lon[:window], "euclidean", rng)
+    site = np.where(rng.random((n, 1)) < 0.5, 0.5, rng.random((n, 2)))
+    side = np.where(rng.random(n) < 0.5, 0.25, 0.75)
+    crowd = rng.normal(size=(n, 2)) * 0.06 + np.stack([side, np.full(n, 0.5)], axis=1)
+    on_bridge = np.arange(n) % 40 == 0
+    crowd[on_bridge] = np.stack([rng.uniform(0.3, 0.7, on_bridge.sum()), np.full(on_bridge.sum(), 0.5)], axis=1)
+    turn = rng.uniform(0, 2 * np.pi, n)
+    ring = 0.5 + 0.45 * np.stack([np.sin(turn), np.cos(turn)], axis=1)
+    ring_eps = 0.9 * np.pi * 0.45 / window * 12
+    # two crowded cells more than eps apart but for one pair, which dies and comes back
+    gap = np.where(rng.random((n, 1)) < 0.5, 0.0, 1.04)
+    pair = np.hstack([gap, np.zeros((n, 1))]) + rng.uniform(-0.01, 0.01, (n, 2))
+    close = np.arange(n) % (window // 8) == 0
+    pair[close, 0] = np.where(pair[close, 0] > 0.5, 1.0, 0.02)
+    return {
+        "ordinary": (lat, lon, eps, MIN_SAMPLES),
+        "all in one cell": (*(0.5 + rng.normal(size=(2, n)) * 0.001), 0.02, MIN_SAMPLES),
+        "half on one site": (site[:, 0].copy(), site[:, 1].copy(), eps, MIN_SAMPLES),
+        "giant clusters, a bridge that breaks": (crowd[:, 0].copy(), crowd[:, 1].copy(), 0.02, MIN_SAMPLES),
+        "two crowded cells, one close pair": (pair[:, 0].copy(), pair[:, 1].copy(), 1.0, MIN_SAMPLES),
+        "thin ring, cut everywhere": (ring[:, 0].copy(), ring[:, 1].copy(), ring_eps, 2),
+    }
+
+
+def footprint(quick: bool) -> Iterator[dict[str, Any]]:
+    """Memory, saving, restoring and reading a window."""
+    for metric in ("euclidean", "haversine"):
+        window, rng = 10_000 if quick else 100_000, np.random.default_rng(5)
+        lat, lon = stream("gaussians", 2 * window, metric, rng)
+        ours = Ours(lat, lon, eps_for(lat[:window], lon[:window], metric, rng), window, metric)
+        for _ in range(2 * window // 1000):
+            ours.run(1000)
+        saved = ours.dbscan.to_bytes()
+        yield {
+            "metric": metric, "points": len(ours.dbscan), "bytes/point": ours.dbscan.nbytes / len(ours.dbscan),
+            "saved bytes/point": len(saved) / len(ours.dbscan), "save s": timed(ours.dbscan.to_bytes),
+            "restore s": min(timed(SlidingDBSCAN.from_bytes, saved) for _ in range(3)),
+            "snapshot ms": 1e3 * min(timed(ours.dbscan.snapshot) for _ in range(3)),
+        }  # fmt: skip
+
+
+def exactness(prefixes: int) -> Iterator[dict[str, Any]]:
+    """Random prefixes of random streams that differ from scikit-learn."""
+    per_stream, seed = 5, int(time.time())
+    for kind in KINDS:
+        for metric in ("euclidean", "haversine"):
+            compared, wrong = 0, []
+            while compared < prefixes / (2 * len(KINDS)):
+                rng = np.random.default_rng([seed, compared])
+                wrong += replay(make_case(rng, kind, metric, 3000), rng, per_stream)
+                compared += per_stream
+            yield {
+                "data": kind,
+                "metric": metric,
+                "prefixes": compared,
+                "different": len(wrong),
+                "first": str(wrong[:1]),
+            }
+
+
+TABLES = {"throughput": throughput, "latency": latency, "worst": worst, "footprint": footprint, "peers": peers}
+
+
+def show(name: str, rows: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
+    found = []
+    for row in rows:
+        found.append({key: float(v) if isinstance(v, np.floating) else v for key, v in row.items()})
+        CONSOLE.print(f"[dim]{name}: {', '.join(f'{k} {as_text(v)}' for k, v in row.items())}[/dim]", highlight=False)
+    table = Table(title=name)
+    columns = list(dict.fromkeys(key for row in found for key in row))
+    for key in columns:
+        table.add_column(key, justify="left" if isinstance(found[0].get(key), str) else "right")
+    for row in found:
+        table.add_row(*(as_text(row.get(key, "-")) for key in columns))
+    CONSOLE.print(table)
+    return found
+
+
+def as_text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return str(value)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, help="write the tables to this file")
+    parser.add_argument("--only", default=",".join(TABLES), help="tables to make, comma-separated")
+    parser.add_argument("--quick", action="store_true", help="a few small cases, to see that it runs")
+    parser.add_argument("--exactness", type=int, metavar="N", help="only compare N random prefixes with scikit-learn")
+    given = parser.parse_args()
+    SlidingDBSCAN.warm_up()
+    if given.exactness:
+        results = {"exactness": show("exactness", exactness(given.exactness))}
+    else:
+        results = {name: show(name, TABLES[name](given.quick)) for name in given.only.split(",")}
+    if given.json:
+        given.json.write_text(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -16,6 +16,7 @@ from model_server.fusion.batch import DAY_S, HOUR_S, gather_users
 from model_server.fusion.candidates import Shortlist
 from model_server.fusion.head import Head, Merged, Scored, World, merge
 from model_server.fusion.replay import ReplayLog
+from model_server.fusion.shares import SHARED, expert_shares
 from model_server.histories import WEEK_S, Histories, occurrence
 from model_server.patterns import PatternStore
 from model_server.ranking import Query, RankedItem, Ranking
@@ -240,6 +241,8 @@ class FusionRanker:
             "catalogue": self.catalogue.state(),
             "histories": self.histories.state(),
             "visits": self.visits.state(),
+            "shortlist": self.shortlist.state(),
+            "replay": self.replay.state(),
             "heads": {mode: head.state() for mode, head in self._heads.items()},
         }
 
@@ -250,6 +253,8 @@ class FusionRanker:
         self.catalogue.load_state(state["catalogue"])
         self.histories.load_state(state["histories"])
         self.visits.load_state(state["visits"])
+        self.shortlist.load_state(state["shortlist"])
+        self.replay.load_state(state["replay"])
         for mode, head in self._heads.items():
             head.load_state(state["heads"][mode])
         self._reserve()
@@ -280,10 +285,25 @@ class FusionRanker:
                 order[index, ~self._allowed(query.allowed)[rows[index]]] = -1.0
         depth = min(max(query.k for query in queries), order.shape[1])
         best = order.topk(depth, dim=1)
-        probability = torch.where(best.values >= 0, probability.gather(1, best.indices), -1.0)
+        shares = expert_shares(self._heads[mode], scored, best.indices).tolist()
+        shown = rows.gather(1, best.indices).tolist()
+        p = torch.where(best.values >= 0, probability.gather(1, best.indices), -1.0).tolist()
+        gates = scored.gate.tolist()
         return [
-            self._ranking(mode, scored, index, query, probability[index], rows[index, best.indices[index]])
+            Ranking(
+                user_id=query.user_id,
+                items=self._items(shown[index][: query.k], p[index], shares[index]),
+                explore_probability=gates[index],
+            )
             for index, query in enumerate(queries)
+        ]
+
+    def _items(self, rows: list[int], probabilities: list[float], shares: list[list[float]]) -> list[RankedItem]:
+        ids = self.catalogue.item_ids
+        return [
+            RankedItem(item_id=ids[row], row=row, probability=p, shares=dict(zip(SHARED, share)))
+            for row, p, share in zip(rows, probabilities, shares)
+            if p >= 0
         ]
 
     def ordered(self, mode: Mode, scored: Scored) -> tuple[Merged, Tensor]:
@@ -296,34 +316,6 @@ class FusionRanker:
         given = torch.from_numpy(np.asarray(allowed[: len(self.catalogue)], dtype=bool))
         mask[: len(given)] = given.to(self.device)
         return mask
-
-    def _ranking(
-        self, mode: Mode, scored: Scored, index: int, query: Query, probability: Tensor, rows: Tensor
-    ) -> Ranking:
-        head, own = self._heads[mode], scored.batch.own
-        mine = (own.user == index).nonzero()[:, 0]
-        pair_of = dict(zip(own.row[mine].tolist(), mine.tolist()))
-        candidate_of = {row: at for at, row in enumerate(scored.candidates[index].tolist())}
-        fixed = len(returning.NAMES)
-        weights = head.network.weights.detach()[:fixed] + head.user_weights.weights[scored.batch.slots[index]][:fixed]
-        centre = scored.own_log_p[mine].exp() @ scored.known.values[mine]
-        explore_centre = scored.explore_log_p[index].exp() @ scored.explore_features[index]
-        items: list[RankedItem] = []
-        for p, row in zip(probability.tolist(), rows.tolist()):
-            if p < 0 or len(items) == query.k:
-                break
-            shares: dict[str, float] = {}
-            names: Sequence[str] = ()
-            if row in pair_of:
-                values, names = (weights * (scored.known.values[pair_of[row]] - centre)).tolist(), returning.NAMES
-                shares["sequence"] = float(head.own_mix.weights[1] * scored.own_extras[pair_of[row], 1])
-            elif row in candidate_of:
-                features = scored.explore_features[index, candidate_of[row]]
-                values, names = (head.explore.weights * (features - explore_centre)).tolist(), exploring.NAMES
-            for name, value in zip(names, values if names else ()):
-                shares[name] = shares.get(name, 0.0) + value
-            items.append(RankedItem(item_id=self.catalogue.item_ids[row], row=row, probability=p, shares=shares))
-        return Ranking(user_id=query.user_id, items=items, explore_probability=float(scored.gate[index]))
 
     def _popular(self, query: Query) -> Ranking:
         mask = self.catalogue.rankable()

@@ -27,7 +27,7 @@ class VisitCounts:
     def __init__(self, device: torch.device, capacity: int = 1024) -> None:
         self.touches = torch.zeros(capacity, device=device)
         self.visitors = torch.zeros(capacity, device=device)
-        self.first_s = torch.zeros(capacity, dtype=torch.float64, device=device)
+        self.first_s = torch.full((capacity,), torch.inf, dtype=torch.float64, device=device)
         self.decayed = torch.zeros((capacity, len(SPANS_S)), device=device)
         self.decayed_visitors = torch.zeros((capacity, len(SPANS_S)), device=device)
         self.hours = torch.zeros((capacity, DAY_PARTS), device=device)
@@ -44,8 +44,7 @@ class VisitCounts:
         self.now_s = max(self.now_s, float(time_s.max()))
         self._rescale()
         one, new, bin_ = torch.ones_like(hour), new_to_user.float(), hour.long().clamp(0, DAY_PARTS - 1)
-        first = self.touches[rows] == 0
-        self.first_s[rows[first]] = time_s[first]
+        self.first_s.scatter_reduce_(0, rows, time_s, "amin")
         self.touches.index_add_(0, rows, one)
         self.visitors.index_add_(0, rows, new)
         for span, (span_s, origin_s) in enumerate(zip(SPANS_S, self._origin_s)):
@@ -74,7 +73,8 @@ class VisitCounts:
             have = len(getattr(self, names[0]))
             if needed > have:
                 for name in names:
-                    setattr(self, name, grown(getattr(self, name), max(2 * have, needed)))
+                    fill = torch.inf if name == "first_s" else 0.0
+                    setattr(self, name, grown(getattr(self, name), max(2 * have, needed), fill))
 
     def state(self) -> dict[str, object]:
         """Everything, as tensors and plain values."""

@@ -1,5 +1,7 @@
 """Which unknown items are worth scoring for a user: a shortlist whose size does not depend on the catalogue's."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -42,6 +44,19 @@ class CellIndex:
         """Slots of the nine squares around a place, -1 where a square is empty."""
         north, east = self._cell(lat, lon)
         return [self._slot.get((north + a, east + b), -1) for a, b in NEIGHBOURHOOD]
+
+    def state(self) -> dict[str, Any]:
+        """The squares in use and their members."""
+        squares = torch.tensor(list(self._slot), dtype=torch.long).reshape(-1, 2)
+        return {"squares": squares, "members": self.members[: len(self._slot)].cpu().clone()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take over what ``state`` gave."""
+        self._slot = {(north, east): slot for slot, (north, east) in enumerate(state["squares"].tolist())}
+        used = len(self._slot)
+        if used > len(self.members):
+            self.members = grown(self.members, used, -1)
+        self.members[:used] = state["members"].to(self.members)
 
     def _cell(self, lat: float, lon: float) -> tuple[int, int]:
         return int(lat // self.side_deg), int(lon // self.side_deg)
@@ -91,6 +106,19 @@ class Shortlist:
         found = found.masked_fill(repeated, -1).sort(1).values
         most = int((found >= 0).sum(1).max())
         return found[:, -most:]
+
+    def state(self) -> dict[str, Any]:
+        """Where rows are and what the squares hold."""
+        rows = list(self._where)
+        places = torch.tensor([self._where[row] for row in rows], dtype=torch.float64).reshape(-1, 2)
+        return {"rows": rows, "places": places, "cells": [cells.state() for cells in self._cells]}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take over what ``state`` gave."""
+        self._where = {row: (lat, lon) for row, (lat, lon) in zip(state["rows"], state["places"].tolist())}
+        for cells, saved in zip(self._cells, state["cells"]):
+            cells.load_state(saved)
+        self._counted = -1.0
 
     def _near(self, rows: Tensor, scale: int) -> Tensor:
         cells = self._cells[scale]

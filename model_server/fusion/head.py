@@ -21,7 +21,7 @@ from model_server.patterns import PatternStore
 from model_server.visits import VisitCounts
 
 OWN_EXTRAS = ("network", "sequence")
-GATE_EXTRAS = ("network", "sequence", "bias")
+GATE_DRIFT = 0.01
 NEVER = -1e9
 
 
@@ -41,8 +41,9 @@ class Scored:
     """A batch through the fusion.
 
     ``own_log_p`` [pairs] and ``explore_log_p`` [users, candidates] are log-probabilities within their part, ``gate`` [users] is
-    the probability of exploring. ``candidates`` are rows, -1 where there is none; the last column is the target that the
-    shortlist missed, scored to learn from it but never ranked.
+    the probability of exploring and ``reach`` the probability that what is explored then is among the candidates.
+    ``candidates`` are rows, -1 where there is none; with ``target_added`` their last column is the target that the shortlist
+    missed, scored to learn from it but never ranked. ``sequence`` are the sequence model's log P [users, rows].
     """
 
     batch: UserBatch
@@ -55,6 +56,8 @@ class Scored:
     explore_log_p: Tensor
     gate_extras: Tensor
     gate: Tensor
+    reach_features: Tensor
+    reach: Tensor
     sequence: Tensor | None
     target_added: bool
 
@@ -77,7 +80,7 @@ def merge(scored: Scored, rankable: Tensor) -> Merged:
     rows[own.user, place] = torch.where(rankable[own.row], own.row, -1)
     probability = torch.full(rows.shape, -1.0, device=rows.device)
     probability[own.user, place] = (1 - g[own.user]) * scored.own_log_p.exp()
-    candidates, explore = scored.candidates, g[:, None] * scored.explore_log_p.exp()
+    candidates, explore = scored.candidates, (g * scored.reach)[:, None] * scored.explore_log_p.exp()
     if scored.target_added:
         candidates, explore = candidates[:, :-1], explore[:, :-1]
     rows = torch.cat((rows, candidates), 1)
@@ -119,7 +122,11 @@ class Head:
         self.explore = AdaGrad(prior, 0.1, 1e-1)
         self.own_mix = AdaGrad(torch.tensor([1.0, 0.1], device=device), 0.03, 1.0)
         self.placement = Placement(device, explore_budget)
-        self.gate_mix = AdaGrad(torch.tensor([1.0, 0.0, 0.0], device=device), 0.03, 1.0)
+        gate = torch.zeros(3 + returning.USER_FEATURES, device=device)
+        gate[0], gate[3] = 0.5, 0.5
+        self.gate_mix = AdaGrad(gate, 0.05, 0.1)
+        self.gate_bias = torch.zeros((), device=device)
+        self.reach = AdaGrad(torch.tensor([0.0, 0.0, 0.0], device=device), 0.1, 1.0)
 
     @torch.no_grad()
     def score(
@@ -149,8 +156,9 @@ class Head:
         network_own = grouped_log_softmax(output.logits, own.user, batch.users).clamp(min=-15)
         own_extras = torch.stack((network_own, sequence_own), 1)
         own_log_p = grouped_log_softmax(own_extras @ self.own_mix.weights, own.user, batch.users)
-        gate_extras = torch.stack((output.gate, sequence_gate, torch.ones_like(sequence_gate)), 1)
-        gate = torch.sigmoid(gate_extras @ self.gate_mix.weights)
+        ones = torch.ones_like(sequence_gate)
+        gate_extras = torch.cat((torch.stack((output.gate, sequence_gate, ones), 1), known.of_user), 1)
+        gate = torch.sigmoid(gate_extras @ self.gate_mix.weights + self.gate_bias)
         candidates = world.shortlist.of(batch)
         if target is not None:
             missed = ~(candidates == target[:, None]).any(1)
@@ -168,9 +176,12 @@ class Head:
         ranked = usable if target is None else torch.cat((usable[:, :-1], torch.zeros_like(usable[:, -1:])), 1)
         total = torch.logsumexp(logits.masked_fill(~ranked, NEVER), 1, True)
         explore_log_p = (logits - total).masked_fill(~usable, NEVER)
+        surest = explore_log_p.masked_fill(~ranked, NEVER).amax(1).clamp(min=-12)
+        reach_features = torch.stack((ones, surest / 5, torch.logit(gate.clamp(1e-4, 1 - 1e-4)) / 3), 1)
+        reach = torch.sigmoid(reach_features @ self.reach.weights)
         return Scored(
             batch, known, output, own_extras, own_log_p, torch.where(usable, candidates, -1), features, explore_log_p,
-            gate_extras, gate, sequence, target is not None,
+            gate_extras, gate, reach_features, reach, sequence, target is not None,
         )  # fmt: skip
 
     def features(self, batch: UserBatch, catalogue: Catalogue) -> ReturnFeatures:
@@ -192,6 +203,10 @@ class Head:
         error = (~returned).float() - scored.gate
         step = error[:, None] * scored.gate_extras
         self.gate_mix.step(step.sum(0), step.square().sum(0))
+        self.gate_bias += GATE_DRIFT * error.sum()
+        listed = (scored.candidates[:, :-1] == target[:, None]).any(1)
+        step = ((~returned).float() * (listed.float() - scored.reach))[:, None] * scored.reach_features
+        self.reach.step(step.sum(0), step.square().sum(0))
         surprise = (hit.float() - scored.own_log_p.exp()) * returned[own.user]
         step = torch.zeros((batch.users, len(OWN_EXTRAS)), device=target.device)
         step.index_add_(0, own.user, surprise[:, None] * scored.own_extras)
@@ -213,7 +228,7 @@ class Head:
         loss = F.binary_cross_entropy_with_logits(output.gate, explored, reduction="sum") - log_p[hit].sum()
         loss = loss / batch.users
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         if not bool(torch.isfinite(loss)):
             return
         torch.nn.utils.clip_grad_norm_(self.network.dense_parameters(), 5.0)
@@ -237,7 +252,7 @@ class Head:
             loss = -torch.log_softmax(corrected.masked_fill(~usable, NEVER), 1)[right].sum() / len(explored)
             self.explore_optimizer.zero_grad(set_to_none=True)
             if loss.requires_grad and bool(torch.isfinite(loss)):
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 self.explore_optimizer.step()
         self.explore.step(step.sum(0), step.square().sum(0))
 
@@ -252,9 +267,10 @@ class Head:
         """Weights and optimisers, as tensors and plain values."""
         linear = {
             name: getattr(self, name).state()
-            for name in ("explore", "own_mix", "gate_mix", "user_weights", "placement")
+            for name in ("explore", "own_mix", "gate_mix", "reach", "user_weights", "placement")
         }
         return linear | {
+            "gate_bias": float(self.gate_bias),
             "network": self.network.state_dict(),
             "explore_network": self.explore_network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -266,11 +282,12 @@ class Head:
         try:
             for table, name in zip(self.network.tables(), ("category", "item", "user")):
                 table.ensure(len(state["network"][f"{name}.weight"]))
+            self.gate_bias.fill_(state["gate_bias"])
             self.network.load_state_dict(state["network"])
             self.explore_network.load_state_dict(state["explore_network"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.explore_optimizer.load_state_dict(state["explore_optimizer"])
-            for name in ("explore", "own_mix", "gate_mix", "user_weights", "placement"):
+            for name in ("explore", "own_mix", "gate_mix", "reach", "user_weights", "placement"):
                 getattr(self, name).load_state(state[name])
         except (KeyError, RuntimeError) as error:
             raise ValueError(f"state of a head does not fit: {error}") from error

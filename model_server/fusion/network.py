@@ -44,10 +44,9 @@ class ReturnNetwork(nn.Module):
         super().__init__()
         self.deep, self.kernels = deep, kernels
         features = len(returning.NAMES) + kernels
-        self.kernel = nn.Sequential(
-            nn.Linear(len(returning.circumstances(timed)), 24), nn.SiLU(), nn.Linear(24, kernels)
-        )
-        nn.init.normal_(self.kernel[2].weight, 0, 0.05)
+        compare, weigh = nn.Linear(len(returning.circumstances(timed)), 24), nn.Linear(24, kernels)
+        nn.init.normal_(weigh.weight, 0, 0.05)
+        self.kernel = nn.Sequential(compare, nn.SiLU(), weigh)
         self.category = RowTable(64, width, 0.1)
         self.item = RowTable(64, width, 0.02)
         self.user = RowTable(64, width, 0.02)

@@ -1,5 +1,7 @@
 """Replay: which past events to learn from again."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -31,3 +33,22 @@ class ReplayLog:
         slots, before = self.slots[at].long(), self.before[at].long()
         usable = histories.events[slots] - before < histories.length
         return slots[usable], before[usable]
+
+    def state(self) -> dict[str, object]:
+        """The events held and the state of the draw."""
+        held = min(self.written, len(self.slots))
+        return {
+            "slots": self.slots[:held].cpu().clone(),
+            "before": self.before[:held].cpu().clone(),
+            "written": self.written,
+            "generator": self._generator.get_state(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take over what ``state`` gave; ValueError if it holds more than there is room for."""
+        held = len(state["slots"])
+        if held > len(self.slots):
+            raise ValueError(f"the state holds {held} events to replay, there is room for {len(self.slots)}")
+        self.slots[:held], self.before[:held] = state["slots"].to(self.slots), state["before"].to(self.before)
+        self.written = int(state["written"])
+        self._generator.set_state(state["generator"].cpu())

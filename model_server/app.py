@@ -1,5 +1,6 @@
 """The model server process: build it from the settings, serve until a signal, leave cleanly."""
 
+import gc
 import signal
 import threading
 from types import FrameType
@@ -26,6 +27,10 @@ def run_server(settings: ServerSettings) -> None:
     metrics = ServerMetrics()
     server = Server(settings, metrics)
     with HttpServer(settings, server, metrics) as http:
+        # What was imported and built lives as long as the process: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 50)
         log.info("serving", group=settings.group, http=f"{http.host}:{http.port}", strategies=list(settings.strategies))
         server.run(stopping.is_set)
     log.info("stopped")

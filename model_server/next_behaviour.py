@@ -3,6 +3,7 @@
 import bisect
 from collections import defaultdict
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -18,8 +19,11 @@ from schemas.recommendations import NextBehaviour
 
 Floats = npt.NDArray[np.float64]
 LEVELS = (0.1, 0.5, 0.9)
+LEVEL_NAMES = tuple(map(str, LEVELS))
 GAP_EDGES_S = np.concatenate(([0.0], np.geomspace(10.0, 90 * 86_400.0, 47)))
 BINS = len(GAP_EDGES_S)
+GAP_WIDTHS_S = np.append(np.diff(GAP_EDGES_S), 0.4 * GAP_EDGES_S[-1])
+NO_GAPS = np.zeros(BINS, np.float32)
 PROBABILITY_EDGES = np.concatenate(([0.0], np.geomspace(0.002, 1.0, 20)))
 
 EDGE_LIST = PROBABILITY_EDGES.tolist()
@@ -129,16 +133,17 @@ class GapModel:
         own[index] += 1.0
         self._own[user_id] = own
 
-    def quantiles_s(self, user_id: str, since_ms: int) -> Floats:
-        """Seconds from ``since_ms`` by which the next event comes with each probability of ``LEVELS``."""
-        everybody = self._everybody[_hour(since_ms)]
-        share = everybody / everybody.sum()
-        own = self._own.get(user_id)
-        if own is not None:
-            share = (own + self._shrink * share) / (own.sum() + self._shrink)
-        reached = np.cumsum(share)
-        upper = np.append(GAP_EDGES_S[1:], GAP_EDGES_S[-1] * 1.4)
-        quantiles: Floats = np.interp(self._level, np.concatenate(([0.0], reached)), np.concatenate(([0.0], upper)))
+    def quantiles_s(self, user_ids: Sequence[str], since_ms: Sequence[int]) -> Floats:
+        """Seconds from ``since_ms`` by which each next event comes with each probability of ``LEVELS``: [users, levels]."""
+        everybody = self._everybody[[_hour(each) for each in since_ms]]
+        share = everybody / everybody.sum(1, keepdims=True)
+        own = np.stack([self._own.get(user, NO_GAPS) for user in user_ids])
+        share = (own + self._shrink * share) / (own.sum(1, keepdims=True) + self._shrink)
+        reached = np.cumsum(share, 1)
+        index = np.minimum((reached[:, :, None] < self._level).sum(1), BINS - 1)
+        within = np.take_along_axis(share, index, 1)
+        missing = self._level - (np.take_along_axis(reached, index, 1) - within)
+        quantiles: Floats = GAP_EDGES_S[index] + np.clip(missing / within, 0.0, 1.0) * GAP_WIDTHS_S[index]
         return quantiles
 
     def test(self, stated_s: Floats, gap_s: float) -> None:
@@ -198,16 +203,29 @@ class NextBehaviourPredictor:
         if previous_ms is not None:
             self._gaps.observe(event.user_id, previous_ms, event.event_time_ms)
 
-    def predict(self, made: Made, last_event_ms: int) -> NextBehaviour:
-        """What, where and when next, as of the user's last event."""
-        ranked = made.ranking.items
-        stated = np.array([item.probability for item in ranked], np.float64)
-        shares = self._calibrator.calibrated(np.nan_to_num(stated))
-        shares /= max(1.0, float(shares.sum()))
-        gaps_s = self._gaps.quantiles_s(made.task.user_id, last_event_ms)
-        if ranked:
-            self._remember(made.task.user_id, _Stated(ranked[0].item_id, float(stated[0]), last_event_ms, gaps_s))
-        named = [NamedShare(item.item_id, round(float(share), 5)) for item, share in zip(ranked, shares)]
+    def predict(self, made: Sequence[Made], last_event_ms: Sequence[int]) -> list[NextBehaviour]:
+        """What, where and when next for each of these users, as of the user's last event."""
+        if not made:
+            return []
+        stated = np.zeros((len(made), max(1, *(len(each.ranking.items) for each in made))))
+        for row, each in enumerate(made):
+            stated[row, : len(each.ranking.items)] = [item.probability for item in each.ranking.items]
+        stated = np.nan_to_num(stated, posinf=0.0, neginf=0.0)
+        shares = self._calibrator.calibrated(stated)
+        shares = np.round(shares / np.maximum(1.0, shares.sum(1, keepdims=True)), 5)
+        gaps_s = self._gaps.quantiles_s([each.task.user_id for each in made], last_event_ms)
+        when_ms = np.array(last_event_ms)[:, None] + (1000 * gaps_s).astype(np.int64)
+        predictions = []
+        for each, since_ms, gaps, times, own, top in zip(
+            made, last_event_ms, gaps_s, when_ms.tolist(), shares.tolist(), stated[:, 0].tolist()
+        ):
+            if each.ranking.items:
+                self._remember(each.task.user_id, _Stated(each.ranking.items[0].item_id, top, since_ms, gaps))
+            predictions.append(self._worded(each, own, dict(zip(LEVEL_NAMES, times))))
+        return predictions
+
+    def _worded(self, made: Made, shares: Sequence[float], when_ms: dict[str, int]) -> NextBehaviour:
+        named = [NamedShare(item.item_id, share) for item, share in zip(made.ranking.items, shares)]
         return NextBehaviour(
             user_id=made.task.user_id,
             version=made.recommendation.version,
@@ -216,7 +234,7 @@ class NextBehaviourPredictor:
             items=named,
             categories=self._by_category(named),
             clusters=self._by_cluster(named),
-            when_ms={str(level): last_event_ms + int(1000 * gap) for level, gap in zip(LEVELS, gaps_s)},
+            when_ms=when_ms,
             explore_probability=made.ranking.explore_probability,
         )
 
@@ -253,10 +271,11 @@ class NextBehaviourPredictor:
             error.labels(f"coverage_{level}").set(float(covered) - level)
 
     def _by_category(self, named: Sequence[NamedShare]) -> list[NamedShare]:
-        shares: dict[str, float] = defaultdict(float)
+        shares: dict[str, float] = {}
         for each in named:
-            for category in self._items.categories_of(each.name)[:1]:
-                shares[category] += each.share
+            categories = self._items.categories_of(each.name)
+            if categories:
+                shares[categories[0]] = shares.get(categories[0], 0.0) + each.share
         return _largest_first(shares)
 
     def _by_cluster(self, named: Sequence[NamedShare]) -> list[NamedShare]:
@@ -274,8 +293,11 @@ class NextBehaviourPredictor:
         return _largest_first(shares)
 
 
+_SECOND = itemgetter(1)
+
+
 def _largest_first(shares: dict[str, float]) -> list[NamedShare]:
-    return [NamedShare(name, round(share, 5)) for name, share in sorted(shares.items(), key=lambda pair: -pair[1])]
+    return [NamedShare(name, round(share, 5)) for name, share in sorted(shares.items(), key=_SECOND, reverse=True)]
 
 
 def _gap_bin(gap_s: float) -> int:

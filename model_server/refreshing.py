@@ -76,7 +76,8 @@ class Refresher:
     ) -> None:
         now_s = time.monotonic()
         outgoing: list[tuple[Task, Recommendation, Hashable]] = []
-        predictions = []
+        active: list[Made] = []
+        last_event_ms: list[int] = []
         for each, key in zip(made, keys):
             self._metrics.refreshes.labels(each.task.trigger).inc()
             if not owns(each.task.user_id):
@@ -84,10 +85,12 @@ class Refresher:
             outgoing.append((each.task, each.recommendation, key))
             self._note_sent(each, now_s)
             record = self._users.get(each.task.user_id)
-            if self._predictor is not None and record is not None and each.task.trigger == "event":
-                predictions.append(self._predictor.predict(each, record.last_event_ms))
+            if record is not None and each.task.trigger == "event":
+                active.append(each)
+                last_event_ms.append(record.last_event_ms)
         publisher.publish(outgoing)
-        publisher.predict(predictions)
+        if self._predictor is not None:
+            publisher.predict(self._predictor.predict(active, last_event_ms))
         self._measure(made)
 
     def _note_sent(self, made: Made, now_s: float) -> None:

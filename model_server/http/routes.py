@@ -12,6 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from model_server.http.limits import RateLimit
 from model_server.http.openapi import openapi_document
+from model_server.http.stored import StoredRecommendations
 from model_server.metrics import ServerMetrics
 from model_server.serving import Server
 from model_server.settings import ServerSettings
@@ -33,6 +34,7 @@ def make_app(settings: ServerSettings, server: Server, metrics: ServerMetrics) -
     app.router.add_get("/readyz", routes.readyz)
     app.router.add_get("/metrics", routes.metrics)
     app.router.add_get("/openapi.json", routes.openapi)
+    app.on_cleanup.append(routes.close)
     return app
 
 
@@ -42,6 +44,12 @@ class Routes:
     def __init__(self, settings: ServerSettings, server: Server, metrics: ServerMetrics) -> None:
         self._settings, self._server, self._metrics = settings, server, metrics
         self._openapi = openapi_document(secured=settings.http_token is not None)
+        self._stored = StoredRecommendations(settings.redis) if settings.redis is not None else None
+
+    async def close(self, app: web.Application) -> None:
+        """Let go of Redis."""
+        if self._stored is not None:
+            await self._stored.close()
 
     async def recommendations(self, request: web.Request) -> web.Response:
         """The user's standing recommendation, or a fresh one if none stands or the query asks for a moment or place."""
@@ -53,6 +61,8 @@ class Routes:
             raise _problem(400, f"unknown parameter {sorted(unknown)[0]!r}; known are {sorted(FRESH_PARAMETERS)}")
         if not request.query:
             standing = self._server.latest(user_id)
+            if standing is None and self._stored is not None:
+                standing = await self._stored.get(user_id)
             if standing is not None:
                 return web.Response(body=standing, content_type="application/json")
         asked = self._server.ask(self._request(user_id, request))

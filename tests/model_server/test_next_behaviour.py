@@ -54,7 +54,7 @@ def test_quantiles_of_the_next_time_cover_at_their_level() -> None:
         user = f"u{n % 20}"
         since_ms = START_MS + n * 1_000
         gap_s = float(rng.lognormal(8 + (n % 20) / 20, 0.5))
-        stated = gaps.quantiles_s(user, since_ms)
+        (stated,) = gaps.quantiles_s([user], [since_ms])
         assert (np.diff(stated) >= 0).all()
         if n >= 2_000:
             covered += gap_s <= stated
@@ -69,7 +69,7 @@ def test_a_regular_user_is_expected_at_the_own_rhythm_and_not_at_everybodys() ->
         gaps.observe(f"other-{n}", START_MS, START_MS + 600_000)
         if n % 10 == 0:
             gaps.observe("daily", START_MS, START_MS + 86_400_000)
-    own, others = gaps.quantiles_s("daily", START_MS), gaps.quantiles_s("other-1", START_MS)
+    own, others = gaps.quantiles_s(["daily", "other-1"], [START_MS, START_MS])
     assert 60_000 < own[1] < 110_000
     assert others[1] < 1_500
 
@@ -85,7 +85,7 @@ def predict(predictor: NextBehaviourPredictor, probabilities: dict[str, float]) 
         ranking=Ranking(user_id="ann", items=ranked, explore_probability=0.3),
         recommendation=recommendation,
     )
-    return predictor.predict(made, START_MS)
+    return predictor.predict([made], [START_MS])[0]
 
 
 def test_a_prediction_says_what_where_and_when() -> None:

@@ -127,6 +127,11 @@ def test_two_instances_share_the_users_and_one_takes_over_when_the_other_leaves(
                 instance.value("chronotope_recommendations_total", strategy="popular") for instance in (first, second)
             ]
             assert min(served) > 0
+            for instance in (first, second):
+                until(
+                    lambda i=instance: {i.get(f"/recommendations/{user}")[1]["trigger"] for user in users} == {"event"},
+                    "either one looks up everybody's standing recommendation",
+                )
         until(
             lambda: len(first.server.owned_partitions()) == 4 and not first.server.problems(),
             "the first owns everything",

@@ -40,6 +40,8 @@ from processors.spatial.layout import (
     State,
 )
 
+BOX_WORK = 256  # pairs from which a box is worth its making
+
 # ------------------------------------------------------------------------------------------------------- witnesses
 
 
@@ -88,15 +90,44 @@ def find_partner(S: State, P: Params, site: int, fx: Any, fy: Any, c: int, o: in
 
 @kernel
 def find_pair(S: State, P: Params, c: int, o: int) -> bool:
-    """A pair of core sites of cell c and its neighbour at o within eps, newest first, into S.pair."""
+    """A pair of core sites of cell c and its neighbour at o within eps, newest first, into S.pair.
+
+    Between crowded cells only the sites of c within eps of the box around the other's core sites are tried.
+    """
+    d = neighbour(S, c, o)
+    work = np.int64(S.span[c, END] - S.span[c, BEGIN]) * (S.span[d, END] - S.span[d, BEGIN])
+    boxed = work > BOX_WORK and S.strips[c >> 2].seam < 0
+    left = right = low = high = np.float32(0)
+    squeeze, _, most = band(S, P, c)
+    if boxed:
+        left, right, low, high = core_box(S, P, d)
+        left, right, low, high = left + COLUMN[o], right + COLUMN[o], low + ROW[o], high + ROW[o]
     for k in range(S.span[c, END] - 1, S.span[c, BEGIN] - 1, -1):
-        if is_core(S, P, c, k):
-            site = S.record_i[k, 3]
-            partner = find_partner(S, P, site, S.record_f[k, 0], S.record_f[k, 1], c, o)
-            if partner >= 0:
-                S.pair[0], S.pair[1] = site, partner
-                return True
+        if not is_core(S, P, c, k):
+            continue
+        x, y = S.record_f[k, 0], S.record_f[k, 1]
+        if boxed:
+            dx, dy = max(left - x, x - right, np.float32(0)), max(low - y, y - high, np.float32(0))
+            if squeeze * dx * dx + dy * dy > most:
+                continue
+        site = S.record_i[k, 3]
+        partner = find_partner(S, P, site, x, y, c, o)
+        if partner >= 0:
+            S.pair[0], S.pair[1] = site, partner
+            return True
     return False
+
+
+@kernel
+def core_box(S: State, P: Params, d: int) -> Any:
+    """(left, right, low, high) of the core sites of a cell."""
+    left = low = np.float32(2)
+    right = high = np.float32(-1)
+    for k in range(S.span[d, BEGIN], S.span[d, END]):
+        if is_core(S, P, d, k):
+            x, y = S.record_f[k, 0], S.record_f[k, 1]
+            left, right, low, high = min(left, x), max(right, x), min(low, y), max(high, y)
+    return left, right, low, high
 
 
 # ---------------------------------------------------------------------------------------------------------- labels

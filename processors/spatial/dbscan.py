@@ -118,7 +118,7 @@ class SlidingDBSCAN:
         point_ids = column("ids", ids, np.int64, len(time))
         check_times(time, now_s, settings.window_s)
         check_positions(y, x, settings.metric, self._params.side)
-        if (time[1:] < time[:-1]).any():
+        if len(time) > 1 and (time[1:] < time[:-1]).any():
             order = np.argsort(time, kind="stable")
             time, y, x, point_ids = time[order], y[order], x[order], point_ids[order]
         check_ids(self._state, time, point_ids, now_s, settings.window_s)

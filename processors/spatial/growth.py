@@ -1,4 +1,4 @@
-"""Growth: before each piece of a batch the arrays are made large enough for it, by at least a quarter at a time."""
+"""Growth: before each piece of a batch the arrays are made large enough for it, by at least a sixteenth at a time."""
 
 from __future__ import annotations
 
@@ -161,9 +161,9 @@ def grow_ring(state: State, needed: int) -> State:
 
 
 def grow_pool(state: State, cell: int) -> State:
-    """Lay the records out anew without gaps, in a pool with an eighth to spare and room for `cell` to grow."""
+    """Lay the records out anew without gaps, in a pool with a sixteenth to spare and room for `cell` to grow."""
     counts = state.span[:, END] - state.span[:, BEGIN]
-    blocks = 1 << np.ceil(np.log2(np.maximum(counts[counts > 0] + 1, 2))).astype(np.int64)
+    blocks = 1 << np.ceil(np.log2(np.maximum(counts[counts > 0], 2))).astype(np.int64)
     records = np.zeros((int(blocks.sum() * GROWTH) + 4 * int(counts[cell] + 1) + 256, 4), np.int32)
     repack(state, records)
     return state.replace(record_i=records, record_f=records.view(np.float32))
@@ -171,7 +171,7 @@ def grow_pool(state: State, cell: int) -> State:
 
 @kernel
 def repack(S: State, records: NDArray[np.int32]) -> None:
-    """Move every block to `records`, each as small as holds its records and one more."""
+    """Move every block to `records`, each as small as holds its records."""
     S.free_block[:] = -1
     pool = 0
     for c in range(len(S.span)):
@@ -179,7 +179,7 @@ def repack(S: State, records: NDArray[np.int32]) -> None:
         if n == 0:
             continue
         order = 0
-        while (2 << order) < n + 1:
+        while (2 << order) < n:
             order += 1
         for k in range(n):
             for field in range(4):

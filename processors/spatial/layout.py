@@ -1,4 +1,4 @@
-"""How the live window lies in memory: one array per kind of thing, grown by an eighth when it is full.
+"""How the live window lies in memory: one array per kind of thing, grown by a sixteenth when it is full.
 
 A *point* is one event of the window. Points with the same coordinates share a *site*. A site lies in a *cell* of side
 eps/sqrt(2); the sites of a cell are a contiguous block of 16-byte *records* (x, y in cell units relative to the cell, the
@@ -107,7 +107,7 @@ STRIPS = 15  # strips that hold the regular neighbours: 5 rows x 3
 ORDERS = 32
 ROOM = 512  # more clusters, core cells or parts than one event can make or end: all are within two stencils of it
 LOG_FIELDS = 3  # cluster id, the cluster it went into or -1, whether it had been reported
-GROWTH = 1.125
+GROWTH = 1.0625
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any, Literal
 
 import msgspec
@@ -51,7 +52,7 @@ def column(name: str, values: ArrayLike, dtype: Any, length: int | None) -> NDAr
         raise ValueError(f"{name} must be one-dimensional, not of shape {array.shape}")
     if length is not None and len(array) != length:
         raise ValueError(f"{name} must have as many values as time_s: {length}, not {len(array)}")
-    if dtype is np.int64 and len(array) and not np.issubdtype(array.dtype, np.integer):
+    if array.dtype != dtype and dtype is np.int64 and len(array) and array.dtype.kind not in "iu":
         raise TypeError(f"{name} must hold integers, not {array.dtype}")
     return np.ascontiguousarray(array, dtype)
 
@@ -61,17 +62,30 @@ def check_finite(name: str, values: Floats) -> None:
         raise ValueError(f"{name} must be finite: value {int(np.argmin(np.isfinite(values)))} is not")
 
 
+def check_within(name: str, values: Floats, limit: float) -> None:
+    """All values lie in [-limit, limit]."""
+    if count_outside(values, limit) > 0:
+        check_finite(name, values)
+        worst = float(values[np.argmax(np.abs(values))])
+        raise ValueError(f"{name} must lie between {-limit:g} and {limit:g}, not {worst!r}")
+
+
+@kernel
+def count_outside(values: Any, limit: float) -> int:
+    outside = 0
+    for value in values:
+        outside += 0 if abs(value) <= limit else 1
+    return outside
+
+
 def check_positions(lat: Floats, lon: Floats, metric: str, side: float) -> None:
     limits = (90.0, 180.0) if metric == "haversine" else (side * (CELL_LIMIT - 4),) * 2
-    for name, values, limit in zip(("lat", "lon"), (lat, lon), limits):
-        check_finite(name, values)
-        if len(values) and max(-values.min(), values.max()) > limit:
-            worst = float(values[np.argmax(np.abs(values))])
-            raise ValueError(f"{name} must lie between {-limit:g} and {limit:g}, not {worst!r}")
+    check_within("lat", lat, limits[0])
+    check_within("lon", lon, limits[1])
 
 
 def check_times(time_s: Floats, now_s: float, window_s: float) -> None:
-    check_finite("time_s", time_s)
+    check_within("time_s", time_s, sys.float_info.max)
     if len(time_s) and time_s.min() <= now_s - window_s:
         raise ValueError(
             f"time_s must lie within the live window, after {now_s - window_s!r}, not {float(time_s.min())!r}"
@@ -81,7 +95,7 @@ def check_times(time_s: Floats, now_s: float, window_s: float) -> None:
 def check_ids(state: State, time_s: Floats, ids: Ids, now_s: float, window_s: float) -> None:
     """No id may be that of a point that is live when the event arrives; time_s is ascending."""
     ordered = np.sort(ids)
-    if (ordered[1:] == ordered[:-1]).any():
+    if len(ids) > 1 and (ordered[1:] == ordered[:-1]).any():
         by_id = np.lexsort((np.arange(len(ids)), ids))
         same = ids[by_id[1:]] == ids[by_id[:-1]]
         live = time_s[by_id[:-1]] > np.maximum(time_s[by_id[1:]], now_s) - window_s

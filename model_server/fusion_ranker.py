@@ -308,7 +308,7 @@ class FusionRanker:
 
     def ordered(self, mode: Mode, scored: Scored) -> tuple[Merged, Tensor]:
         """The list of each user and the scores that it is shown by; -1 where there is nothing."""
-        merged = merge(scored, self.catalogue.rankable())
+        merged = merge(scored, self.catalogue.available)
         return merged, self._heads[mode].placement.order(merged.probability, merged.explore)
 
     def _allowed(self, allowed: npt.NDArray[np.bool_]) -> Tensor:

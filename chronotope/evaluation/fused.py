@@ -28,7 +28,8 @@ class FusedRun:
     """Replays a stream through a ranker and tells, for every scored event, what would have been shown.
 
     With mode "request" that is the answer for the event's time, from the state as of the block's start and the user's own events
-    before. With "refresh" it is the answer computed after the user's previous event, from the state as of then.
+    before. With "refresh" it is the answer computed after the user's previous event: the user's own events up to then, everything
+    else as of the start of that event's block, so that nothing that came between the two events shows in it.
     """
 
     def __init__(
@@ -74,13 +75,13 @@ class FusedRun:
         for at in here[wanted].tolist():
             rankings, explore = found[at] if at in found else self._pending.pop(int(stream.user[at]))
             yield Answer(at, rankings, explore)
+        if self.mode == "refresh":
+            self._refresh(np.arange(start, stop), stop, scored, following)
         ranker.learn(arrivals, tested)
         if self.pipeline is not None:
             patterns = self.pipeline.update(events)
             self.patterns += len(patterns)
             ranker.apply_patterns(patterns)
-        if self.mode == "refresh":
-            self._refresh(np.arange(start, stop), stop, scored, following)
 
     def _refresh(
         self, at: npt.NDArray[np.int64], stop: int, scored: npt.NDArray[np.bool_], following: npt.NDArray[np.int64]

@@ -71,13 +71,13 @@ class Merged:
     explore: Tensor
 
 
-def merge(scored: Scored, rankable: Tensor) -> Merged:
+def merge(scored: Scored, available: Tensor) -> Merged:
     """Both parts of the fusion in one list per user; a target that was only added for learning is not in it."""
     own, g, users = scored.batch.own, scored.gate, len(scored.gate)
     counts = torch.bincount(own.user, minlength=users)
     place = torch.arange(len(own.user), device=own.user.device) - (counts.cumsum(0) - counts)[own.user]
     rows = torch.full((users, int(counts.max())), -1, dtype=torch.long, device=own.user.device)
-    rows[own.user, place] = torch.where(rankable[own.row], own.row, -1)
+    rows[own.user, place] = torch.where(available[own.row], own.row, -1)
     probability = torch.full(rows.shape, -1.0, device=rows.device)
     probability[own.user, place] = (1 - g[own.user]) * scored.own_log_p.exp()
     candidates, explore = scored.candidates, (g * scored.reach)[:, None] * scored.explore_log_p.exp()
@@ -211,7 +211,7 @@ class Head:
         step = torch.zeros((batch.users, len(OWN_EXTRAS)), device=target.device)
         step.index_add_(0, own.user, surprise[:, None] * scored.own_extras)
         self.own_mix.step(step.sum(0), step.square().sum(0))
-        merged = merge(scored, world.catalogue.rankable())
+        merged = merge(scored, world.catalogue.available)
         self.placement.learn(merged.probability, merged.explore, merged.rows == target[:, None])
         self._learn_exploring(scored, target, (~returned & touched).nonzero()[:, 0])
         self.learn_returning(world, batch, scored.known, target)

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from processors.temporal.arrays import Floats
 from processors.temporal.conformal import AdaptiveIntervals
-from processors.temporal.forecaster import Forecaster, SeasonalNaive
+from processors.temporal.forecaster import RestorableForecaster, SeasonalNaive
 from processors.temporal.model_choice import PrequentialChoice
 from processors.temporal.online_arima import ArimaOrder, OnlineARIMA
 from processors.temporal.surge import Surge, SurgeDetector
@@ -49,9 +49,25 @@ class CountForecast(NamedTuple):
     surge: Surge
 
 
-def candidate_models(seasons: tuple[int, ...]) -> list[Forecaster]:
+class ForecasterState(msgspec.Struct, frozen=True, array_like=True):
+    """What one entity's forecaster has learned."""
+
+    models: list[dict[str, bytes]]
+    standing: dict[str, bytes]
+    intervals: list[bytes]
+    upcoming: float
+
+
+class _BankState(msgspec.Struct, frozen=True, array_like=True):
+    settings: ForecastSettings
+    forecasters: dict[int, ForecasterState]
+    level: dict[int, float]
+    evicted_keys: int
+
+
+def candidate_models(seasons: tuple[int, ...]) -> list[RestorableForecaster]:
     """Simple first: a baseline per season, ARIMA without a season, seasonal ARIMAs for the shortest and a last one."""
-    models: list[Forecaster] = [SeasonalNaive(season) for season in seasons]
+    models: list[RestorableForecaster] = [SeasonalNaive(season) for season in seasons]
     orders = [ArimaOrder(3, 1, 1)]
     orders += [ArimaOrder(1, 0, 1, season, 0, 1, 1) for season in seasons]
     orders += [ArimaOrder(3, 0, 1, seasons[0], 1, 1, 1), ArimaOrder(2, 1, 1, seasons[0], 1, 0, 0)]
@@ -63,7 +79,8 @@ class CountForecaster:
 
     def __init__(self, settings: ForecastSettings) -> None:
         self.settings = settings
-        self.choice = PrequentialChoice(candidate_models(settings.seasons))
+        self.models = candidate_models(settings.seasons)
+        self.choice = PrequentialChoice(self.models)
         self.intervals = AdaptiveIntervals(settings.horizon, settings.coverage)
         self.surges = SurgeDetector()
         self._next = np.nan
@@ -77,6 +94,26 @@ class CountForecaster:
         low, high = self.intervals.issue(mean)
         self._next = float(mean[0])
         return CountForecast(key, mean, np.maximum(low, 0.0), np.maximum(high, 0.0), self.choice.name, surge)
+
+    @property
+    def state(self) -> ForecasterState:
+        """What has been learned, except the surge detector's sums."""
+        states = [model.state for model in self.models]
+        return ForecasterState(states, self.choice.standing, self.intervals.state, self._next)
+
+    def load(self, state: ForecasterState) -> None:
+        """Continue from a state of the same settings; the surge detector starts anew (30 bins without a verdict).
+
+        Raises:
+            ValueError: the state belongs to other settings.
+        """
+        if len(state.models) != len(self.models):
+            raise ValueError(f"state does not fit {len(self.models)} models")
+        for model, own in zip(self.models, state.models):
+            model.load(own)
+        self.choice.load_standing(state.standing)
+        self.intervals.load(state.intervals)
+        self._next = state.upcoming
 
 
 class ForecastBank:
@@ -132,6 +169,29 @@ class ForecastBank:
         """Drop a key that is gone; nothing happens for an unknown one."""
         self._forecasters.pop(key, None)
         self._level.pop(key, None)
+
+    def to_bytes(self) -> bytes:
+        """Settings and state (the surge detectors' sums are left out)."""
+        states = {key: one.state for key, one in self._forecasters.items()}
+        return msgspec.msgpack.encode(_BankState(self.settings, states, self._level, self.evicted_keys))
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "ForecastBank":
+        """A bank from `to_bytes`.
+
+        Raises:
+            ValueError: not the state of a bank.
+        """
+        try:
+            state = msgspec.msgpack.decode(data, type=_BankState)
+        except msgspec.MsgspecError as error:
+            raise ValueError(f"data cannot be decoded: {error}") from error
+        bank = cls(state.settings)
+        for key, own in state.forecasters.items():
+            bank._forecasters[key] = CountForecaster(state.settings)
+            bank._forecasters[key].load(own)
+        bank._level, bank.evicted_keys = dict(state.level), state.evicted_keys
+        return bank
 
     @staticmethod
     def warm_up() -> None:

@@ -19,6 +19,8 @@ _OWN = 0.5
 _LOG_SIZE_OF_RHYTHM = -2.0
 _LOG_SIZE_OF_BUMP = -2.5
 _IMPOSSIBLE = -1e30
+# A rhythm has ended when so many events were to be expected since the last one (10,000 to 1 for a Poisson rate).
+_EVENTS_MISSED = 9.2
 
 
 class _Candidate(NamedTuple):
@@ -30,8 +32,8 @@ class _Candidate(NamedTuple):
 def log_size(n_events: int) -> float:
     """log P(log Bayes factor > s | no period) + s: how conservative 1 / Bayes factor is against a known rate.
 
-    By simulation of Poisson events (bench/temporal.py --part null): the tail is exp(-s) times a constant that depends on
-    the number of events alone, down to p = .005 and for spans from days to years.
+    By simulation of Poisson events: the tail is exp(-s) times a constant that depends on the number of events, down to
+    p = .005 and for spans from days to years (`bench/temporal.py calibration` checks the outcome).
     """
     return -3.0 - 1.1 * math.log(max(n_events, 12) / 12)
 
@@ -120,7 +122,8 @@ def _find_round(
             known_h.append(period.period_s / HOUR_S)
             break
     rhythm = _strongest_rhythm(own_rhythm, against_all, log_size(len(t_h)))
-    if rhythm is not None and not any(_same(rhythm.period_h, one) for one in known_h):
+    has_fallen_silent = (end_h - t_h[-1]) * len(t_h) / window.span_h > _EVENTS_MISSED
+    if rhythm is not None and not has_fallen_silent and not any(_same(rhythm.period_h, one) for one in known_h):
         p_value = math.exp(min(0.0, -rhythm.log_evidence))
         if p_value <= limit:
             more.append(_rhythm(rhythm, window, middle_h, end_h, p_value))

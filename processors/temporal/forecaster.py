@@ -22,6 +22,17 @@ class Forecaster(Protocol):
         """Expected values of the next `horizon` steps, float64[horizon]."""
 
 
+class RestorableForecaster(Forecaster, Protocol):
+    """A forecaster whose learned state can be kept and loaded into one that was built alike."""
+
+    @property
+    def state(self) -> dict[str, bytes]:
+        """The learned arrays, by name."""
+
+    def load(self, state: dict[str, bytes]) -> None:
+        """Continue from a state; ValueError when it belongs to another model."""
+
+
 class SeasonalNaive:
     """The value of one season ago; the latest value until a season has been seen.
 
@@ -54,3 +65,19 @@ class SeasonalNaive:
         if len(self.latest) < self.season:
             return np.full(horizon, self.latest[-1])
         return np.resize(np.asarray(self.latest), horizon)
+
+    @property
+    def state(self) -> dict[str, bytes]:
+        """The latest season."""
+        return {"latest": np.array(self.latest, np.float64).tobytes()}
+
+    def load(self, state: dict[str, bytes]) -> None:
+        """Continue from a state of the same season.
+
+        Raises:
+            ValueError: the state belongs to another model.
+        """
+        data = state.get("latest")
+        if data is None or len(data) % 8 or len(data) > 8 * self.season:
+            raise ValueError(f"state does not fit {self.name}")
+        self.latest = deque(np.frombuffer(data).tolist(), maxlen=self.season)

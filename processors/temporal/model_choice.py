@@ -47,3 +47,19 @@ class PrequentialChoice:
     def forecast(self, horizon: int) -> Floats:
         """The forecast of the model in use."""
         return self.best.forecast(horizon)
+
+    @property
+    def standing(self) -> dict[str, bytes]:
+        """How the models stand; their own states are kept apart."""
+        return {"errors": self.errors.tobytes(), "next": self._next.tobytes()}
+
+    def load_standing(self, standing: dict[str, bytes]) -> None:
+        """Continue from a standing of as many models.
+
+        Raises:
+            ValueError: the standing is of another number of models.
+        """
+        if any(len(standing.get(name, b"")) != self.errors.nbytes for name in ("errors", "next")):
+            raise ValueError(f"state does not fit {len(self.models)} models")
+        self.errors[:] = np.frombuffer(standing["errors"])
+        self._next[:] = np.frombuffer(standing["next"])

@@ -178,8 +178,9 @@ class OnlineARIMA:
 
     The squared one-step error is minimised by online Newton steps (recursive least squares with forgetting), as in
     ARIMA-ONS (Liu et al., AAAI 2016); like ARIMA-AdaFTRL (Mathematics 9(13):1523) it adapts to the scale of the series.
-    The moving-average part regresses on the model's own past errors. An error counts at most as four typical ones and a
-    lone outlier is pulled in, so that it does not come back a season later. `learn` is O(k^2 + longest lag) for k coefficients, a few microseconds.
+    The moving-average part regresses on the model's own past errors. An error counts at most as four typical ones, and
+    a lone outlier is pulled in, so that it does not come back a season later. `learn` is O(k^2 + longest lag) for k
+    coefficients, a few microseconds.
 
     >>> model = OnlineARIMA(ArimaOrder(p=2, d=1, q=1))
     >>> for step in range(50):

@@ -218,6 +218,20 @@ def test_forecast_bank_is_bounded_and_keeps_the_busy_keys():
     assert len(bank) == 2
 
 
+def test_forecast_bank_survives_its_bytes():
+    rng = np.random.default_rng(10)
+    bank = ForecastBank(ForecastSettings(seasons=(4,), horizon=3))
+    for counts in rng.poisson(5, (60, 2)):
+        bank.update([1, 2], counts)
+    twin = ForecastBank.from_bytes(bank.to_bytes())
+    assert twin.to_bytes() == bank.to_bytes()
+    for one, other in zip(bank.update([1, 2], [3, 4]), twin.update([1, 2], [3, 4])):
+        assert np.array_equal(one.mean, other.mean) and np.array_equal(one.high, other.high)
+        assert one.model == other.model
+    with pytest.raises(ValueError, match="data"):
+        ForecastBank.from_bytes(b"\x00")
+
+
 @pytest.mark.parametrize(("keys", "counts"), [([1, 1], [2, 3]), ([1], [2, 3]), ([1], [np.nan]), ([1], [-1])])
 def test_bad_counts_are_refused(keys, counts):
     bank = ForecastBank()

@@ -119,7 +119,16 @@ def test_period_that_ended_is_no_longer_reported():
     bank = fed(PeriodicityBank(), {1: t})
     assert bank.detect(1, now_s=float(t[-1]) + 0.8 * DAY_S)[0].period_s == DAY_S
     assert bank.detect(1)[0].period_s == DAY_S
-    assert not [p for p in bank.detect(1, now_s=float(t[-1]) + 15 * DAY_S) if p.kind == "recurring"]
+    assert bank.detect(1, now_s=float(t[-1]) + 15 * DAY_S) == []
+
+
+def test_rhythm_of_a_key_that_fell_silent_is_no_longer_reported():
+    rng = np.random.default_rng(13)
+    times = {1000 + k: rhythm(rng, 150) for k in range(100)}
+    t = rhythm(rng, 200, 8.0)
+    bank = fed(PeriodicityBank(), times | {1: t})
+    assert bank.detect(1, now_s=float(t[-1]) + DAY_S)[0].kind == "rhythm"
+    assert bank.detect(1, now_s=float(t[-1]) + 30 * DAY_S) == []
 
 
 def test_a_single_key_does_not_explain_itself_away():

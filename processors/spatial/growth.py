@@ -42,6 +42,9 @@ from processors.spatial.layout import (
 )
 
 
+GAPS = 3  # records of the pool per live one, from which it is laid out anew
+
+
 def make_room(state: State, min_samples: int, events: int) -> State:
     """The state with room for `events` more points, sites and strips."""
     meta = state.meta
@@ -161,11 +164,15 @@ def grow_ring(state: State, needed: int) -> State:
 
 
 def grow_pool(state: State, cell: int) -> State:
-    """Lay the records out anew without gaps, in a pool with a sixteenth to spare and room for `cell` to grow."""
+    """A pool that is a sixteenth larger and has room for `cell` to grow; laid out anew if it is mostly gaps."""
     counts = state.span[:, END] - state.span[:, BEGIN]
-    blocks = 1 << np.ceil(np.log2(np.maximum(counts[counts > 0], 2))).astype(np.int64)
-    records = np.zeros((int(blocks.sum() * GROWTH) + 4 * int(counts[cell] + 1) + 256, 4), np.int32)
-    repack(state, records)
+    room = 4 * int(counts[cell] + 1) + 256
+    if len(state.record_i) < GAPS * state.meta[LIVE_SITES]:
+        records = grown(state.record_i, int(len(state.record_i) * GROWTH) + room)
+    else:
+        blocks = 1 << np.ceil(np.log2(np.maximum(counts[counts > 0], 2))).astype(np.int64)
+        records = np.zeros((int(blocks.sum() * 1.25) + room, 4), np.int32)
+        repack(state, records)
     return state.replace(record_i=records, record_f=records.view(np.float32))
 
 

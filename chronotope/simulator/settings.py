@@ -13,9 +13,9 @@ class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     seed: int = 0
-    users: int = 300
-    places: int = 800
-    days: int | None = 28
+    users: int = 200
+    places: int = 500
+    days: int | None = 21
     start_ms: int = MONDAY_2025_MS
     events_per_day: float = 4.0
     rho: float = 0.6

@@ -1,0 +1,374 @@
+"""Events per second through one stream worker, next to stock Faust, Quix Streams and plain confluent-kafka in the same run.
+
+``python bench/stream.py [--broker embedded|kafka] [--events N] [--keys K ...] [--json OUT]``. Every contender runs in a process
+of its own over the same topic of JSON events, one after the other, in several rounds; medians and ratios are reported.
+
+- ``user``: our worker with the user stage alone: decode, validate, profile, transitions, periods, batches for the other stages
+- ``all stages``: the same worker with all four stages on its one core
+- ``update``: our engine with decode, validation, guard and one count per user as its state
+- ``stock faust``: an agent that decodes and counts per user in a table
+- ``quix``: a stateful update per event; ``confluent``: consume, decode with msgspec, count in a dict
+"""
+
+import argparse
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+from rich.console import Console
+from rich.table import Table
+
+from chronotope.kafka.topics import apply_topics
+from chronotope.local.apache_kafka import ApacheKafka
+from chronotope.local.embedded import EmbeddedBroker
+from chronotope.local.ports import free_ports
+from schemas import json_wire
+from schemas.events import BehaviorEvent
+from schemas.settings import KafkaSettings
+from schemas.topics import EVENTS
+
+HERE = Path(__file__).resolve()
+ROUNDS = 3
+START_MS = 1_333_238_400_000
+SETTLE_S = 0.05
+
+
+def events_of(keys: int, events: int) -> Any:
+    """(key, value) of synthetic check-ins: ``keys`` users, places around a city, one per 600 ms of event time."""
+    import numpy as np
+
+    rng = np.random.default_rng(1)
+    users, items = rng.integers(0, keys, events), rng.zipf(1.3, events) % 5_000
+    places = rng.uniform([40.5, -74.2], [40.9, -73.7], (5_000, 2))
+    jitter = rng.normal(0, 2e-4, (events, 2))
+    for at in range(events):
+        user, item = f"user-{users[at]}", int(items[at])
+        lat, lon = (places[item] + jitter[at]).tolist()
+        yield user.encode(), json_wire.encode(
+            BehaviorEvent(
+                event_id=f"bench-{at}", user_id=user, item_id=f"place-{item}", action="checkin", lat=lat, lon=lon,
+                event_time_ms=START_MS + at * 600, context={"category": f"kind-{item % 97}"},
+            )
+        )  # fmt: skip
+
+
+def fill(kafka: KafkaSettings, keys: int, events: int) -> None:
+    """Write the events."""
+    producer = Producer(kafka.confluent_producer() | {"queue.buffering.max.messages": 500_000, "log_level": 0})
+    for key, value in events_of(keys, events):
+        while True:
+            try:
+                producer.produce(EVENTS.name, value, key)
+                break
+            except BufferError:
+                producer.poll(0.1)
+    producer.flush(120)
+
+
+class Child:
+    """A contender in a process of its own, which writes a line ``count seconds`` for what it has done so far."""
+
+    def __init__(self, name: str, env: dict[str, str], log: Path) -> None:
+        self._out = log.with_suffix(".progress")
+        self._out.unlink(missing_ok=True)
+        own = os.environ | env | {"CHRONOTOPE_BENCH_PROGRESS": str(self._out), "OMP_NUM_THREADS": "1"}
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, str(HERE), "--child", name], env=own, stdout=output, stderr=output
+            )
+        self._log = log
+
+    def run(self, events: int, timeout_s: float) -> tuple[float, float]:
+        """Events per second between the first progress and the last, and peak RSS in MB; ends the child."""
+        samples: list[tuple[int, float]] = []
+        deadline = time.monotonic() + timeout_s
+        try:
+            while not samples or samples[-1][0] < events:
+                time.sleep(SETTLE_S)
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    break
+                if self._out.exists():
+                    lines = self._out.read_text().splitlines()
+                    samples = [
+                        (int(line.split()[0]), float(line.split()[1])) for line in lines if len(line.split()) == 2
+                    ]
+            if len(samples) < 2:
+                raise RuntimeError(f"no progress; see {self._log}:\n{self._log.read_text()[-2000:]}")
+            (first, began), (last, ended) = samples[0], samples[-1]
+            return (last - first) / (ended - began), self._rss_mb()
+        finally:
+            self._process.send_signal(signal.SIGTERM)
+            try:
+                self._process.wait(15)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+
+    def _rss_mb(self) -> float:
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+
+
+def _interpreter(name: str) -> str:
+    """Quix pins an older confluent-kafka than ours: CHRONOTOPE_BENCH_QUIX_PYTHON names an environment of its own."""
+    return os.environ.get("CHRONOTOPE_BENCH_QUIX_PYTHON", sys.executable) if name == "quix" else sys.executable
+
+
+class Progress:
+    """Writes how far the child has come, at most every 50 ms, and at the end."""
+
+    def __init__(self) -> None:
+        self._out = Path(os.environ["CHRONOTOPE_BENCH_PROGRESS"]).open("a")  # noqa: SIM115 - lives as long as the process
+        self._events = int(os.environ["CHRONOTOPE_BENCH_EVENTS"])
+        self._written = 0.0
+
+    def __call__(self, count: int) -> None:
+        now = time.perf_counter()
+        if now - self._written > 0.05 or count >= self._events:
+            self._written = now
+            self._out.write(f"{count} {now}\n")
+            self._out.flush()
+
+
+# -- the contenders, each in its own process
+
+
+def worker_child(stages: tuple[str, ...]) -> None:
+    """Our worker; progress is what its user stage has made durable."""
+    from streams import app, runner
+
+    progress, done = Progress(), 0
+    process = runner.StageRunner.process
+
+    async def counted(self: Any, records: Any) -> bool:
+        nonlocal done
+        absorbed = await process(self, records)
+        if self.stage == "user":
+            done += len(records)
+            progress(done)
+        return absorbed
+
+    runner.StageRunner.process = counted  # type: ignore[method-assign]
+    app.run_worker(_worker_settings(stages))
+
+
+def update_child() -> None:
+    """Our engine with one count per user as its state, in the place of the user stage."""
+    import numpy as np
+
+    from streams.stages import factory
+    from streams.stages.code_index import CodeIndex, grown
+    from streams.stages.columns import EventColumns, decode_events
+    from streams.stages.output import StageOutput
+    from streams.stages.packing import pack_arrays, unpack_arrays
+
+    class CountStage:
+        """Counts events per user."""
+
+        untested = 0
+
+        def __init__(self, settings: Any, partition: int) -> None:
+            self.settings, self.partition, self.absorbed_offset = settings, partition, -1
+            self.index, self.counts, self.names = CodeIndex(), np.zeros(0, np.int64), type("Known", (), {"held": {}})()
+
+        def apply(self, events: EventColumns, last_offset: int, caught_up: bool = False) -> StageOutput:
+            rows = self.index.rows(events.user)
+            self.counts = grown(self.counts, len(self.index), 0)
+            np.add.at(self.counts, rows, 1)
+            self.absorbed_offset = last_offset
+            return StageOutput()
+
+        def announce(self, caught_up: bool) -> list[Any]:
+            return []
+
+        def replay(self, first: int, last: int, payload: bytes) -> None:
+            self.apply(decode_events(payload), last)
+
+        def to_bytes(self) -> bytes:
+            counts = self.counts[: len(self.index)]
+            return pack_arrays({"user": self.index.codes, "count": counts, "at": np.array([self.absorbed_offset])})
+
+        def load(self, data: bytes) -> None:
+            state = unpack_arrays(data)
+            self.index, self.counts = CodeIndex(state["user"]), state["count"]
+            self.absorbed_offset = int(state["at"][0])
+
+    factory.STAGES["user"] = CountStage
+    worker_child(("user",))
+
+
+def _worker_settings(stages: tuple[str, ...]) -> Any:
+    from streams.settings import WorkerSettings
+
+    return WorkerSettings(
+        app_id=os.environ["CHRONOTOPE_BENCH_ID"], stages=stages, session_timeout_s=6.0, http_port=free_ports(1)[0],
+        data_dir=Path(tempfile.mkdtemp()),
+    )  # fmt: skip
+
+
+def stock_child() -> None:
+    """Stock Faust: an agent per event with a table."""
+    import logging
+
+    import faust
+
+    progress, done = Progress(), 0
+    for name in ("faust", "aiokafka", "mode"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    decode = json_wire.decoder(EVENTS).decode
+    app = faust.App(
+        os.environ["CHRONOTOPE_BENCH_ID"], broker="kafka://" + KafkaSettings().bootstrap, web_enabled=False,
+        datadir=tempfile.mkdtemp(), topic_disable_leader=True, broker_session_timeout=6, broker_heartbeat_interval=1,
+        broker_request_timeout=60, consumer_auto_offset_reset="earliest", topic_partitions=EVENTS.partitions,
+        topic_replication_factor=1,
+    )  # fmt: skip
+    counts = app.Table("counts", default=int, partitions=EVENTS.partitions)
+    topic = app.topic(EVENTS.name, value_serializer="raw", key_serializer="raw")
+
+    @app.agent(topic)
+    async def count(stream: Any) -> None:
+        nonlocal done
+        async for value in stream:
+            counts[decode(value).user_id] += 1
+            done += 1
+            progress(done)
+
+    faust.Worker(app, loglevel="WARN").execute_from_commandline()
+
+
+def quix_child() -> None:
+    """Quix Streams: decode and one stateful update per event."""
+    from quixstreams import Application
+
+    progress, done = Progress(), 0
+    decode = json_wire.decoder(EVENTS).decode
+    app = Application(
+        broker_address=KafkaSettings().bootstrap, consumer_group=os.environ["CHRONOTOPE_BENCH_ID"],
+        auto_offset_reset="earliest", state_dir=tempfile.mkdtemp(), loglevel="WARNING",
+    )  # fmt: skip
+
+    def count(value: bytes, state: Any) -> bytes:
+        nonlocal done
+        user = decode(value).user_id
+        state.set(user, state.get(user, 0) + 1)
+        done += 1
+        progress(done)
+        return value
+
+    app.dataframe(app.topic(EVENTS.name, value_deserializer="bytes")).update(count, stateful=True)
+    app.run()
+
+
+def confluent_child() -> None:
+    """Plain confluent-kafka: consume, decode, count in a dict."""
+    progress, done = Progress(), 0
+    decode, counts = json_wire.decoder(EVENTS).decode, dict[str, int]()
+    consumer = Consumer(KafkaSettings().confluent() | {"group.id": os.environ["CHRONOTOPE_BENCH_ID"], "log_level": 0})
+    consumer.assign([TopicPartition(EVENTS.name, partition, 0) for partition in range(EVENTS.partitions)])
+    while True:
+        for message in consumer.consume(5_000, 0.2):
+            user = decode(message.value()).user_id
+            counts[user] = counts.get(user, 0) + 1
+            done += 1
+        progress(done)
+
+
+CHILDREN: dict[str, Callable[[], None]] = {
+    "user": lambda: worker_child(("user",)),
+    "all stages": lambda: worker_child(("user", "region", "transition", "place")),
+    "update": update_child,
+    "stock faust": stock_child,
+    "quix": quix_child,
+    "confluent": confluent_child,
+}
+# Slow contenders are measured on their first events.
+SHARE = {"stock faust": 0.1, "quix": 0.3}
+
+
+def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """A row per contender and number of keys."""
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="chronotope-bench-") as folder:
+        for keys in options.keys:
+            with _broker(options.broker, Path(folder) / str(keys)) as broker:
+                kafka = KafkaSettings(bootstrap=broker.bootstrap)
+                apply_topics(kafka)
+                fill(kafka, keys, options.events)
+                speeds: dict[str, list[tuple[float, float]]] = {name: [] for name in options.only or CHILDREN}
+                for number in range(options.rounds):
+                    for name, found in speeds.items():
+                        events = int(options.events * SHARE.get(name, 1.0))
+                        env = {
+                            "CHRONOTOPE_KAFKA_BOOTSTRAP": broker.bootstrap,
+                            "CHRONOTOPE_BENCH_ID": f"bench-{name.replace(' ', '-')}-{number}",
+                            "CHRONOTOPE_BENCH_EVENTS": str(events),
+                        }
+                        log = Path(folder) / str(keys) / f"{name.replace(' ', '-')}.log"
+                        found.append(Child(name, env, log).run(events, options.timeout))
+                rows += [_row(name, keys, found) for name, found in speeds.items()]
+    return rows
+
+
+def _broker(kind: str, run_dir: Path) -> Any:
+    run_dir.mkdir(parents=True, exist_ok=True)
+    return EmbeddedBroker(run_dir) if kind == "embedded" else ApacheKafka(run_dir)
+
+
+def _row(name: str, keys: int, found: list[tuple[float, float]]) -> dict[str, Any]:
+    speeds = [speed for speed, _ in found]
+    return {
+        "contender": name, "keys": keys, "events_per_s": statistics.median(speeds), "runs": speeds,
+        "rss_mb": max(rss for _, rss in found),
+    }  # fmt: skip
+
+
+def show(rows: list[dict[str, Any]], broker: str) -> None:
+    """A table with ratios to the peers of the same run."""
+    table = Table(
+        "contender", "keys", "events/s", "of stock faust", "of quix", "of confluent", "peak RSS MB", title=broker
+    )
+    for row in rows:
+        peers = {other["contender"]: other["events_per_s"] for other in rows if other["keys"] == row["keys"]}
+        ratios = [
+            f"{row['events_per_s'] / peers[peer]:.2f}" if peer in peers else "-"
+            for peer in ("stock faust", "quix", "confluent")
+        ]
+        table.add_row(
+            row["contender"], f"{row['keys']:,}", f"{row['events_per_s']:,.0f}", *ratios, f"{row['rss_mb']:.0f}"
+        )
+    Console().print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--child", choices=CHILDREN)
+    parser.add_argument("--broker", choices=("embedded", "kafka"), default="embedded")
+    parser.add_argument("--events", type=int, default=300_000)
+    parser.add_argument("--keys", type=int, nargs="+", default=[1_000, 100_000])
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--only", nargs="+", choices=CHILDREN)
+    parser.add_argument("--timeout", type=float, default=120.0)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    if options.child:
+        CHILDREN[options.child]()
+        return
+    rows = measure(options)
+    show(rows, options.broker)
+    if options.json:
+        options.json.write_text(
+            json.dumps({"broker": options.broker, "events": options.events, "rows": rows}, indent=2)
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,5 +1,6 @@
 """``chronotope serve``: one model server in the foreground."""
 
+from chronotope.cli.logs import configure_logs
 from chronotope.cli.options import BootstrapOption, kafka_settings
 
 
@@ -11,4 +12,6 @@ def serve(bootstrap: BootstrapOption = None) -> None:
     from model_server.app import run_server
     from model_server.settings import ServerSettings
 
-    run_server(ServerSettings(kafka=kafka_settings(bootstrap)))
+    settings = ServerSettings(kafka=kafka_settings(bootstrap))
+    configure_logs(settings.log_level)
+    run_server(settings)

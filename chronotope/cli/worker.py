@@ -1,6 +1,7 @@
 """``chronotope worker``: one stream worker in the foreground."""
 
-from chronotope.cli.options import BootstrapOption
+from chronotope.cli.logs import configure_logs
+from chronotope.cli.options import BootstrapOption, kafka_settings
 
 
 def worker(bootstrap: BootstrapOption = None) -> None:
@@ -8,8 +9,8 @@ def worker(bootstrap: BootstrapOption = None) -> None:
 
     Example: chronotope worker --bootstrap 127.0.0.1:9092
     """
-    from chronotope.cli.options import kafka_settings
     from streams.app import run_worker
     from streams.settings import WorkerSettings
 
+    configure_logs()
     run_worker(WorkerSettings(kafka=kafka_settings(bootstrap)))

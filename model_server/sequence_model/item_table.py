@@ -1,8 +1,12 @@
 """The dynamic item table: items are admitted while the model runs, the dead are forgotten, and the table grows in place."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from model_server.sequence_model.lookup import lookup
 
 SPARSE_FROM_ROWS = 50_000
 
@@ -16,15 +20,18 @@ class RowTable(nn.Module):
     weight: nn.Parameter
     square: Tensor
 
-    def __init__(self, rows: int, dim: int, std: float) -> None:
+    def __init__(self, rows: int, dim: int, std: float, initial_square: float = 0.1) -> None:
         super().__init__()
-        self.std = std
-        self.weight = nn.Parameter(torch.randn(rows, dim) * std)
-        self.register_buffer("square", torch.full((rows,), 0.1))
+        self.std, self.dim, self.initial_square = std, dim, initial_square
+        self.generator = torch.Generator().manual_seed(int(torch.randint(2**31, (1,))))
+        self.weight = nn.Parameter(self._fresh(rows))
+        self.register_buffer("square", torch.full((rows,), initial_square))
 
     def forward(self, rows: Tensor) -> Tensor:
         """The vectors of the rows, [..., dim]."""
-        return F.embedding(rows, self.weight, sparse=len(self.weight) >= SPARSE_FROM_ROWS)
+        if len(self.weight) >= SPARSE_FROM_ROWS:
+            return F.embedding(rows, self.weight, sparse=True)
+        return lookup(rows, self.weight)
 
     @torch.no_grad()
     def ensure(self, rows: int) -> None:
@@ -33,24 +40,26 @@ class RowTable(nn.Module):
         if rows <= old:
             return
         more = max(rows - old, old)
-        fresh = torch.randn(more, self.weight.shape[1]) * self.std
-        self.weight = nn.Parameter(torch.cat([self.weight.data, fresh.to(self.weight)]))
-        self.square = torch.cat([self.square, self.square.new_full((more,), 0.1)])
+        self.weight = nn.Parameter(torch.cat([self.weight.data, self._fresh(more).to(self.weight)]))
+        self.square = torch.cat([self.square, self.square.new_full((more,), self.initial_square)])
 
     @torch.no_grad()
     def reset(self, rows: Tensor) -> None:
         """Start the rows afresh, their learning rate included."""
-        fresh = torch.randn(len(rows), self.weight.shape[1]) * self.std
-        self.weight[rows] = fresh.to(self.weight)
-        self.square[rows] = 0.1
+        self.weight[rows] = self._fresh(len(rows)).to(self.weight)
+        self.square[rows] = self.initial_square
 
     @torch.no_grad()
-    def step(self, learning_rate: float) -> None:
-        """One AdaGrad step on the gradient that backward left, which is then cleared."""
+    def step(self, learning_rate: float, scale: float = 1.0) -> None:
+        """One AdaGrad step on ``scale`` times the gradient that backward left, which is then cleared.
+
+        With the number of events behind a mean loss as the scale, a row moves as if each of its events came alone.
+        """
         grad = self.weight.grad
         self.weight.grad = None
         if grad is None:
             return
+        grad = grad * scale
         if grad.is_sparse:
             grad = grad.coalesce()
             rows, values = grad.indices()[0], grad.values()
@@ -58,7 +67,24 @@ class RowTable(nn.Module):
             self.weight[rows] -= learning_rate * values / self.square[rows].sqrt()[:, None]
         else:
             self.square += grad.pow(2).mean(-1)
-            self.weight -= learning_rate * grad / self.square.sqrt()[:, None]
+            self.weight.sub_(learning_rate * grad / self.square.sqrt()[:, None])
+
+    def _fresh(self, rows: int) -> Tensor:
+        return torch.randn(rows, self.dim, generator=self.generator) * self.std
+
+    def get_extra_state(self) -> dict[str, Tensor]:
+        """The random state, so that a restored table admits the same vectors (part of the module's state)."""
+        return {"generator": self.generator.get_state()}
+
+    def set_extra_state(self, state: dict[str, Tensor]) -> None:
+        """Take over what ``get_extra_state`` gave."""
+        self.generator.set_state(state["generator"].cpu())
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        rows = len(state_dict[prefix + "weight"])
+        self.weight = nn.Parameter(self.weight.new_zeros(rows, self.dim))
+        self.square = self.square.new_zeros(rows)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 class ItemTable(nn.Module):
@@ -73,6 +99,7 @@ class ItemTable(nn.Module):
     touches: Tensor
     last_s: Tensor
     known: Tensor
+    announced: Tensor
     lat: Tensor
     lon: Tensor
     content: Tensor
@@ -85,8 +112,8 @@ class ItemTable(nn.Module):
             raise ValueError("admit_after must be >= 1 and expire_after_s > 0")
         self.admit_after = admit_after
         self.expire_after_s = expire_after_s
-        self.vectors = RowTable(64, dim, std=0.02)
-        self.bias = RowTable(64, 1, std=0.0)
+        self.vectors = RowTable(64, dim, std=0.02, initial_square=1.0)
+        self.bias = RowTable(64, 1, std=0.0, initial_square=1.0)
         self.project = nn.Linear(content_dim, dim, bias=False) if content_dim else None
         self.rows = 0
         self.slots = 1  # slot 0 is shared by the items without one
@@ -116,29 +143,29 @@ class ItemTable(nn.Module):
                 f"content has shape {tuple(content.shape)}, expected ({len(rows)}, {self.content.shape[1]})"
             )
         self.ensure(int(rows.max()) + 1)
-        self.known[rows] = True
+        self.known[rows] = self.announced[rows] = True
         if content is not None:
             self.content[rows] = content.to(self.content)
         if lat is not None and lon is not None:
             self.lat[rows], self.lon[rows] = lat.to(self.lat), lon.to(self.lon)
 
     @torch.no_grad()
-    def touch(self, rows: Tensor, time_s: Tensor, lat: Tensor, lon: Tensor) -> None:
-        """Count the events on these rows, admit those that have earned a slot, and place those without a place."""
+    def touch(self, rows: Tensor, time_s: Tensor, lat: Tensor, lon: Tensor) -> bool:
+        """Count the events on these rows, admit those that have earned a slot, and place those without; was any admitted?"""
         if not len(rows):
-            return
+            return False
         self.ensure(int(rows.max()) + 1)
         self.known[rows] = True
         self.touches += torch.bincount(rows, minlength=len(self.touches)).to(self.touches)
         self.last_s.scatter_reduce_(0, rows, time_s.to(self.last_s), "amax")
         placed = torch.isfinite(lat) & torch.isfinite(lon) & ~torch.isfinite(self.lat[rows])
         self.lat[rows[placed]], self.lon[rows[placed]] = lat[placed], lon[placed]
-        self._admit(torch.unique(rows))
+        return self._admit(torch.unique(rows))
 
-    def _admit(self, rows: Tensor) -> None:
+    def _admit(self, rows: Tensor) -> bool:
         rows = rows[(self.slot_of[rows] == 0) & (self.touches[rows] >= self.admit_after)]
         if not len(rows):
-            return
+            return False
         reused, self.free = self.free[: len(rows)], self.free[len(rows) :]
         fresh = range(self.slots, self.slots + len(rows) - len(reused))
         slots = torch.tensor([*reused, *fresh], device=rows.device)
@@ -148,15 +175,16 @@ class ItemTable(nn.Module):
         self.vectors.reset(slots)
         self.bias.reset(slots)
         self.slot_of[rows] = slots
+        return True
 
     @torch.no_grad()
     def expire(self, now_s: float) -> int:
-        """Take the slots of items that nobody touched since ``now_s - expire_after_s``; how many. They are no longer known."""
+        """Take the slots of items untouched since ``now_s - expire_after_s``; how many. Only announced ones stay known."""
         dead = torch.nonzero((self.slot_of > 0) & (self.last_s < now_s - self.expire_after_s)).flatten()
         self.free.extend(self.slot_of[dead].tolist())
         self.slot_of[dead] = 0
         self.touches[dead] = 0
-        self.known[dead] = False
+        self.known[dead] = self.announced[dead]
         return len(dead)
 
     def forward(self, rows: Tensor) -> Tensor:
@@ -175,13 +203,19 @@ class ItemTable(nn.Module):
         out: Tensor = self(torch.arange(self.rows, device=self.touches.device))
         return out
 
-    def get_extra_state(self) -> dict[str, object]:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        for name in [*(column[0] for column in _COLUMNS), "content"]:
+            held = state_dict[prefix + name]
+            setattr(self, name, getattr(self, name).new_zeros((len(held), *getattr(self, name).shape[1:])))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def get_extra_state(self) -> dict[str, Any]:
         """What the buffers do not say (part of the module's state)."""
         return {"rows": self.rows, "slots": self.slots, "free": list(self.free)}
 
-    def set_extra_state(self, state: dict[str, object]) -> None:
+    def set_extra_state(self, state: dict[str, Any]) -> None:
         """Take over what ``get_extra_state`` gave."""
-        self.rows, self.slots, self.free = state["rows"], state["slots"], list(state["free"])  # type: ignore
+        self.rows, self.slots, self.free = state["rows"], state["slots"], list(state["free"])
 
 
 _COLUMNS: tuple[tuple[str, torch.dtype, float], ...] = (
@@ -189,6 +223,7 @@ _COLUMNS: tuple[tuple[str, torch.dtype, float], ...] = (
     ("touches", torch.float32, 0.0),
     ("last_s", torch.float64, 0.0),
     ("known", torch.bool, False),
+    ("announced", torch.bool, False),
     ("lat", torch.float32, float("nan")),
     ("lon", torch.float32, float("nan")),
 )

@@ -1,8 +1,10 @@
 """Each user's latest events as tensors on the device: what the model reads, and what it replays to learn."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -30,12 +32,12 @@ class Events:
     @classmethod
     def of(
         cls,
-        users: np.ndarray,
-        items: np.ndarray,
-        time_s: np.ndarray,
-        lat: np.ndarray | None = None,
-        lon: np.ndarray | None = None,
-        weights: np.ndarray | None = None,
+        users: npt.NDArray[Any],
+        items: npt.NDArray[Any],
+        time_s: npt.NDArray[Any],
+        lat: npt.NDArray[Any] | None = None,
+        lon: npt.NDArray[Any] | None = None,
+        weights: npt.NDArray[Any] | None = None,
         device: torch.device | str = "cpu",
     ) -> "Events":
         """Events from numpy columns; a place that is not given is unknown, a weight that is not given is 1.
@@ -43,7 +45,7 @@ class Events:
         Raises ValueError for columns of different lengths, negative rows, and times or weights that are not finite.
         """
         n = len(users)
-        columns = {
+        columns: dict[str, npt.NDArray[Any]] = {
             "users": np.asarray(users, np.int64),
             "items": np.asarray(items, np.int64),
             "time_s": np.asarray(time_s, np.float64),
@@ -86,6 +88,20 @@ class History:
     prev_lon: Tensor
     has_prev: Tensor
     count: Tensor  # [B] events before the moment, remembered or not
+
+    def tail(self, length: int) -> "History":
+        """The latest ``length`` events of each history."""
+        columns: dict[str, Tensor] = {
+            name: getattr(self, name)[:, -length:] for name in self.__dataclass_fields__ if name not in _PER_QUERY
+        }
+        return History(users=self.users, count=self.count, **columns)
+
+    def pick(self, index: Tensor) -> "History":
+        """The histories of some of the queries."""
+        return History(**{name: getattr(self, name)[index] for name in self.__dataclass_fields__})
+
+
+_PER_QUERY = ("users", "count")
 
 
 class UserMemory:
@@ -134,20 +150,25 @@ class UserMemory:
         """The absolute number of each user's oldest remembered event."""
         return (self.count[users] - self.length).clamp(min=0)
 
-    def history(self, users: Tensor, before: Tensor, length: int) -> History:
-        """The latest ``length`` events of each user among its first ``before`` ones, as far as they are remembered."""
+    def history(self, users: Tensor, before: Tensor, length: int, since: Tensor | None = None) -> History:
+        """The latest ``length`` events of each user among its first ``before`` ones, as far as they are remembered.
+
+        Events numbered below ``since`` (int64[B]) are masked.
+        """
         n = min(length, max(int(before.max()), 1) if len(before) else 1)
         position = before[:, None] - n - 1 + torch.arange(n + 1, device=self.device)  # [B, n + 1]
         known = position >= self.oldest(users)[:, None]
         slot = position.clamp(min=0) % self.length
         at = (users[:, None], slot)
+        visible = known[:, 1:] if since is None else known[:, 1:] & (position[:, 1:] >= since[:, None])
         items = torch.where(known, self.items[at], -1)
         time_s, lat, lon = self.time_s[at], self.lat[at], self.lon[at]
         local_s = local_solar_s(time_s, lon)
         return History(
-            users=users, items=items[:, 1:], time_s=time_s[:, 1:], local_s=local_s[:, 1:], lat=lat[:, 1:],
-            lon=lon[:, 1:], mask=known[:, 1:], prev_items=items[:, :-1], prev_time_s=time_s[:, :-1],
-            prev_local_s=local_s[:, :-1], prev_lat=lat[:, :-1], prev_lon=lon[:, :-1], has_prev=known[:, :-1], count=before,
+            users=users, items=torch.where(visible, items[:, 1:], -1), time_s=time_s[:, 1:],
+            local_s=local_s[:, 1:], lat=lat[:, 1:], lon=lon[:, 1:], mask=visible,
+            prev_items=items[:, :-1], prev_time_s=time_s[:, :-1], prev_local_s=local_s[:, :-1],
+            prev_lat=lat[:, :-1], prev_lon=lon[:, :-1], has_prev=known[:, :-1], count=before,
         )  # fmt: skip
 
     def event(self, users: Tensor, number: Tensor) -> tuple[Tensor, Tensor, Tensor]:

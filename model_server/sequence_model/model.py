@@ -15,6 +15,11 @@ Letters in the shape comments: B queries, S sequences, L tokens, n remembered ev
 d model width, H attention heads, K pointer heads.
 """
 
+import math
+from collections.abc import Iterable
+from functools import reduce
+from typing import cast
+
 import msgspec
 import torch
 from torch import Tensor, nn
@@ -22,6 +27,7 @@ from torch.nn import functional as F
 
 from model_server.sequence_model import relations as rel
 from model_server.sequence_model.item_table import ItemTable, RowTable
+from model_server.sequence_model.lookup import lookup
 from model_server.sequence_model.memory import DAY_S, History
 
 MODES = ("refresh", "request")
@@ -34,7 +40,7 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     dim: int = 64
     layers: int = 2
     heads: int = 2
-    window: int = 48
+    window: int = 32
     memory: int = 160
     pointers: int = 8
     content_dim: int = 0
@@ -74,14 +80,15 @@ class HSTULayer(nn.Module):
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """u [S, L, d] and v, q, k [S, H, L, d / H] of tokens x [S, L, d]."""
         u, v, q, k = F.silu(self.uvqk(self.norm(x))).chunk(4, -1)
-        heads = [z.unflatten(-1, (self.heads, -1)).transpose(1, 2) for z in (v, q, k)]
+        split = (*x.shape[:2], self.heads, x.shape[2] // self.heads)
+        heads = [z.view(split).transpose(1, 2) for z in (v, q, k)]
         return u, heads[0], heads[1], heads[2]
 
     def attend(
         self, x: Tensor, u: Tensor, q: Tensor, k: Tensor, v: Tensor, age: Tensor, distance: Tensor, mask: Tensor
     ) -> Tensor:
         """The layer's output for tokens x [S, Lq, d] that see keys k, v [S, H, Lk, d / H] where mask [S, Lq, Lk]."""
-        bias = F.embedding(age, self.time_bias) + F.embedding(distance, self.distance_bias)  # [S, Lq, Lk, H]
+        bias = lookup(age, self.time_bias) + lookup(distance, self.distance_bias)  # [S, Lq, Lk, H]
         score = F.silu(q @ k.transpose(-1, -2) + bias.permute(0, 3, 1, 2)) / self.scale  # [S, H, Lq, Lk]
         seen = (score * mask[:, None]) @ v  # [S, H, Lq, d / H]
         gated: Tensor = self.out(self.out_norm(seen.transpose(1, 2).flatten(2)) * u)
@@ -101,20 +108,27 @@ class Transducer(nn.Module):
         self.layers = nn.ModuleList(HSTULayer(settings) for _ in range(settings.layers))
         self.norm = nn.LayerNorm(d)
 
+    def stack(self) -> list[HSTULayer]:
+        """The layers, lowest first."""
+        return [cast(HSTULayer, layer) for layer in self.layers]
+
     def tokens(self, item_vectors: Tensor, user_vectors: Tensor, history: History) -> Tensor:
         """[S, L, d]: item + hour + time since the event before + user."""
         gap = rel.log_bucket(history.time_s - history.prev_time_s)
         gap = torch.where(history.has_prev, gap, rel.AGE_BUCKETS)
         return item_vectors + self.hour(rel.hour_of_week_kind(history.local_s)) + self.gap(gap) + user_vectors[:, None]
 
-    def forward(self, tokens: Tensor, history: History) -> Tensor:
-        """States [S, L, d] of tokens [S, L, d]; each sees itself and the unmasked tokens before it."""
+    def forward(self, tokens: Tensor, history: History) -> tuple[Tensor, Tensor, Tensor]:
+        """States [S, L, d] of tokens [S, L, d], each seeing itself and the unmasked tokens before it; and what a cache needs
+        to go on from here: keys and values [S, layers, H, L, d / H]."""
         x, pairs = tokens, pairwise(history, history)
-        for layer in self.layers:
+        keys, values = [], []
+        for layer in self.stack():
             u, v, q, k = layer.project(x)
             x = layer.attend(x, u, q, k, v, *pairs)
-        out: Tensor = self.norm(x)
-        return out
+            keys.append(k)
+            values.append(v)
+        return self.norm(x), torch.stack(keys, 1), torch.stack(values, 1)
 
 
 def pairwise(queries: History, keys: History) -> tuple[Tensor, Tensor, Tensor]:
@@ -142,7 +156,7 @@ class OwnItems(msgspec.Struct, frozen=True):
         key = torch.where(history.mask, history.items, torch.iinfo(torch.int64).max)
         ordered, order = torch.sort(key, dim=1, stable=True)
         change = ordered[:, 1:] != ordered[:, :-1]
-        edge = torch.ones_like(change[:, :1])
+        edge = torch.ones_like(history.mask[:, :1])
         group = torch.cat([edge, change], 1).cumsum(1) - 1
         column = torch.empty_like(group).scatter_(1, order, group)
         latest = torch.empty_like(history.mask).scatter_(1, order, torch.cat([change, edge], 1)) & history.mask
@@ -172,17 +186,15 @@ class ReturnHead(nn.Module):
         self.direct = nn.ParameterDict({name: nn.Parameter(torch.zeros(size, 1)) for name, size in direct.items()})
         self.features = k + 6
         self.shared = nn.Parameter(torch.cat([torch.full((k,), 2.0 / k), torch.zeros(6)]))
-        self.personal = RowTable(64, self.features, std=0.0)
-        self.mix = nn.Sequential(nn.Linear(self.features, 24), nn.SiLU(), nn.Linear(24, 1))
-        nn.init.zeros_(self.mix[2].weight)
-        nn.init.zeros_(self.mix[2].bias)
+        self.personal = RowTable(64, self.features, std=0.0, initial_square=1.0)
+        self.mix = nn.Sequential(nn.Linear(self.features, 24), nn.SiLU(), _zero_linear(24))
 
     def forward(
         self, history: History, own: OwnItems, query_time_s: Tensor | None, generated: Tensor, popularity: Tensor
     ) -> Tensor:
         """Logits [B, M], ``NEVER`` at padding; ``generated`` and ``popularity`` [B, M] are the explore head's view of them."""
         bucket = rel.relations(history, own.latest, query_time_s)
-        score = sum(F.embedding(bucket[name], table) for name, table in self.relations.items())  # [B, n, K]
+        score = _sum(lookup(bucket[name], table) for name, table in self.relations.items())  # [B, n, K]
         share = torch.softmax(score.masked_fill(~history.mask[..., None], NEVER), 1)
         b, m, k = *own.rows.shape, share.shape[-1]
         share = share.new_zeros(b, m, k).scatter_add(1, own.column[..., None].expand(-1, -1, k), share)  # [B, M, K]
@@ -196,7 +208,7 @@ class ReturnHead(nn.Module):
         def at_last(z: Tensor) -> Tensor:
             return z.expand(b, -1).gather(1, last)
 
-        age_s = history.time_s[:, -1:] - at_last(history.time_s)
+        age_s = (history.time_s[:, -1:] - at_last(history.time_s)).clamp(min=0)
         km = rel.distance_km(history.lat[:, -1:], history.lon[:, -1:], at_last(history.lat), at_last(history.lon))
         where = {"age": rel.log_bucket(age_s), "distance": at_last(bucket["distance"])}
         where["count"] = rel.log_bucket(count, 1.0, 200.0, rel.COUNT_BUCKETS)
@@ -213,7 +225,7 @@ class ReturnHead(nn.Module):
         weights = self.shared + self.personal(history.users)[:, None]
         logits = (features * weights).sum(-1) + self.mix(features / 3).squeeze(-1)
         for name, table in self.direct.items():
-            logits = logits + F.embedding(where[name], table).squeeze(-1)
+            logits = logits + lookup(where[name], table).squeeze(-1)
         return logits.masked_fill(own.rows < 0, NEVER)
 
 
@@ -224,7 +236,12 @@ class ExploreHead(nn.Module):
         super().__init__()
         d = settings.dim
         self.timed = mode == "request"
-        self.distance = nn.Parameter(torch.zeros(rel.DISTANCE_BUCKETS * (rel.WAIT_BUCKETS if self.timed else 1), 1))
+        near = [-0.6 * math.log1p(km / 0.3) for km in (0.0, *rel.DISTANCE_EDGES_KM)] + [
+            -5.0,
+            -2.0,
+        ]  # same item, unknown
+        copies = rel.WAIT_BUCKETS if self.timed else 1
+        self.distance = nn.Parameter(torch.tensor(near).repeat_interleave(copies)[:, None])
         self.popularity = nn.Parameter(torch.tensor(0.6))
         self.query = nn.Sequential(nn.Linear(d, d), nn.SiLU(), nn.Linear(d, d))
         if self.timed:
@@ -254,42 +271,48 @@ class ExploreHead(nn.Module):
             bucket = bucket * rel.WAIT_BUCKETS + wait[:, None]
         bias = items.bias(torch.where(inside, items.slot_of[safe], 0)).squeeze(-1)
         log_popularity = torch.log(items.touches[safe] + 0.3)
-        return F.embedding(bucket, self.distance).squeeze(-1) + bias + self.popularity * log_popularity
+        return lookup(bucket, self.distance).squeeze(-1) + bias + self.popularity * log_popularity
 
 
 class GateHead(nn.Module):
-    """The logit of P(the next item is new to the user)."""
+    """The logit of P(the next item is new to the user), from how the user has explored lately and how sure the return head is."""
 
-    def __init__(self, settings: ModelSettings, mode: str) -> None:
+    def __init__(self, mode: str) -> None:
         super().__init__()
-        self.timed = mode == "request"
-        self.features = 6 + (4 if self.timed else 0)
-        self.linear = nn.Linear(self.features, 1)
-        self.state = nn.Sequential(nn.Linear(settings.dim, 16), nn.SiLU(), nn.Linear(16, 1))
-        nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
-        nn.init.zeros_(self.state[2].weight)
+        features = 6 + (4 if mode == "request" else 0)
+        self.linear = _zero_linear(features)
+        self.mix = nn.Sequential(nn.Linear(features, 16), nn.SiLU(), _zero_linear(16))
 
-    def forward(
-        self, state: Tensor, history: History, own: OwnItems, query_time_s: Tensor | None, return_logits: Tensor
-    ) -> Tensor:
+    def forward(self, history: History, own: OwnItems, query_time_s: Tensor | None, return_logits: Tensor) -> Tensor:
         """[B]."""
         n, distinct = history.mask.sum(1).float(), (own.rows >= 0).sum(1).float()
-        best = torch.log_softmax(return_logits.detach(), 1).max(1).values
+        surest = torch.log_softmax(return_logits.detach(), 1).max(1).values
         last_is_new = (history.items[:, :-1] != history.items[:, -1:]).all(1).float()
-        recent = _first_visits(history, own)
-        features = [torch.log((distinct + 0.5) / (n - distinct + 1.5)), torch.log(n) / 3, best, last_is_new, recent,
-                    torch.logsumexp(return_logits.detach(), 1) / 5]  # fmt: skip
+        evidence = torch.logsumexp(return_logits.detach(), 1) / 5
+        features = [torch.log((distinct + 0.5) / (n - distinct + 1.5)), torch.log(n) / 3, surest, last_is_new,
+                    _recent_exploration(history, own), evidence]  # fmt: skip
         if query_time_s is not None:
             local = query_time_s + history.local_s[:, -1] - history.time_s[:, -1]
             angle = (torch.remainder(local, DAY_S) * (2 * torch.pi / DAY_S)).float()
-            wait = torch.log((query_time_s - history.time_s[:, -1]).clamp(min=0) / 3600 + 0.2).float() / 3
+            wait = torch.log((query_time_s - history.time_s[:, -1]).clamp(min=0) / rel.HOUR_S + 0.2).float() / 3
             features += [torch.cos(angle), torch.sin(angle), rel.is_weekend(local).float(), wait]
-        out: Tensor = self.linear(torch.stack(features, -1)) + self.state(state)
+        stacked = torch.stack(features, -1)
+        out: Tensor = self.linear(stacked) + self.mix(stacked)
         return out.squeeze(-1)
 
 
-def _first_visits(history: History, own: OwnItems) -> Tensor:
+def _sum(terms: Iterable[Tensor]) -> Tensor:
+    return reduce(torch.add, terms)
+
+
+def _zero_linear(features: int) -> nn.Linear:
+    layer = nn.Linear(features, 1)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _recent_exploration(history: History, own: OwnItems) -> Tensor:
     """[B]: the logit of the share of first visits among the latest events, discounted by 0.9 per event."""
     n = history.items.shape[1]
     position = torch.arange(n, device=own.column.device).expand_as(own.column)
@@ -307,15 +330,23 @@ class SequenceModel(nn.Module):
         super().__init__()
         self.settings = settings
         self.items = ItemTable(settings.dim, settings.content_dim, settings.admit_after, settings.expire_after_s)
-        self.users = RowTable(64, settings.dim, std=0.0)
+        self.users = RowTable(64, settings.dim, std=0.0, initial_square=1.0)
         self.transducer = Transducer(settings)
         self.return_heads = nn.ModuleDict({mode: ReturnHead(settings, mode) for mode in MODES})
         self.explore_heads = nn.ModuleDict({mode: ExploreHead(settings, mode) for mode in MODES})
-        self.gates = nn.ModuleDict({mode: GateHead(settings, mode) for mode in MODES})
+        self.gates = nn.ModuleDict({mode: GateHead(mode) for mode in MODES})
+
+    def explore_head(self, mode: str) -> ExploreHead:
+        """The explore head of a mode."""
+        return cast(ExploreHead, self.explore_heads[mode])
 
     def row_tables(self) -> list[RowTable]:
         """The tables that learn by their own AdaGrad steps."""
         return [module for module in self.modules() if isinstance(module, RowTable)]
+
+    def personal_tables(self) -> list[RowTable]:
+        """Those of them that weigh the return features per user."""
+        return [head.personal for head in self.return_heads.values()]  # type: ignore
 
     def dense_parameters(self) -> list[nn.Parameter]:
         """Every other parameter."""
@@ -330,27 +361,31 @@ class SequenceModel(nn.Module):
 
     def encode(self, history: History) -> Tensor:
         """States [S, L, d] of each event of the histories."""
-        tokens = self.transducer.tokens(self.items(history.items), self.users(history.users), history)
-        out: Tensor = self.transducer(tokens, history)
+        out: Tensor = self.transducer(self.tokens(history), history)[0]
         return out
+
+    def tokens(self, history: History) -> Tensor:
+        """[S, L, d]."""
+        return self.transducer.tokens(self.items(history.items), self.users(history.users), history)
 
     def answer(
         self, mode: str, state: Tensor, history: History, own: OwnItems, query_time_s: Tensor | None
     ) -> "Answer":
         """What the heads of ``mode`` say for B queries with states [B, d] and memories ``history``."""
-        explore = self.explore_heads[mode]
+        explore = self.explore_head(mode)
         query = explore.query_vector(state, history, query_time_s)
         vectors = self.items(own.rows)  # [B, M, d]
         prior = explore.prior(history, query_time_s, self.items, own.rows)
-        generated = (vectors @ query[:, :, None]).squeeze(-1) + prior
+        # detached: item vectors that learn from replayed returns memorise them, and the head trusts them too much
+        generated = ((vectors @ query[:, :, None]).squeeze(-1) + prior).detach()
         popularity = torch.log1p(self.items.touches[own.rows.clamp(min=0)])
         returns = self.return_heads[mode](history, own, query_time_s, generated, popularity)
-        gate = self.gates[mode](state, history, own, query_time_s, returns)
+        gate = self.gates[mode](history, own, query_time_s, returns)
         return Answer(mode, history, own, query_time_s, query, returns, gate)
 
     def explore_logits(self, answer: "Answer", rows: Tensor, vectors: Tensor) -> Tensor:
         """[B, N] logits of catalogue rows [N] with vectors [N, d]; ``NEVER`` for the user's own items and unknown rows."""
-        prior = self.explore_heads[answer.mode].prior(answer.history, answer.query_time_s, self.items, rows)
+        prior = self.explore_head(answer.mode).prior(answer.history, answer.query_time_s, self.items, rows)
         logits = torch.addmm(prior, answer.query, vectors.T)
         return logits.masked_fill(~self.items.known[rows], NEVER)
 
@@ -365,6 +400,20 @@ class Answer(msgspec.Struct, frozen=True):
     query: Tensor
     returns: Tensor
     gate: Tensor
+
+    def pick(self, index: Tensor) -> "Answer":
+        """The answers of some of the queries."""
+        own = OwnItems(self.own.rows[index], self.own.column[index], self.own.latest[index])
+        time_s = None if self.query_time_s is None else self.query_time_s[index]
+        query, returns, gate = self.query[index], self.returns[index], self.gate[index]
+        return Answer(self.mode, self.history.pick(index), own, time_s, query, returns, gate)
+
+
+def mask_own(logits: Tensor, own: OwnItems) -> Tensor:
+    """[B, N] logits with ``NEVER`` at the user's own rows."""
+    padded = torch.cat([logits, logits.new_zeros(len(logits), 1)], 1)
+    rows = torch.where(own.rows >= 0, own.rows, logits.shape[1])
+    return padded.scatter(1, rows, NEVER)[:, :-1]
 
 
 def parameter_count(settings: ModelSettings) -> int:

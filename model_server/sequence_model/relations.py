@@ -29,6 +29,7 @@ COUNT_BUCKETS = 10
 STANDING_RELATIONS = {
     "age": 2 * AGE_BUCKETS,
     "context_clock": 2 * CLOCK_BUCKETS + 1,
+    "context_week": len(WEEK_EDGES_S) + 2,
     "follows": 2 * FOLLOW_BUCKETS,
     "context_distance": DISTANCE_BUCKETS,
     "distance": DISTANCE_BUCKETS,
@@ -62,6 +63,7 @@ def relations(history: History, latest: Tensor, query_time_s: Tensor | None) -> 
     out = {
         "age": age + AGE_BUCKETS * latest,
         "context_clock": torch.where(has_prev, context, 2 * CLOCK_BUCKETS),
+        "context_week": torch.where(has_prev, week_bucket(last_s, history.prev_time_s), len(WEEK_EDGES_S) + 1),
         "follows": follows,
         "context_distance": torch.where(
             has_prev, distance_bucket(last_lat, last_lon, history.prev_lat, history.prev_lon), UNKNOWN
@@ -79,7 +81,7 @@ def relations(history: History, latest: Tensor, query_time_s: Tensor | None) -> 
     out["clock"] = clock_bucket(query_local, history.local_s) + CLOCK_BUCKETS * same_day_kind(
         query_local, history.local_s
     )
-    out["week"] = torch.bucketize(circular(query_s, history.time_s, 7 * DAY_S), _edges(WEEK_EDGES_S, query_s))
+    out["week"] = week_bucket(query_s, history.time_s)
     out["gap"] = gap * WAIT_BUCKETS + wait
     out["age_at_request"] = log_bucket(query_s - history.time_s) + AGE_BUCKETS * latest
     out["distance_by_wait"] = out["distance"] * WAIT_BUCKETS + wait
@@ -102,6 +104,11 @@ def clock_bucket(a_local_s: Tensor, b_local_s: Tensor) -> Tensor:
     """Bucket of the difference between two times of day."""
     difference = circular(a_local_s, b_local_s, DAY_S)
     return torch.bucketize(difference, _edges(CLOCK_EDGES_S, difference))
+
+
+def week_bucket(a_s: Tensor, b_s: Tensor) -> Tensor:
+    """Bucket of the difference between two times of the week."""
+    return torch.bucketize(circular(a_s, b_s, 7 * DAY_S), _edges(WEEK_EDGES_S, a_s))
 
 
 def same_day_kind(a_local_s: Tensor, b_local_s: Tensor) -> Tensor:

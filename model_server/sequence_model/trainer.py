@@ -6,14 +6,18 @@ the last good weights come back.
 """
 
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 import torch
 from torch import Tensor
 
 from model_server.sequence_model.losses import full_softmax, sampled_softmax
-from model_server.sequence_model.memory import History, UserMemory
-from model_server.sequence_model.model import MODES, NEVER, Answer, OwnItems, SequenceModel
+from model_server.sequence_model.memory import UserMemory
+from model_server.sequence_model.model import MODES, NEVER, Answer, OwnItems, SequenceModel, mask_own
+
+_COUNTERS = ("steps", "dropped_steps", "fallbacks")
 
 
 class TrainerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -24,17 +28,20 @@ class TrainerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """
 
     modes: tuple[str, ...] = MODES
-    learning_rate: float = 4e-3
-    table_rate: float = 0.05
+    learning_rate: float = 1e-2
+    table_rate: float = 0.02
+    personal_rate: float = 0.01
     batch_events: int = 512
-    targets: int = 16
-    replays: int = 1
-    replay_chunks: int = 96
-    queries_per_step: int = 2048
+    targets: int = 8
+    replays: int = 3
+    replay_chunks: int = 64
+    queries_per_step: int = 512
+    group: int = 256
     full_softmax_rows: int = 20_000
     samples: int = 4_096
     clip_norm: float = 5.0
     collapse_factor: float = 2.0
+    copy_every_steps: int = 256
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -49,19 +56,29 @@ class Trainer:
 
     def __init__(self, model: SequenceModel, memory: UserMemory, settings: TrainerSettings) -> None:
         self.model, self.memory, self.settings = model, memory, settings
-        self.optimizer = torch.optim.Adam(model.dense_parameters(), lr=settings.learning_rate, betas=(0.9, 0.99))
+        self.optimizer = self._optimizer()
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.steps = 0
         self.dropped_steps = 0
         self.fallbacks = 0
+        self._dropped_in_a_row = 0
+        self._next_copy = 0
+        self._loss: float | None = None  # prequential: a moving average of the loss on new events, before their step
+        self._good_loss = math.inf
+        self._good: dict[str, Tensor] = self._copy()
 
     def learn_recent(self, users: Tensor) -> float:
         """One learning round after new events of ``users``; the loss of their step."""
-        fresh = torch.unique(users)
-        loss = self.step(fresh, self.memory.count[fresh])
+        return next(iter(self.recent_steps(users)))
+
+    def recent_steps(self, users: Tensor) -> Iterator[float]:
+        """The same, with a pause after each gradient step; first comes the loss on the new events."""
+        fresh, counts = torch.unique(users, return_counts=True)
+        loss = self.step(fresh, self.memory.count[fresh], recent=counts)
+        yield loss
         for _ in range(self.settings.replays):
-            self.step(*self.draw(self.settings.replay_chunks))
-        return loss
+            yield self.step(*self.draw(self.settings.replay_chunks))
+        self._watch(loss)
 
     def draw(self, chunks: int) -> tuple[Tensor, Tensor]:
         """Chunks (users, ends) so that every remembered event is about equally often among the targets."""
@@ -75,55 +92,74 @@ class Trainer:
         ends = (count[users] - back.long() + self.settings.targets - 1).clamp(max=count[users])
         return users, ends.clamp(min=2)
 
-    def step(self, users: Tensor, ends: Tensor) -> float:
+    def step(self, users: Tensor, ends: Tensor, recent: Tensor | None = None) -> float:
         """One gradient step on the chunks that end before event number ``ends`` of ``users``; its loss (nan if dropped)."""
         usable = ends >= 2
         users, ends = users[usable], ends[usable]
+        recent = None if recent is None else recent[usable]
         if not len(users):
             return math.nan
         self.model.train()
-        loss = self.loss(users, ends)
-        if loss is None:
+        with torch.autocast(users.device.type, torch.bfloat16, enabled=users.device.type == "cuda"):
+            found = self.loss(users, ends, recent)
+        if found is None:
             return math.nan
+        loss, weight = found
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         self.steps += 1
         if not self._finite(loss):
             self.dropped_steps += 1
+            self._dropped_in_a_row += 1
             for table in self.model.row_tables():
                 table.weight.grad = None
             return math.nan
+        self._dropped_in_a_row = 0
         torch.nn.utils.clip_grad_norm_(self.model.dense_parameters(), self.settings.clip_norm)
         self.optimizer.step()
+        personal = self.model.personal_tables()
         for table in self.model.row_tables():
-            table.step(self.settings.table_rate)
+            rate = self.settings.personal_rate if table in personal else self.settings.table_rate
+            table.step(rate, weight)
         return loss.item()
 
-    def loss(self, users: Tensor, ends: Tensor) -> Tensor | None:
-        """The mean loss over the targets of the chunks, None if there are none."""
+    def loss(self, users: Tensor, ends: Tensor, recent: Tensor | None) -> tuple[Tensor, float] | None:
+        """The mean loss over the targets of the chunks and their total weight, None if there are none."""
         window, memory = self.model.settings.window, self.memory
         tokens = memory.history(users, ends - 1, window)
-        states = self.model.encode(tokens)[:, -self.settings.targets :]  # [S, P, d]
+        targets = self.settings.targets if recent is None else int(recent.max())
+        states = self.model.encode(tokens)[:, -targets:]  # [S, P, d]
         back = torch.arange(states.shape[1] - 1, -1, -1, device=users.device)
         number = ends[:, None] - 1 - back  # [S, P] absolute number of each target
-        chosen = torch.nonzero((number > memory.oldest(users)[:, None]) & (number >= 1))
+        usable = (number > memory.oldest(users)[:, None]) & (number >= 1)
+        if recent is not None:
+            usable &= number >= (ends - recent)[:, None]
+        chosen = torch.nonzero(usable)
         if len(chosen) > self.settings.queries_per_step:
             keep = torch.randperm(len(chosen), generator=self.generator)[: self.settings.queries_per_step]
             chosen = chosen[keep.to(chosen.device)]
         if not len(chosen):
             return None
         at = (chosen[:, 0], chosen[:, 1])
-        who, when = users[at[0]], number[at]
-        history = memory.history(who, when, self.model.settings.memory)
+        who, when, state = users[at[0]], number[at], states[at]
+        order = torch.argsort(when, stable=True)  # histories of similar length together: little padding
+        parts = [
+            self._group_loss(who[group], when[group], state[group]) for group in torch.split(order, self.settings.group)
+        ]
+        _, _, weight = memory.event(who, when)
+        total = weight.sum().clamp(min=1e-6)
+        return torch.stack(parts).sum() / total, total.item()
+
+    def _group_loss(self, users: Tensor, number: Tensor, state: Tensor) -> Tensor:
+        """The summed loss of the events with these numbers, given the states [B, d] before them."""
+        history = self.memory.history(users, number, self.model.settings.memory)
         own = OwnItems.of(history)
-        item, time_s, weight = memory.event(who, when)
-        state = states[at]
+        item, time_s, weight = self.memory.event(users, number)
         losses = [
             self._query_loss(self.model.answer(mode, state, history, own, time_s if mode == "request" else None), item)
             for mode in self.settings.modes
         ]
-        total = torch.stack(losses).sum(0)
-        return (total * weight).sum() / weight.sum().clamp(min=1e-6)
+        return (torch.stack(losses).sum(0) * weight).sum()
 
     def _query_loss(self, answer: Answer, item: Tensor) -> Tensor:
         """[B]: -log P(item) under return or explore."""
@@ -135,7 +171,7 @@ class Trainer:
         new = torch.nonzero(~returns).flatten()
         if not len(new):
             return loss
-        return loss.index_add(0, new, self._explore_loss(_select(answer, new), item[new]))
+        return loss.index_add(0, new, self._explore_loss(answer.pick(new), item[new]))
 
     def _explore_loss(self, answer: Answer, item: Tensor) -> Tensor:
         items = self.model.items
@@ -155,24 +191,55 @@ class Trainer:
             target, logits[:, :c].masked_fill(own, NEVER), log_expected, rows[None, :c] == item[:, None]
         )
 
+    def _watch(self, loss: float) -> None:
+        """Remember weights that do well; go back to them when the loss on new events collapses or stays not finite."""
+        if math.isfinite(loss):
+            self._loss = loss if self._loss is None else 0.8 * self._loss + 0.2 * loss
+        collapsed = self._loss is not None and self._loss > self.settings.collapse_factor * self._good_loss
+        if collapsed or self._dropped_in_a_row >= self.settings.replays + 1:
+            self.fall_back()
+        elif self._loss is not None and self._loss < 1.1 * self._good_loss and self.steps >= self._next_copy:
+            self._good, self._good_loss = self._copy(), self._loss
+            self._next_copy = self.steps + self.settings.copy_every_steps
+
+    def fall_back(self) -> None:
+        """Take the last good weights again (rows admitted since keep theirs if they are finite) and restart the optimiser.
+
+        The loss that follows is the new yardstick: if it stays high, the world has changed and not the weights.
+        """
+        self.fallbacks += 1
+        self._dropped_in_a_row, self._loss, self._good_loss = 0, None, math.inf
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                good = self._good[name]
+                torch.nan_to_num_(parameter, 0.0, 0.0, 0.0)
+                held = parameter if parameter.shape == good.shape else parameter[: len(good)]
+                held.copy_(good)
+        self.optimizer = self._optimizer()
+
+    def _copy(self) -> dict[str, Tensor]:
+        return {name: parameter.detach().clone() for name, parameter in self.model.named_parameters()}
+
+    def _optimizer(self) -> torch.optim.Adam:
+        return torch.optim.Adam(self.model.dense_parameters(), lr=self.settings.learning_rate, betas=(0.9, 0.99))
+
+    def state(self) -> dict[str, object]:
+        """The optimiser's moments, the random state and the counters."""
+        counters = {name: getattr(self, name) for name in _COUNTERS}
+        return {"optimizer": self.optimizer.state_dict(), "generator": self.generator.get_state(), **counters}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take over what ``state`` gave, for a model that was loaded already."""
+        self.optimizer = self._optimizer()
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"].cpu())
+        for name in _COUNTERS:
+            setattr(self, name, state[name])
+        self._good, self._good_loss, self._loss = self._copy(), math.inf, None
+
     def _finite(self, loss: Tensor) -> bool:
         if not torch.isfinite(loss):
             return False
         grads = [p.grad for p in self.model.parameters() if p.grad is not None]
         sums = [(g.coalesce().values() if g.is_sparse else g).abs().sum() for g in grads]
         return bool(torch.isfinite(torch.stack(sums)).all())
-
-
-def mask_own(logits: Tensor, own: OwnItems) -> Tensor:
-    """[B, N] logits with ``NEVER`` at the user's own rows."""
-    padded = torch.cat([logits, logits.new_zeros(len(logits), 1)], 1)
-    rows = torch.where(own.rows >= 0, own.rows, logits.shape[1])
-    return padded.scatter(1, rows, NEVER)[:, :-1]
-
-
-def _select(answer: Answer, index: Tensor) -> Answer:
-    """The answers of some of the queries."""
-    history = History(**{name: getattr(answer.history, name)[index] for name in History.__dataclass_fields__})
-    own = OwnItems(answer.own.rows[index], answer.own.column[index], answer.own.latest[index])
-    time_s = None if answer.query_time_s is None else answer.query_time_s[index]
-    return Answer(answer.mode, history, own, time_s, answer.query[index], answer.returns[index], answer.gate[index])

@@ -167,6 +167,13 @@ class CrowdTracker:
         tracker._told, tracker._credit = set(saved["told"]), saved["credit"]
         return tracker
 
+    @staticmethod
+    def warm_up() -> None:
+        """Compile (or load) every kernel, those of `SlidingDBSCAN` included."""
+        SlidingDBSCAN.warm_up()
+        tracker, zero = CrowdTracker(SlidingDBSCAN(1.0, 1, 1.0), min_users=1), np.zeros(1, np.int64)
+        tracker.update(zero, zero, zero, zero, users=zero)
+
     def _store(self, slots: NDArray[np.int32], columns: dict[str, NDArray[np.int64]]) -> None:
         size = len(self.dbscan._state.points)
         alive = slots >= 0

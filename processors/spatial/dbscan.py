@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from processors.spatial.geometry import make_params
-from processors.spatial.growth import grow_seams, make_room, make_way
+from processors.spatial.growth import grow_seams, make_room, make_way, repack
 from processors.spatial.layout import LIVE_LABELS, LIVE_POINTS, empty_state, nbytes
 from processors.spatial.life import ClusterChanges, take_changes
 from processors.spatial.members import member_points
@@ -192,6 +192,8 @@ class SlidingDBSCAN:
             dbscan.snapshot()
             dbscan.members(0)
             SlidingDBSCAN.from_bytes(dbscan.to_bytes())
+            dbscan.advance(1000.0)
+            repack(dbscan._state, np.zeros_like(dbscan._state.record_i))
 
     def _points_in_order(self) -> NDArray[np.int32]:
         """The slots of the live points, oldest first."""

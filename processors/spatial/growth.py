@@ -41,7 +41,6 @@ from processors.spatial.layout import (
     table_size,
 )
 
-
 GAPS = 3  # records of the pool per live one, from which it is laid out anew
 
 

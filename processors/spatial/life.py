@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ NO_PAIRS: Ids = np.zeros((0, 2), np.int64)
 NO_IDS.flags.writeable = NO_PAIRS.flags.writeable = False
 
 BORN, DIED, SPLIT, MOVED, GROWN, SHRUNK = range(6)
+KINDS = np.arange(6)
 GROWTH_RATIO = 0.2
 
 
@@ -62,37 +64,48 @@ def take_changes(state: State, params: Params, min_size: int) -> ClusterChanges:
     found = found[: settle(state, params, min_size, found)]
     ended = state.log[: state.meta[LOG_LEN]].copy()
     state.meta[LOG_LEN] = 0
-    if len(found) == 0 and not ended[:, 2].any():
+    if len(ended):
+        follow(state, ended)
+        ended = ended[ended[:, 2] > 0]
+    if len(found) == 0 and len(ended) == 0:
         return NO_CHANGES
-    died, merged = follow(state, ended)
-    kind = found[:, 0]
+    if len(found) > 1:
+        found = found[np.argsort(found[:, 0], kind="stable")]
+    bounds = [0, *np.searchsorted(found[:, 0], KINDS[1:]).tolist(), len(found)]
+    born, died, split, moved, grown, shrunk = (found[i:j] for i, j in pairwise(bounds))
+    if len(ended) == 0:
+        return ClusterChanges(born[:, 1], died[:, 1], NO_PAIRS, split[:, 1:], moved[:, 1], grown[:, 1], shrunk[:, 1])
+    is_dead = ended[:, 1] < 0
     return ClusterChanges(
-        born=found[kind == BORN, 1],
-        died=np.concatenate([found[kind == DIED, 1], died]),
-        merged=merged,
-        split=found[kind == SPLIT, 1:],
-        moved=found[kind == MOVED, 1],
-        grown=found[kind == GROWN, 1],
-        shrunk=found[kind == SHRUNK, 1],
+        born=born[:, 1],
+        died=np.concatenate([died[:, 1], ended[is_dead, 0]]),
+        merged=ended[~is_dead, :2],
+        split=split[:, 1:],
+        moved=moved[:, 1],
+        grown=grown[:, 1],
+        shrunk=shrunk[:, 1],
     )
 
 
-def follow(state: State, ended: Ids) -> tuple[Ids, Ids]:
-    """(ids that died, [id, into] that merged) of the reported clusters that ended, along chains of merges."""
-    into = dict(zip(ended[:, 0].tolist(), ended[:, 1].tolist()))
-    labels = state.labels
-    visible = set(labels["id"][(labels["cells"] > 0) & (labels["flags"] & VISIBLE > 0)].tolist()) if into else set()
-    died, merged = [], []
-    for cluster, _, reported in ended.tolist():
-        if reported:
-            at = cluster
-            while at in into:
-                at = into[at]
-            if at in visible:
-                merged.append((cluster, at))
-            else:
-                died.append(cluster)
-    return np.array(died, np.int64), np.array(merged, np.int64).reshape(-1, 2)
+@kernel
+def follow(S: State, ended: Any) -> None:
+    """Let each reported cluster that ended name the reported one it is in now, along the merges since; -1 if it is in none."""
+    for i in range(len(ended)):
+        if ended[i, 2] == 0:
+            continue
+        into = ended[i, 1]
+        for j in range(i + 1, len(ended)):  # an id ends once, and later than what went into it
+            if ended[j, 0] == into:
+                into = ended[j, 1]
+        ended[i, 1] = into if into >= 0 and is_reported(S, into) else -1
+
+
+@kernel
+def is_reported(S: State, cluster_id: int) -> bool:
+    for z in range(len(S.labels)):
+        if S.labels[z].id == cluster_id and S.labels[z].cells > 0:
+            return S.labels[z].flags & VISIBLE > 0
+    return False
 
 
 @kernel

@@ -1,6 +1,7 @@
 """Where people gather: exact density clusters of a sliding window of events."""
 
 from processors.spatial.chunks import ChunkKey, ChunkLog, pack_identities, rebuild
+from processors.spatial.covisits import CoVisit, CoVisits
 from processors.spatial.crowds import CrowdChanges, CrowdTracker
 from processors.spatial.dbscan import SlidingDBSCAN
 from processors.spatial.geometry import EARTH_RADIUS_M
@@ -17,6 +18,8 @@ __all__ = [
     "ClusterChanges",
     "ClusterSummary",
     "ClusterUnion",
+    "CoVisit",
+    "CoVisits",
     "CrowdChanges",
     "CrowdTracker",
     "DBSCANSettings",

@@ -16,7 +16,9 @@ PROGRAM = "from processors.sequence.rows import capacity_for; print(capacity_for
 def run(root: Path) -> str:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_")}
     command = [sys.executable, "-c", PROGRAM]
-    done = subprocess.run(command, cwd=root, env=environment | {"PYTHONPATH": str(root)}, capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=root, env=environment | {"PYTHONPATH": str(root)}, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 

@@ -239,6 +239,29 @@ def test_popular_states_beyond_the_ready_list_are_found_too() -> None:
     assert predicted.tolist() == expected and probabilities.sum() == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("k", [1, 290, 400, 700, 1000])
+def test_popular_states_outrank_what_has_faded_in_a_row_whether_listed_or_not(k: int) -> None:
+    counts = TransitionCounts(half_life_s=1.0)
+    counts.update(np.ones(300, np.int64), np.arange(10_000, 10_300), np.zeros(300))
+    popular = np.repeat(np.arange(3000), np.arange(3000) % 7 + 1)
+    counts.update(np.full(len(popular), NO_STATE), popular, np.full(len(popular), 40.0))
+    counts.update([1], [5], [40.0])
+    known = np.r_[np.arange(3000), np.arange(10_000, 10_300)]
+    share = counts.probabilities(1, known, 40.0)
+    expected = known[np.lexsort((known, -share))][:k]
+    assert counts.predict(1, 40.0, k=k)[0].tolist() == expected.tolist()
+
+
+def test_ties_are_broken_by_code_whatever_the_history() -> None:
+    orders = [np.random.default_rng(seed).permutation(24) for seed in range(40)]
+    for order in orders:
+        counts = TransitionCounts(max_states_per_context=24, max_states=64)
+        counts.update(np.zeros(24, np.int64), order, np.zeros(24))
+        counts.update([0], [99], [0.0])
+        held, _ = counts.counts_of(0, 0.0)
+        assert set(held.tolist()) == {*range(1, 24), 99}
+
+
 def test_late_event_counts_as_if_it_had_come_in_order() -> None:
     late, ordered = TransitionCounts(half_life_s=50.0), TransitionCounts(half_life_s=50.0)
     late.update([1, 1], [2, 3], [500.0, 100.0])

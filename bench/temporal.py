@@ -69,7 +69,7 @@ def bench_columns(n_keys: int) -> Rows:
         row["recurring"] = np.mean([bool(f) and f[0].kind == "recurring" for f in found])
         row["detect median ms"], row["p99 ms"] = np.median(took) * 1e3, np.quantile(took, 0.99) * 1e3
         # The peers take up to a second per key.
-        some = min(n_keys, 40)
+        some = min(n_keys, 25)
         for peer, find in PEERS.items() if "off grid" not in name else ():
             row[peer] = np.mean([is_hit(find(t), p) for t, p in zip(times[:some], truth[:some])])
         rows.append(row)

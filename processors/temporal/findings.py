@@ -13,11 +13,11 @@ from processors.temporal.population_rate import hours_of_week
 from processors.temporal.rhythm_fit import Rhythm, find_rhythm
 from processors.temporal.rhythm_likelihood import PERIODS_H
 
-# A further period has to be clearer than the first: what is left of the events was chosen by the first fit.
+# A further period is looked for beside a clear one only, and has to be clear itself: what is left of the events was
+# chosen by the first fit.
 _MAX_P_VALUE_OF_MORE = 0.01
 _OWN = 0.5
 _LOG_SIZE_OF_RHYTHM = -2.0
-_LOG_SIZE_OF_BUMP = -2.5
 _IMPOSSIBLE = -1e30
 # A rhythm has ended when so many events were to be expected since the last one (10,000 to 1 for a Poisson rate).
 _EVENTS_MISSED = 9.2
@@ -36,6 +36,14 @@ def log_size(n_events: int) -> float:
     p = .005 and for spans from days to years (`bench/temporal.py calibration` checks the outcome).
     """
     return -3.0 - 1.1 * math.log(max(n_events, 12) / 12)
+
+
+def bump_log_p_value(log_evidence: float) -> float:
+    """log P(a bump's log Bayes factor > s | the population's rate), by simulation; two straight lines bound it.
+
+    It falls faster than exp(-s) where s is small: even without a rhythm a faint broad bump costs little.
+    """
+    return min(0.0, -0.6 - 2.0 * (log_evidence + 0.6), -2.3 - 1.25 * log_evidence)
 
 
 def _same(period_h: float, other_h: float) -> bool:
@@ -94,7 +102,7 @@ def find_periods(
     while len(t_h) >= settings.min_events and t_h[-1] > t_h[0] and len(found) < settings.max_periods:
         more, own = _find_round(t_h, b, end_s / HOUR_S, limit, found, settings)
         found += more
-        if own is None or not more:
+        if own is None or not any(one.p_value <= _MAX_P_VALUE_OF_MORE for one in more):
             break
         t_h, b = t_h[own < _OWN], (b * np.maximum(1.0 - own, 0.02))[own < _OWN]
         limit = min(_MAX_P_VALUE_OF_MORE, settings.max_p_value)
@@ -137,7 +145,7 @@ def _strongest_rhythm(own: Rhythm | None, against_all: list[Clock], size: float)
     """
     if own is None:
         return None
-    best = own._replace(log_evidence=own.log_evidence - _LOG_SIZE_OF_BUMP)
+    best = own._replace(log_evidence=-bump_log_p_value(own.log_evidence))
     for one in against_all:
         is_calendar = [period_h for period_h in PERIODS_H if _same(one.period_h, period_h)]
         if is_calendar and one.log_evidence - size > best.log_evidence:

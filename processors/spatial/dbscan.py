@@ -51,7 +51,7 @@ class SlidingDBSCAN:
 
     An event costs O(min_samples) record visits in each of at most 25 cells, and, when it makes a site in a cell that is
     not crowded, a reading of those cells; a lost edge costs a search of the smaller side it may part. Memory is about
-    150 bytes per point. The method follows incremental DBSCAN (Ester et al., VLDB 1998) on the grid of Gan and Tao
+    200 bytes per point. The method follows incremental DBSCAN (Ester et al., VLDB 1998) on the grid of Gan and Tao
     (SIGMOD 2015), with the alternating search of DISC (Kim et al., ICDE 2021); docs/spatial.md explains it.
 
     >>> dbscan = SlidingDBSCAN(eps_m=150.0, min_samples=3, window_s=3600.0)

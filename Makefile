@@ -29,6 +29,8 @@ $(STAMP): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(if $(TORCH_ARGS),$(BIN)/python -m pip install --quiet $(TORCH_ARGS))
 	$(BIN)/python -m pip install --quiet --editable '.[local,dev]'
+	@echo 'compiling the kernels (once; about a minute)'
+	@$(BIN)/python -c 'from streams.stages.compiled import warm_up; warm_up()'
 	@touch $@
 
 demo: setup ## replay events through the whole path: DATA= FORMAT= RATE= DURATION= JSON= BROKER=kafka BOOTSTRAP=

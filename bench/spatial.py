@@ -118,9 +118,8 @@ def throughput(quick: bool) -> Iterator[dict[str, Any]]:
         rng = np.random.default_rng(1)
         rounds = max(20, min(200, 60_000 // batch))
         lat, lon = stream(kind, window + rounds * batch, metric, rng)
-        eps = eps_for(lat[:window], lon[:window], metric, rng)
-        if kind == "one_cell":
-            eps = 0.05
+        usual = stream("gaussians", window, metric, rng) if kind.startswith("one_") else (lat[:window], lon[:window])
+        eps = 0.05 if kind == "one_cell" else eps_for(*usual, metric, rng)
         ours = Ours(lat, lon, eps, window, metric)
         floor = planar_floor(lat, lon, eps, window, metric)
         for _ in range(window // 1000):

@@ -1,6 +1,6 @@
 """Raw records to event columns, once per fetched batch: what cannot be decoded or validated is set aside with a reason."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -76,19 +76,17 @@ class EventDecoder:
         self, events: Sequence[BehaviorEvent], offsets: np.ndarray, clock_ms: np.ndarray
     ) -> tuple[EventColumns, list[Reject]]:
         """The columns of decoded events that hold within the limits, and the others with their reasons."""
-        rejects: list[Reject] = []
-        suspects = self._suspects(events, clock_ms)
-        if suspects.size:
-            keep = np.ones(len(events), np.bool_)
-            for row in suspects.tolist():
-                problem = problem_of(events[row], self.limits, int(clock_ms[row]))
-                if problem is not None:
-                    rejects.append(Reject(int(offsets[row]), problem, problem.replace("_", " ")))
-                    keep[row] = False
-            if rejects:
-                events = [event for event, kept in zip(events, keep.tolist(), strict=True) if kept]
-                offsets = offsets[keep]
-        return self._columns(events, offsets), rejects
+        fields, rejects = _Fields(events, self.limits.action_weights), list[Reject]()
+        for row in self._suspects(events, fields, clock_ms).tolist():
+            problem = problem_of(events[row], self.limits, int(clock_ms[row]))
+            if problem is not None:
+                rejects.append(Reject(int(offsets[row]), problem, problem.replace("_", " ")))
+        if rejects:
+            refused = {reject.offset for reject in rejects}
+            rows = [row for row, offset in enumerate(offsets.tolist()) if offset not in refused]
+            events, offsets = [events[row] for row in rows], offsets[rows]
+            fields = _Fields(events, self.limits.action_weights)
+        return self._columns(events, fields, offsets), rejects
 
     def _decoded(self, records: Sequence[SourceRecord]) -> tuple[Sequence[BehaviorEvent], Sequence[int], list[Reject]]:
         decode, limit = self._json, self.limits.max_bytes
@@ -134,59 +132,55 @@ class EventDecoder:
         except RecursionError:
             return Reject(record.offset, "not_decodable", "the value is nested too deeply")
 
-    def _suspects(self, events: Sequence[BehaviorEvent], clock_ms: np.ndarray) -> np.ndarray:
-        """The rows that may break a limit (a superset of those that do), by vectorised checks."""
-        limits, rows = self.limits, len(events)
-        time_ms = np.fromiter((_clipped(event.event_time_ms) for event in events), np.int64, rows)
-        lat, lon = _degrees(event.lat for event in events), _degrees(event.lon for event in events)
-        odd = (time_ms < limits.min_event_time_ms) | (time_ms > clock_ms + limits.max_ahead_ms)
-        odd |= np.isnan(lat) != np.isnan(lon)
-        odd |= (np.abs(lat) > 90.0) | (np.abs(lon) > 180.0)
-        weights, longest = limits.action_weights, limits.max_id_chars
-        odd |= np.fromiter((event.action not in weights for event in events), np.bool_, rows)
-        odd |= np.fromiter((event.value is not None for event in events), np.bool_, rows)
-        for ids in _ids(events):
-            lengths = np.fromiter(map(len, ids), np.int64, rows)
-            odd |= (lengths == 0) | (lengths > longest)
+    def _suspects(self, events: Sequence[BehaviorEvent], fields: "_Fields", clock_ms: np.ndarray) -> np.ndarray:
+        """The rows that may break a limit (a superset of those that do), by checks of whole columns."""
+        limits = self.limits
+        odd = (fields.time_ms < limits.min_event_time_ms) | (fields.time_ms > clock_ms + limits.max_ahead_ms)
+        odd |= np.isnan(fields.weight) | (np.isnan(fields.lat) != np.isnan(fields.lon))
+        odd |= (np.abs(fields.lat) > 90.0) | (np.abs(fields.lon) > 180.0)
+        valued = [event.value is not None for event in events]
+        if any(valued):
+            odd |= np.array(valued)
+        for ids in (fields.event_ids, fields.users, fields.items):
+            lengths = list(map(len, ids))
+            if lengths and (min(lengths) == 0 or max(lengths) > limits.max_id_chars):
+                odd |= (np.array(lengths) == 0) | (np.array(lengths) > limits.max_id_chars)
         return np.flatnonzero(odd)
 
-    def _columns(self, events: Sequence[BehaviorEvent], offsets: np.ndarray) -> EventColumns:
-        rows, code, weights = len(events), self._codes.__getitem__, self.limits.action_weights
-        event_ids, users, items = _ids(events)
+    def _columns(self, events: Sequence[BehaviorEvent], fields: "_Fields", offsets: np.ndarray) -> EventColumns:
+        code = self._codes.__getitem__
+        users, items = list(map(code, fields.users)), list(map(code, fields.items))
         categories = [event.context.get(CATEGORY) if event.context else None for event in events]
-        user_codes, item_codes = list(map(code, users)), list(map(code, items))
-        names = dict(zip(user_codes, users, strict=True))
-        names.update(zip(item_codes, items, strict=True))
-        category_codes = [NO_CODE if text is None else code(text) for text in categories]
-        names.update(
-            (number, text) for number, text in zip(category_codes, categories, strict=True) if text is not None
-        )
+        named = {text: code(text) for text in set(categories) if text is not None}
+        names = dict(zip(users, fields.users, strict=True))
+        names.update(zip(items, fields.items, strict=True))
+        names.update((number, text) for text, number in named.items())
         return EventColumns(
             offset=offsets,
-            time_ms=np.fromiter((event.event_time_ms for event in events), np.int64, rows),
-            event_hash=hash_texts(event_ids),
-            user=np.array(user_codes, np.int64),
-            item=np.array(item_codes, np.int64),
-            category=np.array(category_codes, np.int64),
-            weight=np.fromiter((weights[event.action] for event in events), np.float64, rows),
-            lat=_degrees(event.lat for event in events),
-            lon=_degrees(event.lon for event in events),
+            time_ms=fields.time_ms,
+            event_hash=hash_texts(fields.event_ids),
+            user=np.array(users, np.int64),
+            item=np.array(items, np.int64),
+            category=np.array([named.get(text, NO_CODE) for text in categories], np.int64),
+            weight=fields.weight,
+            lat=fields.lat,
+            lon=fields.lon,
             names=names,
         )
 
 
-def _ids(events: Sequence[BehaviorEvent]) -> tuple[list[str], list[str], list[str]]:
-    return (
-        [event.event_id for event in events],
-        [event.user_id for event in events],
-        [event.item_id for event in events],
-    )
+class _Fields:
+    """The fields of events as columns, before they are known to be acceptable."""
 
-
-def _clipped(number: int) -> int:
-    """An int of any size within int64."""
-    return min(max(number, -(2**63)), 2**63 - 1)
-
-
-def _degrees(values: Iterable[float | None]) -> np.ndarray:
-    return np.array(list(values), np.float64)
+    def __init__(self, events: Sequence[BehaviorEvent], weights: Mapping[str, float]) -> None:
+        self.event_ids = [event.event_id for event in events]
+        self.users = [event.user_id for event in events]
+        self.items = [event.item_id for event in events]
+        self.weight = np.array([weights.get(event.action, np.nan) for event in events], np.float64)
+        self.lat = np.array([event.lat for event in events], np.float64)
+        self.lon = np.array([event.lon for event in events], np.float64)
+        times = [event.event_time_ms for event in events]
+        try:
+            self.time_ms = np.array(times, np.int64)
+        except OverflowError:
+            self.time_ms = np.array([min(max(time, -(2**63)), 2**63 - 1) for time in times], np.int64)

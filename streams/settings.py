@@ -12,7 +12,7 @@ from processors.sequence import TransitionSettings
 from schemas.settings import KafkaSettings
 from schemas.validation import DEFAULT_ACTION_WEIGHTS, EventLimits
 from streams.stages.admission import AdmissionSettings
-from streams.stages.settings import MiningSettings, RegionStageSettings, TransitionStageSettings, UserSettings
+from streams.stages.settings import NEVER, MiningSettings, RegionStageSettings, TransitionStageSettings, UserSettings
 
 StageName = Literal["user", "region", "transition", "place"]
 DAY_S = 86_400.0
@@ -103,7 +103,7 @@ class WorkerSettings(BaseSettings):
                     allowed_lateness_s=self.allowed_lateness_s, remembered_ids=self.remembered_event_ids
                 ),
                 transitions=transitions,
-                profile=ProfileSettings(max_users=self.max_users),
+                profile=ProfileSettings(max_users=self.max_users, min_events=NEVER),
                 max_users=self.max_users,
             ),
             region=RegionStageSettings(

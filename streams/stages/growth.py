@@ -8,7 +8,8 @@ from streams.stages.code_index import CodeIndex, Ints, grown
 class GrowthLedger:
     """Counts events per key and says which keys have grown enough, so that n events give O(log n) publications.
 
-    A key is due at ``min_support`` events, and again whenever its events have grown by the share ``growth``. Bounded by
+    A key is due at ``min_support`` events, and again whenever its events have grown by the share ``growth``, at the latest after
+    ``at_most`` more. Bounded by
     ``max_keys``: the lightest eighth is forgotten (and starts anew).
 
     >>> ledger = GrowthLedger(min_support=2, growth=0.5, max_keys=100)
@@ -16,10 +17,11 @@ class GrowthLedger:
     [[], [7], [7], [], [7]]
     """
 
-    def __init__(self, *, min_support: int, growth: float, max_keys: int) -> None:
+    def __init__(self, *, min_support: int, growth: float, max_keys: int, at_most: int = 2**62) -> None:
         self.min_support = min_support
         self.growth = growth
         self.max_keys = max_keys
+        self.at_most = at_most
         self._index = CodeIndex()
         self._seen = np.zeros(0, np.int64)
         self._published = np.zeros(0, np.int64)
@@ -36,7 +38,7 @@ class GrowthLedger:
         np.add.at(self._seen, rows, 1)
         touched = np.unique(rows)
         seen, published = self._seen[touched], self._published[touched]
-        needed = np.where(published == 0, self.min_support, np.maximum(1, np.ceil(published * self.growth)))
+        needed = np.where(published == 0, self.min_support, np.clip(np.ceil(published * self.growth), 1, self.at_most))
         ready = touched[seen - published >= needed]
         self._published[ready] = self._seen[ready]
         return self._index.codes[ready]

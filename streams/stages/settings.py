@@ -8,18 +8,23 @@ from processors.temporal.periods import PeriodicitySettings
 from schemas.validation import EventLimits
 from streams.stages.admission import AdmissionSettings
 
+NEVER = 2**62
+
 
 class UserSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The user stage: what it admits, what it holds per user, and when it publishes.
 
     A personal transition is published when its from-state has ``min_support`` events of the user, and again when they have
-    grown by the share ``growth``.
+    grown by the share ``growth``. A profile is published at ``profile_min_events`` events, when they have doubled, and at the
+    latest after ``profile_at_most`` more; the bank's own test of how far it moved costs more than the message.
     """
 
     admission: AdmissionSettings = AdmissionSettings()
     transitions: TransitionSettings = TransitionSettings(max_contexts=1 << 22)
     periodicity: PeriodicitySettings = PeriodicitySettings()
-    profile: ProfileSettings = ProfileSettings()
+    profile: ProfileSettings = ProfileSettings(min_events=NEVER)
+    profile_min_events: int = 3
+    profile_at_most: int = 64
     max_users: int = 1_000_000
     min_support: int = 8
     growth: float = 1.0

@@ -44,6 +44,9 @@ class UserStage:
             min_support=own.min_support, growth=own.growth, max_keys=2 * own.periodicity.max_keys
         )
         self.profiles = UserProfiles(own.profile)
+        self.profile_ledger = GrowthLedger(
+            min_support=own.profile_min_events, growth=1.0, at_most=own.profile_at_most, max_keys=2 * own.max_users
+        )
         self.user_periods = PeriodWatch(own.periodicity, self._name_of_user)
         self.user_item_periods = PeriodWatch(own.periodicity, self._names_of_pair)
 
@@ -79,13 +82,13 @@ class UserStage:
 
     def _learn_profiles(self, admitted: EventColumns) -> list[Pattern]:
         solar_hours = np.round(np.nan_to_num(admitted.lon) / SOLAR_DEGREES_PER_HOUR)
-        moved = self.profiles.update(
+        self.profiles.update(
             admitted.user, admitted.time_ms / MS, admitted.item, weights=admitted.weight, categories=admitted.category,
             lat=admitted.lat, lon=admitted.lon, utc_offset_s=3600.0 * solar_hours,
         )  # fmt: skip
-        # Of a user's versions within one batch only the last is worth a message.
-        latest = {profile.user: profile for profile in moved}
-        updates = (profile_update(profile, self.names, self.absorbed_offset) for profile in latest.values())
+        due, now_s = self.profile_ledger.due(admitted.user).tolist(), float(admitted.time_ms.max()) / MS
+        profiles = (self.profiles.profile(user, now_s) for user in due)
+        updates = (profile and profile_update(profile, self.names, self.absorbed_offset) for profile in profiles)
         return [update for update in updates if update is not None]
 
     def _learn_transitions(self, admitted: EventColumns, previous: np.ndarray, last: np.ndarray) -> list[Pattern]:
@@ -165,6 +168,7 @@ class UserStage:
                 "transitions": self.transitions.to_bytes(),
                 "transition_ledger": pack_arrays(self.transition_ledger.state()),
                 "profiles": self.profiles.to_bytes(),
+                "profile_ledger": pack_arrays(self.profile_ledger.state()),
                 "user_periods": self.user_periods.to_bytes(),
                 "user_item_periods": self.user_item_periods.to_bytes(),
             }
@@ -181,5 +185,6 @@ class UserStage:
         self.transitions = TransitionCounts.from_bytes(blobs["transitions"])
         self.transition_ledger.load(unpack_arrays(blobs["transition_ledger"]))
         self.profiles = UserProfiles.from_bytes(blobs["profiles"])
+        self.profile_ledger.load(unpack_arrays(blobs["profile_ledger"]))
         self.user_periods.load(blobs["user_periods"])
         self.user_item_periods.load(blobs["user_item_periods"])

@@ -275,6 +275,7 @@ def test_counts_survive_thousands_of_half_lives() -> None:
     assert counts.count(1, 2, 1e9) == 1.0
     counts.update([4], [5], [2e9])
     assert counts.n_contexts == 1 and counts.predict(4, 2e9)[0].tolist() == [5]
+    assert counts.predict(4, 2e9)[1].tolist() == [1.0] and counts.total(None, 2e9) == 1.0
 
 
 def test_infinite_half_life_gives_plain_counts() -> None:

@@ -83,7 +83,7 @@ class Child:
         own = os.environ | env | {"CHRONOTOPE_BENCH_PROGRESS": str(self._out), "OMP_NUM_THREADS": "1"}
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, str(HERE), "--child", name], env=own, stdout=output, stderr=output
+                [_interpreter(name), str(HERE), "--child", name], env=own, stdout=output, stderr=output
             )
         self._log = log
 

@@ -5,7 +5,21 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
-from chronotope.cli import demo, dlq, doctor, evaluate, produce, replay, serve, state, topics, up, validate, worker
+from chronotope.cli import (
+    demo,
+    dlq,
+    doctor,
+    evaluate,
+    produce,
+    replay,
+    serve,
+    state,
+    topics,
+    train,
+    up,
+    validate,
+    worker,
+)
 from chronotope.cli.errors import CommandFailed, explain
 from chronotope.cli.signals import end_on_signals
 
@@ -27,6 +41,7 @@ app.command("validate")(validate.validate)
 app.command("produce")(produce.produce)
 app.command("replay")(replay.replay)
 app.command("evaluate")(evaluate.evaluate)
+app.command("train")(train.train)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(state.app, name="state")
 app.command("doctor")(doctor.doctor)

@@ -35,6 +35,8 @@ class SequenceExpert:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(training.seed)
             self.model = SequenceModel(settings).to(self.device)
+        if self.device.type == "cuda":
+            self.model.transducer.compile(dynamic=True)
         self.memory = UserMemory(settings.memory + 32, self.device)
         self.trainer = Trainer(self.model, self.memory, training)
         self.scorer = Scorer(self.model, self.memory)

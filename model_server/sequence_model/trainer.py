@@ -69,7 +69,8 @@ class Trainer:
 
     def learn_recent(self, users: Tensor) -> float:
         """One learning round after new events of ``users``; the loss of their step."""
-        return next(iter(self.recent_steps(users)))
+        first, *_ = self.recent_steps(users)
+        return first
 
     def recent_steps(self, users: Tensor) -> Iterator[float]:
         """The same, with a pause after each gradient step; first comes the loss on the new events."""

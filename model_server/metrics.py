@@ -64,6 +64,16 @@ class ServerMetrics:
             buckets=WORK_BUCKETS_S,
             registry=registry,
         )
+        self.learn_step_seconds = Histogram(
+            "chronotope_server_learn_step_seconds",
+            "Time of one step of learning.",
+            buckets=WORK_BUCKETS_S,
+            registry=registry,
+        )
+        self.untrained = Counter(
+            "chronotope_server_untrained_events", "Events that were remembered and counted but not trained on, for lack of time.",
+            ["strategy"], registry=registry,
+        )  # fmt: skip
         self.users = Gauge("chronotope_server_users", "Users remembered.", registry=registry)
         self.evicted_users = Counter("chronotope_server_evicted_users", "Users forgotten for space.", registry=registry)
         self.items = Gauge("chronotope_server_items", "Items known.", registry=registry)

@@ -1,7 +1,7 @@
 """The seam between what is served and what is learned: queries go in, ranked items with their experts' shares come out."""
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 import numpy as np
@@ -67,3 +67,14 @@ class Ranker(Protocol):
 
     def load_state(self, state: dict[str, object]) -> None:
         """Take over what ``state`` gave; ValueError if it does not fit these settings."""
+
+
+@runtime_checkable
+class LazyLearner(Protocol):
+    """A ranker whose learning can wait until nobody else does: it then gets whole blocks, and pauses between their steps."""
+
+    def admit(self, events: Sequence[BehaviorEvent]) -> Any:
+        """Remember the events, so that rankings know them at once; ``learning`` must follow, in the same order."""
+
+    def learning(self, admitted: Sequence[Any], train: bool) -> Iterator[None]:
+        """Test, then train on what was admitted, with a pause after each step; without ``train`` it is only counted."""

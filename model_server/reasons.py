@@ -26,6 +26,8 @@ WORDS = {
     "popularity": "many people come here",
     "popular": "many people come here",
     "trend": "it has been gaining visitors lately",
+    "home": "it is close to where you spend most of your time",
+    "today": "it fits what you have done today",
     "category": "it is of a kind you like",
     "content": "it resembles what you have chosen before",
     "sequence": "it fits the course of your latest steps",

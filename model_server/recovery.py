@@ -29,7 +29,7 @@ class _Identity(msgspec.Struct, frozen=True):
 
     layout: int
     strategies: list[str]
-    model_preset: str | None
+    model_preset: str
     keeps_seen: bool
     events_topic_id: str
 

@@ -27,6 +27,7 @@ from model_server.responding import FeedbackDesk
 from model_server.settings import ServerSettings
 from model_server.sinks.topic import TopicSink
 from model_server.strategies import build_strategies
+from model_server.training import TimeShare
 from model_server.users import OwnedUsers
 from model_server.versions import VersionClock
 from schemas.avro_wire import ConfluentAvroDecoder, RegistrySchemaSource
@@ -84,6 +85,7 @@ class Server:
         registry = settings.registry.client_config()
         avro = ConfluentAvroDecoder(BehaviorEvent, RegistrySchemaSource(registry)) if registry is not None else None
         self._intake = Intake((*OWNED_TOPICS, *SHARED_TOPICS), EventLimits(), metrics, avro)
+        self._learning_share = TimeShare(settings.learning_share)
         self._assigned = False
         self._refresher = Refresher(
             settings, self.users, self.strategies, self.scheduler, self._desk, recommender, self._feedback,
@@ -143,17 +145,29 @@ class Server:
 
     def _turn(self, owned: OwnedConsumer) -> None:
         """Records in, learning, due users, refreshes, confirmations."""
-        self._turned_at_s = time.monotonic()
+        now_s = time.monotonic()
+        self._learning_share.passed(now_s - self._turned_at_s)
+        self._turned_at_s = now_s
+        learning = self.strategies.learning_due()
         busy = bool(len(self.scheduler) or len(self._desk))
-        self._take_owned(owned.poll(self._settings.consume_batch, 0.0 if busy else self._settings.consume_wait_s))
+        wait_s = 0.0 if busy or learning else self._settings.consume_wait_s
+        records = owned.poll(self._settings.consume_batch, wait_s)
+        self._take_owned(records)
         self._take_shared(self._shared.poll(self._settings.consume_batch))
         self._patterns.mark_due(time.time_ns() // 1_000_000)
         self._refresher.turn(self.publisher, self._owns)
         self.publisher.settle()
+        if learning and (not (busy or records) or self._learning_share.allows()):
+            self._learn_step()
         if time.monotonic() - self._stored_at_s > SETTLE_EVERY_S:
             self._store_offsets(owned)
         if self._checkpoints is not None and self._checkpoints.due and not self._learner.behind():
             self._checkpoints.save(self._state(), self._learner.learned)
+
+    def _learn_step(self) -> None:
+        started_s = time.monotonic()
+        self.strategies.learn_step()
+        self._learning_share.spent(time.monotonic() - started_s)
 
     def _catch_up(self, stopping: Callable[[], bool]) -> None:
         give_up_s = time.monotonic() + self._settings.catch_up_timeout_s
@@ -244,6 +258,7 @@ class Server:
     # --- recovery ---
 
     def _state(self) -> dict[str, Any]:
+        self.strategies.finish_learning()
         return {
             "strategies": self.strategies.state(),
             "users": self.users.state(),

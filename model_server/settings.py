@@ -41,11 +41,18 @@ class ServerSettings(BaseSettings):
     interleave: bool = Field(
         False, description="Merge the rankings of the first two strategies for every user and credit them by clicks."
     )
-    model_preset: str | None = Field(None, description="Sequence model preset (nano, small, base, large); null: none.")
+    model_preset: Literal["", "nano", "small", "base", "large"] = Field(
+        "nano", description="Preset of the sequence model; empty: the fusion goes without one."
+    )
     device: str = Field("cpu", description="Torch device of the model: cpu, cuda, cuda:1.")
     torch_threads: int = Field(1, ge=1, description="Torch threads within one operation.")
-    text_model: Path | None = Field(None, description="Directory of a sentence-transformers model; null: hashed words.")
     seed: int = Field(0, ge=0, description="Seed of everything random in the models.")
+    learning_share: float = Field(
+        0.2, ge=0, le=1, description="Share of the time that goes into learning while recommendations wait."
+    )
+    most_untrained_events: int = Field(
+        2_048, ge=1, description="Events that may wait to be learned; beyond that the oldest are only counted."
+    )
 
     k: int = Field(10, ge=1, le=1_000, description="Items per recommendation.")
     reasons_per_item: int = Field(3, ge=0, le=20, description="Most reasons named per item.")

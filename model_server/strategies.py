@@ -1,6 +1,8 @@
 """The strategies that can be served, by name; what they are told, and that one's failure is never another's."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -10,10 +12,11 @@ import torch
 from model_server.fusion_ranker import FusionRanker, FusionSettings
 from model_server.items import ItemTable
 from model_server.metrics import ServerMetrics
-from model_server.ranking import Query, Ranker, Ranking
+from model_server.ranking import LazyLearner, Query, Ranker, Ranking
 from model_server.rules.fallback import FallbackRanker, FallbackSettings
 from model_server.rules.hard import RowMap
 from model_server.settings import ServerSettings
+from model_server.training import TrainingBacklog
 from schemas.events import BehaviorEvent, Item
 from schemas.patterns import Pattern
 
@@ -34,7 +37,9 @@ def build_strategy(name: str, settings: ServerSettings) -> Strategy:
     """The strategy of this name, untrained. Raises ValueError naming the known ones if there is none."""
     if name == "fused":
         torch.set_num_threads(settings.torch_threads)
-        fusion = FusionRanker(FusionSettings(device=settings.device))
+        fusion = FusionRanker(
+            FusionSettings(device=settings.device, sequence=settings.model_preset, seed=settings.seed)
+        )
         return Strategy(name=name, ranker=fusion, item_ids=lambda: fusion.catalogue.item_ids)
     if name == "popular":
         popular = FallbackRanker(ItemTable(), FallbackSettings(max_users=settings.max_users))
@@ -50,7 +55,7 @@ def build_strategies(settings: ServerSettings, items: ItemTable, metrics: Server
         fallback = FallbackRanker(items, FallbackSettings(max_users=settings.max_users))
         return fallback, [build_strategy(name, settings) for name in names]
 
-    return StrategySet(build, metrics)
+    return StrategySet(build, metrics, settings.most_untrained_events)
 
 
 class StrategySet:
@@ -59,14 +64,24 @@ class StrategySet:
     A batch that makes a strategy fail is given to it again one element at a time: a bad one spoils only itself.
     """
 
-    def __init__(self, build: Callable[[], tuple[FallbackRanker, list[Strategy]]], metrics: ServerMetrics) -> None:
-        self._build, self._metrics = build, metrics
+    def __init__(
+        self,
+        build: Callable[[], tuple[FallbackRanker, list[Strategy]]],
+        metrics: ServerMetrics,
+        most_untrained: int = 2_048,
+    ) -> None:
+        self._build, self._metrics, self._most_untrained = build, metrics, most_untrained
         self.rebuild()
 
     def rebuild(self) -> None:
         """Start again with untrained strategies."""
         self.fallback, strategies = self._build()
         self._by_name = {strategy.name: strategy for strategy in strategies}
+        self._backlogs = {
+            strategy.name: TrainingBacklog(strategy.ranker, self._most_untrained)
+            for strategy in strategies
+            if isinstance(strategy.ranker, LazyLearner)
+        }
 
     def __getitem__(self, name: str) -> Strategy:
         return self._by_name[name]
@@ -75,10 +90,40 @@ class StrategySet:
         return iter(self._by_name.values())
 
     def observe(self, events: Sequence[BehaviorEvent]) -> None:
-        """Every strategy learns from these events."""
+        """Every strategy knows these events from now on; one that can put off learning from them does."""
         self.fallback.observe(events)
+        now_s = time.monotonic()
         for strategy in self:
-            self._guarded(strategy, "observe", strategy.ranker.observe, events)
+            backlog = self._backlogs.get(strategy.name)
+            if backlog is None:
+                self._guarded(strategy, "observe", strategy.ranker.observe, events)
+                continue
+            for untrained in self._guarded(strategy, "admit", partial(backlog.admit, now_s=now_s), events):
+                self._metrics.untrained.labels(strategy.name).inc(untrained)
+
+    def learning_due(self) -> bool:
+        """Whether a strategy has something to learn now."""
+        now_s = time.monotonic()
+        return any(backlog.due(now_s) for backlog in self._backlogs.values())
+
+    def learn_step(self) -> None:
+        """One step of learning of each strategy that has something to learn."""
+        now_s = time.monotonic()
+        for name, backlog in self._backlogs.items():
+            if backlog.due(now_s):
+                with self._metrics.learn_step_seconds.time():
+                    try:
+                        backlog.step()
+                    except Exception:
+                        self._failed(self._by_name[name], "learn")
+
+    def finish_learning(self) -> None:
+        """Bring every strategy to a state that holds all events: what waits to be learned is only counted."""
+        for name, backlog in self._backlogs.items():
+            try:
+                self._metrics.untrained.labels(name).inc(backlog.finish())
+            except Exception:
+                self._failed(self._by_name[name], "learn")
 
     def upsert_items(self, items: Sequence[Item]) -> None:
         """Every strategy admits or changes these items."""

@@ -1,0 +1,103 @@
+"""Learning that waits its turn: what was admitted is learned in blocks, a step at a time, when nobody waits for an answer."""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from model_server.ranking import LazyLearner
+from schemas.events import BehaviorEvent
+
+
+class TrainingBacklog:
+    """The admitted events of one strategy that it has not learned yet, oldest first.
+
+    A block is started when ``block_events`` have come together or the oldest has waited ``patience_s``; beyond ``limit``
+    events the oldest are only counted: the model then learns from a sample, and no ranking suffers.
+    """
+
+    def __init__(self, ranker: LazyLearner, limit: int, block_events: int = 64, patience_s: float = 1.0) -> None:
+        self._ranker, self._limit, self._block_events, self._patience_s = ranker, limit, block_events, patience_s
+        self._waiting: deque[tuple[float, int, Any]] = deque()
+        self._running: Iterator[None] | None = None
+        self.events = 0
+
+    def admit(self, events: Sequence[BehaviorEvent], now_s: float) -> int:
+        """Let rankings know these events, and learn from them later; how many older ones were only counted to make room."""
+        self._waiting.append((now_s, len(events), self._ranker.admit(events)))
+        self.events += len(events)
+        untrained = 0
+        while self.events > self._limit and len(self._waiting) > 1:
+            untrained += self._count_oldest()
+        return untrained
+
+    def due(self, now_s: float) -> bool:
+        """Whether there is a step to take."""
+        if self._running is not None:
+            return True
+        return bool(self._waiting) and (
+            self.events >= self._block_events or now_s - self._waiting[0][0] >= self._patience_s
+        )
+
+    def step(self) -> None:
+        """One step of the running block, or the first of the next. Raises what the ranker raises; the block is dropped then."""
+        if self._running is None:
+            self._running = self._ranker.learning(self._next_block(), train=True)
+        running, self._running = self._running, None
+        for _ in running:
+            self._running = running
+            return
+
+    def finish(self) -> int:
+        """Leave nothing half-way: end the running block and only count the rest; how many events were counted."""
+        while self._running is not None:
+            self.step()
+        counted = 0
+        while self._waiting:
+            counted += self._count_oldest()
+        return counted
+
+    def _next_block(self) -> list[Any]:
+        block, events = [], 0
+        while self._waiting and events < self._block_events:
+            _, count, admitted = self._waiting.popleft()
+            block.append(admitted)
+            events += count
+        self.events -= events
+        return block
+
+    def _count_oldest(self) -> int:
+        _, count, admitted = self._waiting.popleft()
+        self.events -= count
+        for _ in self._ranker.learning([admitted], train=False):
+            pass
+        return count
+
+
+class TimeShare:
+    """Keeps work at no more than a share of the time while other work waits (a moving window of some seconds).
+
+    >>> share = TimeShare(0.25)
+    >>> share.passed(1.0); share.spent(0.5)
+    >>> share.allows(), share.passed(3.0), share.allows()
+    (False, None, True)
+    """
+
+    WINDOW_S = 10.0
+
+    def __init__(self, share: float) -> None:
+        self._share = share
+        self._passed_s = self._spent_s = 0.0
+
+    def passed(self, seconds: float) -> None:
+        """Time went by."""
+        self._passed_s += seconds
+        if self._passed_s > self.WINDOW_S:
+            self._passed_s, self._spent_s = self._passed_s / 2, self._spent_s / 2
+
+    def spent(self, seconds: float) -> None:
+        """Part of it went into the work."""
+        self._spent_s += seconds
+
+    def allows(self) -> bool:
+        """Whether the work may go on although other work waits."""
+        return self._spent_s < self._share * self._passed_s

@@ -1,0 +1,92 @@
+"""Reasons are in words, strongest first, and carry the patterns' own facts."""
+
+import msgspec
+import pytest
+
+from model_server.fusion.shares import SHARED
+from model_server.items import ItemTable
+from model_server.ranking import RankedItem
+from model_server.reasons import WORDS, ReasonWriter
+from model_server.rules.fallback import STAGES
+from schemas.events import Item
+from schemas.patterns import ClusterUpdate, PeriodEstimate, PeriodicityUpdate
+
+FRIDAY_EVENING_MS = 1_333_738_800_000
+
+
+@pytest.fixture
+def writer() -> ReasonWriter:
+    items = ItemTable()
+    items.upsert(
+        [Item(item_id="cafe", lat=40.0, lon=0.0), Item(item_id="gym", lat=40.01, lon=0.0), Item(item_id="web")]
+    )
+    return ReasonWriter(items, reasons_per_item=2)
+
+
+def item(name: str, **shares: float) -> RankedItem:
+    return RankedItem(item_id=name, row=0, probability=0.5, shares=shares)
+
+
+def texts(writer: ReasonWriter, ranked: RankedItem, last_item: str = "gym") -> list[str]:
+    return [reason.text for reason in writer.write("ann", ranked, last_item)]
+
+
+def crowd(change: str = "born", lat: float = 40.003) -> ClusterUpdate:
+    return ClusterUpdate(
+        cluster_id="c", version=2 if change != "born" else 1, change=change, event_time_ms=0, born_at_ms=0, lat=lat, lon=0.0,
+        radius_m=50.0, count=20, distinct_users=12,
+    )  # type: ignore[arg-type]  # fmt: skip
+
+
+def test_every_expert_and_every_fallback_stage_has_words() -> None:
+    assert set(SHARED) | set(STAGES) <= set(WORDS)
+
+
+def test_the_strongest_positive_shares_come_first_with_their_part_of_the_evidence(writer: ReasonWriter) -> None:
+    reasons = writer.write("ann", item("cafe", habit=3.0, hour=1.0, popularity=0.5, repeat=-9.0), "gym")
+    assert [(reason.pattern, reason.weight) for reason in reasons] == [("habit", 0.667), ("hour", 0.222)]
+
+
+def test_a_weekly_visit_is_told_by_day_and_part_of_day_until_it_is_retired(writer: ReasonWriter) -> None:
+    period = PeriodEstimate(
+        period_s=7 * 86_400.0, phase_s=0, period_kind="recurring", strength=1, p_value=0, next_due_ms=FRIDAY_EVENING_MS
+    )
+    update = PeriodicityUpdate(
+        entity_kind="user_item",
+        entity="ann\x1fcafe",
+        version=1,
+        event_time_ms=0,
+        periods=[period],
+        user_id="ann",
+        item_id="cafe",
+    )
+    writer.note([update])
+    assert texts(writer, item("cafe", weekday=1.0)) == ["you come here on Friday evenings"]
+    assert texts(writer, item("gym", weekday=1.0)) == ["you come here on this day of the week"]
+    writer.note([msgspec.structs.replace(update, version=2, periods=[])])
+    assert texts(writer, item("cafe", weekday=1.0)) == ["you come here on this day of the week"]
+
+
+def test_a_crowd_is_told_by_its_distance_and_forgotten_when_it_dies(writer: ReasonWriter) -> None:
+    writer.note([crowd()])
+    assert texts(writer, item("cafe", cluster=1.0)) == ["a crowd is forming 330 m away"]
+    writer.note([crowd("moved", lat=40.0)])
+    assert texts(writer, item("cafe", crowd=1.0)) == ["a crowd of 12 has gathered here"]
+    writer.note([crowd("died")])
+    assert texts(writer, item("cafe", crowd=1.0)) == ["people are gathering here"]
+
+
+def test_places_are_told_by_distance_and_by_the_place_before(writer: ReasonWriter) -> None:
+    assert texts(writer, item("cafe", distance=1.0)) == ["it is 1.1 km from where you were last"]
+    assert texts(writer, item("web", distance=1.0)) == ["it is close to where you were last"]
+    assert texts(writer, item("cafe", transition=1.0)) == ["this is where you go next from gym"]
+    assert texts(writer, item("cafe", transition=1.0), last_item="") == ["this is where you go next"]
+
+
+@pytest.mark.parametrize("share", [float("nan"), float("inf"), 0.0, -1.0])
+def test_shares_that_say_nothing_give_no_reason(writer: ReasonWriter, share: float) -> None:
+    assert writer.write("ann", item("cafe", habit=share), "gym") == []
+
+
+def test_an_expert_without_words_is_named(writer: ReasonWriter) -> None:
+    assert texts(writer, item("cafe", oracle=1.0)) == ["the oracle expert favours it"]

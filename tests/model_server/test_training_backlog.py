@@ -1,0 +1,100 @@
+"""Learning waits its turn: in order, in blocks, a step at a time; under overload events are counted, never lost."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from model_server.training import TimeShare, TrainingBacklog
+from schemas.events import BehaviorEvent
+
+START_MS = 1_333_238_400_000
+
+
+def events(*numbers: int) -> list[BehaviorEvent]:
+    return [
+        BehaviorEvent(
+            event_id=str(n),
+            user_id=f"u{n % 5}",
+            item_id=f"i{n % 7}",
+            action="view",
+            event_time_ms=START_MS + n * 3_600_000,
+        )
+        for n in numbers
+    ]
+
+
+class Recorder:
+    """Learns in three steps and keeps what it was given."""
+
+    def __init__(self) -> None:
+        self.trained: list[list[str]] = []
+        self.counted: list[str] = []
+        self.steps = 0
+
+    def admit(self, admitted: Sequence[BehaviorEvent]) -> list[str]:
+        return [event.event_id for event in admitted]
+
+    def learning(self, admitted: Sequence[Any], train: bool) -> Iterator[None]:
+        ids = [event_id for block in admitted for event_id in block]
+        if not train:
+            self.counted += ids
+            return
+        self.trained.append(ids)
+        for _ in range(2):
+            self.steps += 1
+            yield
+        self.steps += 1
+
+
+def test_a_block_is_learned_when_it_is_full_or_has_waited_long_enough() -> None:
+    recorder = Recorder()
+    backlog = TrainingBacklog(recorder, limit=100, block_events=4, patience_s=1.0)
+    backlog.admit(events(0, 1), now_s=0.0)
+    assert not backlog.due(0.9)
+    assert backlog.due(1.0)
+    backlog.admit(events(2, 3, 4), now_s=0.5)
+    assert backlog.due(0.5)
+    backlog.step()
+    assert (recorder.steps, recorder.trained) == (1, [["0", "1", "2", "3", "4"]])
+    backlog.step()
+    backlog.step()
+    assert recorder.steps == 3
+    assert not backlog.due(99.0)
+
+
+def test_beyond_the_limit_the_oldest_are_counted_and_the_newest_trained() -> None:
+    recorder = Recorder()
+    backlog = TrainingBacklog(recorder, limit=4, block_events=4)
+    assert [backlog.admit(events(n, n + 1), now_s=0.0) for n in range(0, 10, 2)] == [0, 0, 2, 2, 2]
+    assert recorder.counted == [str(n) for n in range(6)]
+    assert backlog.finish() == 4
+    assert recorder.counted == [str(n) for n in range(10)]
+    assert backlog.events == 0
+
+
+def test_a_failing_block_is_dropped_and_the_next_goes_on() -> None:
+    class Failing(Recorder):
+        def learning(self, admitted: Sequence[Any], train: bool) -> Iterator[None]:
+            if admitted[0] == ["0"]:
+                raise RuntimeError("bad block")
+            yield from super().learning(admitted, train)
+
+    failing = Failing()
+    backlog = TrainingBacklog(failing, limit=100, block_events=1)
+    backlog.admit(events(0), now_s=0.0)
+    backlog.admit(events(1), now_s=0.0)
+    with pytest.raises(RuntimeError, match="bad block"):
+        backlog.step()
+    backlog.step()
+    assert failing.trained == [["1"]]
+
+
+def test_learning_keeps_to_its_share_of_the_time() -> None:
+    share, spent_s = TimeShare(0.2), 0.0
+    for _ in range(1_000):
+        step_s = 0.05 if share.allows() else 0.0
+        share.spent(step_s)
+        share.passed(0.03 + step_s)
+        spent_s += step_s
+    assert 0.17 < spent_s / (30.0 + spent_s) < 0.23

@@ -18,6 +18,7 @@ from processors.temporal.rhythm_likelihood import PERIODS_H
 _MAX_P_VALUE_OF_MORE = 0.01
 _OWN = 0.5
 _LOG_SIZE_OF_RHYTHM = -2.0
+_LOG_SIZE_OF_BUMP = -2.3
 _IMPOSSIBLE = -1e30
 # A rhythm has ended when so many events were to be expected since the last one (10,000 to 1 for a Poisson rate).
 _EVENTS_MISSED = 9.2
@@ -129,28 +130,30 @@ def _find_round(
             more.append(period)
             known_h.append(period.period_s / HOUR_S)
             break
-    rhythm = _strongest_rhythm(own_rhythm, against_all, log_size(len(t_h)))
+    strongest = _strongest_rhythm(own_rhythm, against_all, log_size(len(t_h)))
     has_fallen_silent = (end_h - t_h[-1]) * len(t_h) / window.span_h > _EVENTS_MISSED
-    if rhythm is not None and not has_fallen_silent and not any(_same(rhythm.period_h, one) for one in known_h):
-        p_value = math.exp(min(0.0, -rhythm.log_evidence))
-        if p_value <= limit:
+    if strongest is not None and not has_fallen_silent:
+        rhythm, p_value = strongest
+        if p_value <= limit and not any(_same(rhythm.period_h, one) for one in known_h):
             more.append(_rhythm(rhythm, window, middle_h, end_h, p_value))
     return more, own
 
 
-def _strongest_rhythm(own: Rhythm | None, against_all: list[Clock], size: float) -> Rhythm | None:
+def _strongest_rhythm(own: Rhythm | None, against_all: list[Clock], size: float) -> tuple[Rhythm, float] | None:
     """The calendar period that best explains the events, by a bump or by a clock whose regularity is not certain.
 
-    Its evidence is minus the log of its p-value against the population's rate.
+    With its p-value against the population's rate; its evidence has the size taken off, as a clock's strength has.
     """
     if own is None:
         return None
-    best = own._replace(log_evidence=-bump_log_p_value(own.log_evidence))
+    best = own._replace(log_evidence=own.log_evidence - _LOG_SIZE_OF_BUMP)
+    log_p = bump_log_p_value(own.log_evidence)
     for one in against_all:
         is_calendar = [period_h for period_h in PERIODS_H if _same(one.period_h, period_h)]
         if is_calendar and one.log_evidence - size > best.log_evidence:
             best = Rhythm(float(is_calendar[0]), one.due_h, one.sigma, one.share, one.log_evidence - size, own.b)
-    return best
+            log_p = min(0.0, size - one.log_evidence)
+    return best, math.exp(log_p)
 
 
 def _recurring(window: Window, middle_h: float, end_h: float, candidate: _Candidate, own: Floats) -> Period | None:

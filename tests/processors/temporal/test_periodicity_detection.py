@@ -56,6 +56,15 @@ def test_harmonics_are_not_reported_instead(period_s):
     assert share_found(fed(PeriodicityBank(), times), dict.fromkeys(times, period_s)) == 1.0
 
 
+@pytest.mark.parametrize("n", [8, 13, 20, 40, 64])
+@pytest.mark.parametrize("minutes", [0, 5, 60, 180])
+def test_weekly_habit_at_a_fixed_hour_is_weekly_and_not_daily(n, minutes):
+    rng = np.random.default_rng(n)
+    t = MONDAY_S + 4 * DAY_S + 18 * HOUR_S + WEEK_S * np.arange(n) + 60 * minutes * rng.normal(size=n)
+    first = fed(PeriodicityBank(), {1: t}).detect(1)[0]
+    assert abs(first.period_s - WEEK_S) < 0.05 * WEEK_S
+
+
 def test_regular_daily_visitor_is_recurring():
     rng = np.random.default_rng(5)
     bank = fed(PeriodicityBank(), {k: clock(rng, DAY_S, jitter=0.05, missing=0.1) for k in range(20)})

@@ -15,7 +15,8 @@ from chronotope.local.embedded import EmbeddedBroker
 
 COMMANDS = [
     ["demo"], ["up"], ["worker"], ["serve"], ["topics", "apply"], ["topics", "check"], ["validate"], ["produce"],
-    ["replay"], ["evaluate"], ["train"], ["dlq", "inspect"], ["dlq", "redrive"], ["state", "inspect"], ["state", "reset"], ["doctor"],
+    ["replay"], ["evaluate"], ["train"], ["dlq", "inspect"], ["dlq", "redrive"], ["state", "inspect"],
+    ["state", "reset"], ["doctor"],
 ]  # fmt: skip
 
 

@@ -86,7 +86,7 @@ answers = st.none() | st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(constraints, answers, st.integers(1, 40), st.sampled_from([0.0, 0.5]))
 def test_rules_hold_and_the_answer_is_as_long_as_the_rules_allow(
     limits: Constraints, answer: list[tuple[str, float]] | None, k: int, diversity: float

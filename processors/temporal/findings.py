@@ -44,7 +44,7 @@ def bump_log_p_value(log_evidence: float) -> float:
 
     It falls faster than exp(-s) where s is small: even without a rhythm a faint broad bump costs little.
     """
-    return min(0.0, -0.6 - 2.0 * (log_evidence + 0.6), -2.3 - 1.25 * log_evidence)
+    return min(0.0, max(-1.2 - 2.2 * (log_evidence + 0.31), -2.35 - 1.3 * log_evidence))
 
 
 def _same(period_h: float, other_h: float) -> bool:

@@ -59,11 +59,13 @@ def train(
     if json:
         print_json(answer)
         return
-    names = ("acc@1", "acc@5", "acc@10", "precision@10", "recall@10", "f1@10", "mrr", "ndcg@10")
     table = Table(title=f"{len(stream):,} events in {answer['seconds']} s; saved {path}")
-    for column in ("part", "mode", "n", *names):
-        table.add_column(column)
-    for part, by_mode in trained.metrics.items():
-        for mode, values in by_mode.items():
-            table.add_row(part, mode, f"{values['n']:,}", *(f"{values[name]:.4f}" for name in names))
+    table.add_column("metric")
+    parts = [
+        (f"{part} {mode}", values) for part, by_mode in trained.metrics.items() for mode, values in by_mode.items()
+    ]
+    for heading, _ in parts:
+        table.add_column(heading, justify="right")
+    for name in ("n", "acc@1", "acc@5", "acc@10", "precision@10", "recall@10", "f1@10", "mrr", "ndcg@10"):
+        table.add_row(name, *(f"{values[name]:,}" if name == "n" else f"{values[name]:.4f}" for _, values in parts))
     answers().print(table)

@@ -11,7 +11,7 @@ from schemas.events import RecommendationFeedback
 Outcome = Literal["click", "dismissal", "ignored"]
 
 
-class Shown(msgspec.Struct, frozen=True, kw_only=True):
+class Shown(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """What one recommendation offered: to whom, by which strategy, and for interleaved ones by which strategy each item."""
 
     user_id: str
@@ -82,28 +82,17 @@ class FeedbackJoiner:
             labels.append(self._decide(key, offer, feedback.kind, feedback.event_time_ms))
         return labels
 
-    def state(self) -> dict[str, object]:
-        """What was shown, what waits and what is decided, as plain values."""
-        shown = {
-            request: [offer.user_id, offer.strategy, list(offer.item_ids), list(offer.chosen_by)]
-            for request, offer in self._shown.items()
-        }
-        return {
-            "shown": shown,
-            "waiting": [[*key, seen_ms] for key, seen_ms in self._waiting.items()],
-            "decided": [list(key) for key in self._decided],
-            "latest_ms": self._latest_ms,
-        }
+    def state(self) -> bytes:
+        """What was shown, what waits and what is decided, packed."""
+        waiting = [(*key, seen_ms) for key, seen_ms in self._waiting.items()]
+        return _ENCODER.encode(_State(self._shown, waiting, list(self._decided), self._latest_ms))
 
-    def load_state(self, state: dict[str, object]) -> None:
+    def load_state(self, state: bytes) -> None:
         """Take over what ``state`` gave. Raises ValueError (msgspec.ValidationError) if it is not such a state."""
-        held = msgspec.convert(state, _State)
-        self._shown = OrderedDict(
-            (request, Shown(user_id=user, strategy=strategy, item_ids=tuple(items), chosen_by=tuple(chosen)))
-            for request, (user, strategy, items, chosen) in held.shown.items()
-        )
+        held = _DECODER.decode(state)
+        self._shown = OrderedDict(held.shown)
         self._waiting = OrderedDict(((request, item), seen_ms) for request, item, seen_ms in held.waiting)
-        self._decided = OrderedDict.fromkeys((request, item) for request, item in held.decided)
+        self._decided = OrderedDict.fromkeys(held.decided)
         self._latest_ms = held.latest_ms
 
     def _expire(self) -> Iterator[Label]:
@@ -132,8 +121,12 @@ class FeedbackJoiner:
         )
 
 
-class _State(msgspec.Struct):
-    shown: dict[str, tuple[str, str, list[str], list[str]]]
+class _State(msgspec.Struct, array_like=True):
+    shown: dict[str, Shown]
     waiting: list[tuple[str, str, int]]
     decided: list[tuple[str, str]]
     latest_ms: int
+
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(_State)

@@ -93,22 +93,26 @@ class OwnedUsers:
         """Remember nobody."""
         self._users = {}
 
-    def state(self) -> dict[str, object]:
-        """Everything but what was published, as plain values."""
-        return {
-            user: [r.partition, r.offset, r.last_event_ms, r.last_item, sorted(r.seen), dict(r.dismissed)]
-            for user, r in self._users.items()
-        }
+    def state(self) -> bytes:
+        """Everything but what was published, packed."""
+        return msgspec.msgpack.encode(
+            [
+                (user, r.partition, r.offset, r.last_event_ms, r.last_item, r.seen, r.dismissed)
+                for user, r in self._users.items()
+            ]
+        )
 
-    def load_state(self, state: dict[str, object]) -> None:
-        """Take over what ``state`` gave. Raises ValueError if it is not such a state."""
-        loaded = {}
-        for user, values in state.items():
-            partition, offset, last_event_ms, last_item, seen, dismissed = msgspec.convert(
-                values, tuple[int, int, int, str, list[str], dict[str, int]]
+    def load_state(self, state: bytes) -> None:
+        """Take over what ``state`` gave. Raises ValueError (msgspec.ValidationError) if it is not such a state."""
+        rows = msgspec.msgpack.decode(state, type=list[tuple[str, int, int, int, str, set[str], dict[str, int]]])
+        self._users = {
+            user: UserRecord(
+                partition=partition,
+                offset=offset,
+                last_event_ms=last_event_ms,
+                last_item=last_item,
+                seen=seen,
+                dismissed=dismissed,
             )
-            loaded[user] = UserRecord(
-                partition=partition, offset=offset, last_event_ms=last_event_ms, last_item=last_item,
-                seen=set(seen), dismissed=dismissed,
-            )  # fmt: skip
-        self._users = loaded
+            for user, partition, offset, last_event_ms, last_item, seen, dismissed in rows
+        }

@@ -1,6 +1,8 @@
 """The fallback chain, a ranker in its own right: the user's own items, the nearest crowd's, this hour's, everybody's."""
 
+import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -97,37 +99,41 @@ class FallbackRanker:
         return [self._rank(query) for query in queries]
 
     def state(self) -> dict[str, object]:
-        """Counts, habits and items as arrays and plain values."""
-        rows = len(self.items)
+        """Counts, habits and items as arrays and plain values; the users' counts lie one user after the other."""
+        habits = list(self._users.values())
+        kept = [len(each.counts) for each in habits]
         return {
             "item_ids": list(self.items.item_ids),
-            "counts": self._counts[:, :rows].copy(),
+            "counts": self._counts[:, : len(self.items)],
             "reference_ms": self._reference_ms if self._reference_ms is not None else -1,
-            "users": {
-                user: [list(h.counts), list(h.counts.values()), h.lat, h.lon, h.time_ms]
-                for user, h in self._users.items()
-            },
+            "users": list(self._users),
+            "kept": np.array(kept, np.int64),
+            "rows": np.fromiter((row for each in habits for row in each.counts), np.int64, sum(kept)),
+            "weights": np.fromiter((w for each in habits for w in each.counts.values()), np.float64, sum(kept)),
+            "places": np.array([(_nan_if(each.lat), _nan_if(each.lon)) for each in habits]).reshape(-1, 2),
+            "times_ms": np.array([each.time_ms for each in habits], np.int64),
         }
 
-    def load_state(self, state: dict[str, object]) -> None:
+    def load_state(self, state: dict[str, Any]) -> None:
         """Take over what ``state`` gave; ValueError if it is not such a state."""
-        item_ids, counts, users = state.get("item_ids"), state.get("counts"), state.get("users")
-        reference_ms = state.get("reference_ms")
-        if not (isinstance(item_ids, list) and isinstance(users, dict) and isinstance(reference_ms, int)):
-            raise ValueError("not a state of the fallback ranker: item_ids, users or reference_ms is missing")
-        if not isinstance(counts, np.ndarray) or counts.shape != (25, len(item_ids)) or not np.isfinite(counts).all():
-            raise ValueError(f"counts of the fallback ranker must be finite and of shape (25, {len(item_ids)})")
-        self.items.touch(item_ids)
+        _check_state(state)
+        self.items.touch(state["item_ids"])
         self._reserve()
-        rows = np.array([self.items.row(item_id) for item_id in item_ids], np.int64)
+        rows = np.array([self.items.row(item_id) for item_id in state["item_ids"]], np.int64)
         self._counts[:] = 0.0
-        self._counts[:, rows] = counts
-        self._reference_ms = reference_ms if reference_ms >= 0 else None
+        self._counts[:, rows] = state["counts"]
+        self._reference_ms = state["reference_ms"] if state["reference_ms"] >= 0 else None
         self._users = {}
-        for user, (own_rows, weights, lat, lon, time_ms) in users.items():
+        ends = np.cumsum(state["kept"])
+        own_rows, weights = rows[state["rows"]].tolist(), state["weights"].tolist()
+        for user, end, kept, (lat, lon), time_ms in zip(
+            state["users"], ends.tolist(), state["kept"].tolist(), state["places"].tolist(), state["times_ms"].tolist()
+        ):
             habits = self._users[user] = _Habits()
-            habits.counts = {int(rows[row]): float(weight) for row, weight in zip(own_rows, weights)}
-            habits.lat, habits.lon, habits.time_ms = lat, lon, time_ms
+            habits.counts = dict(zip(own_rows[end - kept : end], weights[end - kept : end]))
+            if lat == lat:
+                habits.lat, habits.lon = lat, lon
+            habits.time_ms = time_ms
         self._order.clear()
 
     def _touch(self, event: BehaviorEvent) -> int:
@@ -263,3 +269,24 @@ class FallbackRanker:
 
 def _hour(time_ms: int) -> int:
     return (time_ms // HOUR_MS) % 24
+
+
+def _nan_if(degrees: float | None) -> float:
+    return math.nan if degrees is None else degrees
+
+
+def _check_state(state: dict[str, Any]) -> None:
+    """Raise ValueError naming the first part that is missing, of another shape, or not finite."""
+    names = ("item_ids", "counts", "reference_ms", "users", "kept", "rows", "weights", "places", "times_ms")
+    missing = [name for name in names if state.get(name) is None]
+    if missing:
+        raise ValueError(f"not a state of the fallback ranker: {missing[0]} is missing")
+    items, users, held = len(state["item_ids"]), len(state["users"]), int(state["kept"].sum())
+    shapes = {
+        "counts": (25, items), "kept": (users,), "rows": (held,), "weights": (held,), "places": (users, 2), "times_ms": (users,),
+    }  # fmt: skip
+    for name, shape in shapes.items():
+        if state[name].shape != shape:
+            raise ValueError(f"{name} of the fallback ranker must be of shape {shape}, not {state[name].shape}")
+    if not (np.isfinite(state["counts"]).all() and np.isfinite(state["weights"]).all()):
+        raise ValueError("counts and weights of the fallback ranker must be finite")

@@ -85,7 +85,14 @@ def test_a_restored_ranker_ranks_as_the_saved_one_with_other_rows() -> None:
 
 @pytest.mark.parametrize(
     "broken",
-    [{}, {"counts": np.zeros((3, 1))}, {"counts": np.full((25, 1), np.nan)}, {"item_ids": None}, {"users": [1]}],
+    [
+        {},
+        {"counts": np.zeros((3, 1))},
+        {"counts": np.full((25, 1), np.nan)},
+        {"item_ids": None},
+        {"users": [1, 2]},
+        {"weights": np.array([np.inf])},
+    ],
 )
 def test_a_wrong_state_is_refused(broken: dict[str, object]) -> None:
     ranker = FallbackRanker()
@@ -98,6 +105,6 @@ def test_a_wrong_state_is_refused(broken: dict[str, object]) -> None:
 def test_users_and_their_items_are_bounded() -> None:
     ranker = FallbackRanker(settings=FallbackSettings(max_users=3, items_per_user=2))
     ranker.observe([event(f"u{n}", f"i{m}", NINE_MS + m) for n in range(5) for m in range(4)])
-    users = ranker.state()["users"]
-    assert isinstance(users, dict) and list(users) == ["u2", "u3", "u4"]
-    assert all(len(rows) == 2 for rows, *_ in users.values())
+    state = ranker.state()
+    assert state["users"] == ["u2", "u3", "u4"]
+    assert np.asarray(state["kept"]).tolist() == [2, 2, 2]

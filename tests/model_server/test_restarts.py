@@ -36,9 +36,8 @@ def own_items(running: RunningServer, user: str) -> list[str]:
 def weights(running: RunningServer, user: str) -> list[float]:
     ranker = running.server.strategies["popular"].ranker
     assert isinstance(ranker, FallbackRanker)
-    users = ranker.state()["users"]
-    assert isinstance(users, dict)
-    return [round(weight, 6) for weight in users[user][1]]
+    habits = ranker._users[user]
+    return [round(weight, 6) for weight in habits.counts.values()]
 
 
 def test_a_warm_restart_goes_on_from_the_checkpoint_without_learning_anything_twice(

@@ -70,7 +70,10 @@ def _is_last(app: BatchApp) -> Callable[[ConsumerRecord], bool]:
     """Whether a record is the last of its partition, as far as the latest fetch knows."""
 
     def is_last(record: ConsumerRecord) -> bool:
-        end = app.consumer.highwater(TP(record.topic, record.partition))
+        tp = TP(record.topic, record.partition)
+        if tp not in app.consumer.assignment():  # given up while the batch was in hand
+            return False
+        end = app.consumer.highwater(tp)
         return end is not None and record.offset + 1 >= end
 
     return is_last

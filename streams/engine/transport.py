@@ -74,6 +74,7 @@ class BatchConsumer(driver.Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._batch_ends: defaultdict[TP, deque[int]] = defaultdict(deque)
+        self._sought: dict[TP, int] = {}
 
     def _new_consumer_thread(self) -> BatchConsumerThread:
         return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -83,7 +84,9 @@ class BatchConsumer(driver.Consumer):
         if tp.topic not in self.app.batch_topics:
             return super()._new_offset(tp)
         acked, ends, last = self._acked_index[tp], self._batch_ends[tp], None
-        while ends and ends[0] in acked:
+        committed = self._committed_offset[tp] or 0
+        # An end below the commit was delivered twice: it is not acknowledged again.
+        while ends and (ends[0] in acked or ends[0] < committed):
             last = ends.popleft()
             acked.discard(last)
         if last is None:
@@ -100,6 +103,7 @@ class BatchConsumer(driver.Consumer):
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Start from the committed offsets with an empty delivery order."""
         self._batch_ends.clear()
+        self._sought.clear()
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Mapping[TP, list[ConsumerRecord]]:
@@ -129,7 +133,8 @@ class BatchConsumer(driver.Consumer):
         for tp, records in fetched.items():
             if not self.flow_active or self.should_stop or self.app.consumer_generation_id != generation:
                 return
-            if active is not None and tp not in active and tp not in self._buffered_partitions:
+            given_up = tp not in self.assignment()
+            if given_up or (active is not None and tp not in active and tp not in self._buffered_partitions):
                 continue
             wanted = self._unread(tp, records)
             if not wanted:
@@ -138,10 +143,15 @@ class BatchConsumer(driver.Consumer):
             await self.wait_first(self._deliver(tp, wanted), self.suspend_flow.wait())
 
     def _unread(self, tp: TP, records: list[ConsumerRecord]) -> list[ConsumerRecord]:
-        position = self._read_offset[tp]
-        if position is None or records[0].offset >= position:
-            return records
-        return [record for record in records if record.offset >= position]
+        """The records from the read position on. Nothing if the first one lies beyond it: the position was moved back while
+        they were fetched, so they are fetched again from there. A gap that is still there then is the log's own.
+        """
+        position, first = self._read_offset[tp] or 0, records[0].offset
+        if first > position and tp.topic in self.app.batch_topics and self._sought.get(tp) != position:
+            self._sought[tp] = position
+            self._thread.seek(tp, position)
+            return []
+        return records if first >= position else [record for record in records if record.offset >= position]
 
     async def _deliver(self, tp: TP, records: list[ConsumerRecord]) -> None:
         if tp.topic not in self.app.batch_topics:
@@ -150,8 +160,10 @@ class BatchConsumer(driver.Consumer):
                 self._read_offset[tp] = record.offset
             return
         for batch in cut_batches(records, self.app.max_batch_events):
-            end = batch[-1].offset
-            self._batch_ends[tp].append(end)
+            end, ends = batch[-1].offset, self._batch_ends[tp]
+            while ends and ends[-1] >= batch[0].offset:  # delivered again after a seek: the first copy may be gone
+                ends.pop()
+            ends.append(end)
             await self.callback(self._batch_message(tp, batch))
             self._read_offset[tp] = end + 1
 

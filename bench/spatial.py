@@ -4,9 +4,9 @@
     python bench/spatial.py --only throughput,latency    # some of them
     python bench/spatial.py --exactness 2000             # random prefixes compared with scikit-learn, nothing else
 
-Throughput is the median over interleaved runs: a batch of ours, then the same batch of the floor, and so on, so that a
-disturbance of the machine meets both. The floor (bench/spatial_floor.py) only counts neighbours and knows the stream in
-advance. incdbscan and river's clusterers get a few hundred events each; scikit-learn recomputes the whole window.
+Throughput is the median over interleaved runs: a batch of ours, then the same batch of the floors, and so on, so that a
+disturbance of the machine meets all. The floors (bench/spatial_floor.py) only count neighbours: the grid floor inserts
+and expires in a dense grid itself, the ideal floor knows every point's place in memory in advance. incdbscan and river's clusterers get a few hundred events each; scikit-learn recomputes the whole window.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from sklearn.neighbors import BallTree
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "bench"), str(ROOT / "tests" / "processors" / "spatial")]
 
-from spatial_floor import CountingFloor  # noqa: E402
+from spatial_floor import CountingFloor, GridCountingFloor  # noqa: E402
 from streams_of_points import KINDS, make_case, replay  # noqa: E402
 
 from processors.spatial import EARTH_RADIUS_M, SlidingDBSCAN  # noqa: E402
@@ -121,30 +121,32 @@ def throughput(quick: bool) -> Iterator[dict[str, Any]]:
         usual = stream("gaussians", window, metric, rng) if kind.startswith("one_") else (lat[:window], lon[:window])
         eps = 0.05 if kind == "one_cell" else eps_for(*usual, metric, rng)
         ours = Ours(lat, lon, eps, window, metric)
-        floor = planar_floor(lat, lon, eps, window, metric)
+        floors = planar_floors(lat, lon, eps, window, metric)
         for _ in range(window // 1000):
             ours.run(1000)
-        if floor:
+        for floor in floors:
             floor.run(window)
-        pairs = []
-        for _ in range(rounds):
-            pairs.append((timed(ours.run, batch), timed(floor.run, batch) if floor else float("nan")))
-        mine, theirs = np.array(pairs).T
+        runs = [[timed(each.run, batch) for each in (ours, *floors)] for _ in range(rounds)]
+        mine, *theirs = np.array(runs).T
+        against = dict(zip(("grid floor", "ideal floor"), theirs))
         yield {
             "data": kind, "metric": metric, "window": window, "batch": batch, "events/s": batch / np.median(mine),
-            "floor events/s": batch / np.median(theirs), "share of floor": float(np.median(theirs / mine)),
+            **{f"{name} events/s": batch / np.median(seconds) for name, seconds in against.items()},
+            **{f"share of {name}": float(np.median(seconds / mine)) for name, seconds in against.items()},
             "bytes/point": ours.dbscan.nbytes / len(ours.dbscan), "clusters": ours.dbscan.n_clusters,
         }  # fmt: skip
 
 
-def planar_floor(lat: Any, lon: Any, eps: float, window: int, metric: str) -> CountingFloor | None:
-    """The floor on the plane, or on an equirectangular map; None where its box would be too large."""
+def planar_floors(
+    lat: Any, lon: Any, eps: float, window: int, metric: str
+) -> tuple[()] | tuple[GridCountingFloor, CountingFloor]:
+    """The floors on the plane, or on an equirectangular map; none where their box would be too large."""
     if metric == "haversine":
         eps /= np.radians(1) * EARTH_RADIUS_M
         lon = lon * np.cos(np.radians(np.median(lat)))
     if np.ptp(lat) * np.ptp(lon) / (eps * eps / 2) > 2e7:
-        return None
-    return CountingFloor(lat, lon, eps, window)
+        return ()
+    return GridCountingFloor(lat, lon, eps, window), CountingFloor(lat, lon, eps, window)
 
 
 def peers(quick: bool) -> Iterator[dict[str, Any]]:

@@ -18,12 +18,15 @@ from numba.cpython.unsafe.numbers import trailing_zeros
 from numpy.typing import NDArray
 
 from processors.spatial.counting import COLUMN, ROW, band, near_sites, touch
-from processors.spatial.geometry import Params, sub_cell, within_cell, wrap
+from processors.spatial.geometry import Params, sub_cell, unpack_key, wrap
 from processors.spatial.grid import is_core, neighbour, offset_back, seam_row
 from processors.spatial.kernel import kernel
 from processors.spatial.layout import (
     ABSORBED,
     BEGIN,
+    CHANGED_CELL,
+    CHANGED_RECORD,
+    CHANGED_SITE,
     CORE_ROW,
     END,
     FREE_CORE,
@@ -251,7 +254,7 @@ def gain(S: State, P: Params, gained: NDArray[np.int32], n: int) -> None:
     """Sites became core: cells with their first core site become clusters, then new edges merge clusters."""
     fresh = 0
     for z in range(n):
-        c = S.sites[gained[z]].cell
+        c = gained[z, CHANGED_CELL]
         if S.cores[S.span[c, CORE_ROW]].label == -1:
             S.cores[S.span[c, CORE_ROW]].label = -2
             at = fresh
@@ -263,16 +266,14 @@ def gain(S: State, P: Params, gained: NDArray[np.int32], n: int) -> None:
     for z in range(fresh):
         join_label(S, S.reps[z], new_label(S, next_id(S), -1))
     for z in range(n):
-        connect(S, P, gained[z])
+        connect(S, P, gained[z, CHANGED_CELL], gained[z, CHANGED_RECORD])
 
 
 @kernel
-def connect(S: State, P: Params, site: int) -> None:
-    """Add the edges that a new core site makes."""
-    c = S.sites[site].cell
-    cell, strip = S.cores[S.span[c, CORE_ROW]], S.strips[c >> 2]
-    fx64, fy64 = within_cell(P, strip.zone, S.sites[site].x, S.sites[site].y)
-    fx, fy = np.float32(fx64), np.float32(fy64)
+def connect(S: State, P: Params, c: int, k: int) -> None:
+    """Add the edges that record k of cell c makes, a new core site."""
+    cell, strip, site = S.cores[S.span[c, CORE_ROW]], S.strips[c >> 2], S.record_i[k, 3]
+    fx, fy = S.record_f[k, 0], S.record_f[k, 1]
     missing = P.candidate_bits[sub_cell(fx, fy)] if strip.seam < 0 else ((1 << (NEAR + SEAM)) - 1) & ~(1 << 12)
     missing &= ~cell.edges
     while missing != 0:
@@ -301,8 +302,8 @@ def lose(S: State, P: Params, lost: NDArray[np.int32], n: int) -> None:
     """Sites are core no more: replace the witnesses they were, drop the edges that have none, split what came apart."""
     ends = 0
     for z in range(n):
-        c = S.sites[lost[z]].cell
-        dead = edges_held_by(S, c, lost[z])
+        c = lost[z, CHANGED_CELL]
+        dead = edges_held_by(S, c, lost[z, CHANGED_SITE])
         while dead != 0:
             o = int(trailing_zeros(dead))
             dead &= dead - 1
@@ -321,7 +322,7 @@ def lose(S: State, P: Params, lost: NDArray[np.int32], n: int) -> None:
                 S.ends[ends], S.ends[ends + 1] = c, d
                 ends += 2
     for z in range(n):
-        c = S.sites[lost[z]].cell
+        c = lost[z, CHANGED_CELL]
         if S.span[c, CORE_ROW] >= 0 and S.cores[S.span[c, CORE_ROW]].sites == 0:
             drop_from_cluster(S, c)
     if ends > 2:
@@ -391,8 +392,32 @@ def expand(S: State, queue: NDArray[np.int32], head: int, length: int, mine: int
 
 
 @kernel
+def are_close(S: State, a: int, b: int) -> bool:
+    """Whether an edge or a neighbour in common joins two cells of one regular grid; most that part meet again so close by.
+
+    Only the edges of the two are read: row by row, those of b are moved to where a has the same cells.
+    """
+    s, t = S.strips[a >> 2], S.strips[b >> 2]
+    frame_a, row_a, strip_a = unpack_key(s.key)
+    frame_b, row_b, strip_b = unpack_key(t.key)
+    rows, columns = row_b - row_a, 4 * (strip_b - strip_a) + (b & 3) - (a & 3)
+    if frame_a != frame_b or s.zone != t.zone or abs(rows) > 4 or abs(columns) > 4:
+        return False
+    with_self = 1 << 12
+    edges_a = S.cores[S.span[a, CORE_ROW]].edges | with_self
+    edges_b = S.cores[S.span[b, CORE_ROW]].edges | with_self
+    for row in range(max(0, rows), min(5, 5 + rows)):
+        of_a, of_b = (edges_a >> (5 * row)) & 31, (edges_b >> (5 * (row - rows))) & 31
+        if of_a & (of_b << columns if columns >= 0 else of_b >> -columns):
+            return True
+    return False
+
+
+@kernel
 def connected(S: State, a: int, b: int) -> int:
     """0 if a path joins two cells; else the cells of the side found exhausted are in queue_a (+n) or queue_b (-n)."""
+    if are_close(S, a, b):
+        return 0
     S.meta[TICK] += 2
     tick_a, tick_b = S.meta[TICK] - 1, S.meta[TICK]
     S.queue_a[0], S.queue_b[0] = a, b

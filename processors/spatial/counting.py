@@ -27,6 +27,9 @@ from processors.spatial.grid import neighbour
 from processors.spatial.kernel import kernel
 from processors.spatial.layout import (
     BEGIN,
+    CHANGED_CELL,
+    CHANGED_RECORD,
+    CHANGED_SITE,
     CORE_ROW,
     DIRTY_LEN,
     END,
@@ -78,14 +81,16 @@ def weigh(S: State, row: int, points: int) -> None:
 
 
 @kernel
-def turn(S: State, P: Params, c: int, site: int, step: int, turned: NDArray[np.int32], n: int) -> int:
-    """A site of cell c became core (step 1) or ceased to be (step -1)."""
+def turn(S: State, P: Params, c: int, k: int, step: int, turned: NDArray[np.int32], n: int) -> int:
+    """The site of record k of cell c became core (step 1) or ceased to be (step -1)."""
+    site = S.record_i[k, 3]
     row = S.span[c, CORE_ROW]
     if row < 0:
         row = new_core(S, P, c)
     S.cores[row].sites += step
-    weigh(S, row, step * S.sites[site].points)
-    turned[n] = site
+    alone = abs(S.span[c, POINTS]) == S.span[c, END] - S.span[c, BEGIN]  # every site of c has one point
+    weigh(S, row, step if alone else step * S.sites[site].points)
+    turned[n, CHANGED_SITE], turned[n, CHANGED_CELL], turned[n, CHANGED_RECORD] = site, c, k
     return n + 1
 
 
@@ -177,7 +182,7 @@ def shift_counts(
                         dx, dy = S.record_f[k, 0] - x, S.record_f[k, 1] - y
                         d2 = squeeze * dx * dx + dy * dy
                         if d2 <= high and (d2 <= low or near_sites(S, P, S.record_i[k, 3], site)):
-                            n = turn(S, P, d, S.record_i[k, 3], step, turned, n)
+                            n = turn(S, P, d, k, step, turned, n)
         if measure and hits > 0 and abs(S.span[d, POINTS]) != end - begin:
             hits = 0
             for k in range(begin, end):
@@ -193,7 +198,7 @@ def shift_counts(
 def collect_all(S: State, P: Params, d: int, step: int, at: int, turned: NDArray[np.int32], n: int) -> int:
     for k in range(S.span[d, BEGIN], S.span[d, END]):
         if S.record_i[k, 2] == at:
-            n = turn(S, P, d, S.record_i[k, 3], step, turned, n)
+            n = turn(S, P, d, k, step, turned, n)
     return n
 
 
@@ -214,7 +219,7 @@ def shift_counts_at_seam(
                 if S.span[d, POINTS] >= 0:
                     S.record_i[k, 2] += step
                     if S.record_i[k, 2] == at:
-                        n = turn(S, P, d, other, step, turned, n)
+                        n = turn(S, P, d, k, step, turned, n)
     return measured, n
 
 
@@ -227,5 +232,5 @@ def count_anew(S: State, P: Params, c: int, turned: NDArray[np.int32], n: int) -
         count, n = shift_counts(S, P, c, site, S.record_f[k, 0], S.record_f[k, 1], 0, -1, True, turned, n)
         S.record_i[k, 2] = count
         if count < P.min_samples:
-            n = turn(S, P, c, site, -1, turned, n)
+            n = turn(S, P, c, k, -1, turned, n)
     return n

@@ -57,6 +57,12 @@ def mix(a: Any) -> Any:
 
 
 @kernel
+def home_of(table: Any, key: int) -> Any:
+    """Where the search for a key in a table begins."""
+    return mix(key) & (len(table) - 1)
+
+
+@kernel
 def mix_site(x: float, y: float) -> Any:
     return mix(np.float64(x).view(np.int64) ^ mix(np.float64(y).view(np.int64)))
 
@@ -375,10 +381,7 @@ def needs_block(S: State, c: int) -> bool:
 
 @kernel
 def push_record(S: State, c: int, fx: float, fy: float, count: int, site: int) -> None:
-    """Append a record to the block of c."""
-    order = S.block[c, 1]
-    if order < 0 or S.span[c, END] == S.block[c, 0] + (2 << order):
-        make_way(S, c, order)
+    """Append a record to the block of c, in which `make_way` found room."""
     k = S.span[c, END]
     S.record_f[k, 0], S.record_f[k, 1] = fx, fy
     S.record_i[k, 2], S.record_i[k, 3] = count, site
@@ -386,8 +389,11 @@ def push_record(S: State, c: int, fx: float, fy: float, count: int, site: int) -
 
 
 @kernel
-def make_way(S: State, c: int, order: int) -> None:
-    """The block of c is full: slide its records down, or move to a block twice as large."""
+def make_way(S: State, c: int) -> None:
+    """Room for one more record in the block of c: if it is full its records slide down, or move to one twice as large."""
+    order = S.block[c, 1]
+    if order >= 0 and S.span[c, END] < S.block[c, 0] + (2 << order):
+        return
     begin, n, old = S.span[c, BEGIN], S.span[c, END] - S.span[c, BEGIN], S.block[c, 0]
     grow = order < 0 or n > (1 << order)
     if grow:

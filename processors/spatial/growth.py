@@ -38,6 +38,7 @@ from processors.spatial.layout import (
     TICK,
     State,
     changed_bound,
+    line_zeros,
     table_size,
 )
 
@@ -51,7 +52,7 @@ def make_room(state: State, min_samples: int, events: int) -> State:
         state = grow_points(state, int(meta[LIVE_POINTS]) + events)
     if meta[LIVE_SITES] + events > len(state.sites):
         state = grow_chained(state, "sites", "head", FREE_SITE, int(meta[LIVE_SITES]) + events)
-        state = state.replace(changed=np.zeros(changed_bound(min_samples, len(state.sites)), np.int32))
+        state = state.replace(changed=np.zeros((changed_bound(min_samples, len(state.sites)), 3), np.int32))
     if meta[LIVE_STRIPS] + events > len(state.strips):
         state = grow_strips(state, int(meta[LIVE_STRIPS]) + events)
     if meta[RING_LEN] + events > len(state.ring):
@@ -95,7 +96,7 @@ def make_way(state: State, cell: int) -> State:
 
 
 def grown(array: NDArray[Any], size: int) -> NDArray[Any]:
-    larger = np.zeros((size, *array.shape[1:]), array.dtype)
+    larger = line_zeros((size, *array.shape[1:]), array.dtype)
     larger[: len(array)] = array
     return larger
 
@@ -170,7 +171,7 @@ def grow_pool(state: State, cell: int) -> State:
         records = grown(state.record_i, int(len(state.record_i) * GROWTH) + room)
     else:
         blocks = 1 << np.ceil(np.log2(np.maximum(counts[counts > 0], 2))).astype(np.int64)
-        records = np.zeros((int(blocks.sum() * 1.25) + room, 4), np.int32)
+        records = line_zeros((int(blocks.sum() * 1.25) + room, 4), np.int32)
         repack(state, records)
     return state.replace(record_i=records, record_f=records.view(np.float32))
 

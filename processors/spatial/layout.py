@@ -10,6 +10,7 @@ references are int32 slots; free slots are chained through one of their fields. 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -71,6 +72,9 @@ VISIBLE, ABSORBED = 1, 2  # label flags: reported at the last update; took in a 
 # span[c] of cell c: its records, its points (negative: the cell is crowded and keeps no counts), its core row or -1
 BEGIN, END, POINTS, CORE_ROW = 0, 1, 2, 3
 
+# changed[i]: the site, its cell and its record (-1 once it has none); the cell and the record spare a look at the site
+CHANGED_SITE, CHANGED_CELL, CHANGED_RECORD = 0, 1, 2
+
 # State.meta
 (
     FREE_POINT,
@@ -108,6 +112,7 @@ ORDERS = 32
 ROOM = 512  # more clusters, core cells or parts than one event can make or end: all are within two stencils of it
 LOG_FIELDS = 3  # cluster id, the cluster it went into or -1, whether it had been reported
 GROWTH = 1.0625
+LINE = 64  # bytes of a cache line
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +143,7 @@ class State(Table):
     dirty: NDArray[np.int32]  # labels that changed since the last report
     queue_a: NDArray[np.int32]
     queue_b: NDArray[np.int32]
-    changed: NDArray[np.int32]  # sites whose core status the current event changed
+    changed: NDArray[np.int32]  # [n, 3] the sites whose core status the current event changed: CHANGED_SITE, ...
     ends: NDArray[np.int32]
     reps: NDArray[np.int32]
     pair: NDArray[np.int32]
@@ -146,9 +151,17 @@ class State(Table):
     clock: NDArray[np.float64]  # [0] the latest event time
 
 
+def line_zeros(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    """Zeros that begin at a cache line: the spans of a strip, and a row of `near`, are then one line each, not two."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    memory = np.zeros(size + LINE, np.uint8)
+    start = -memory.ctypes.data % LINE
+    return memory[start : start + size].view(dtype).reshape(shape)
+
+
 def chained(dtype: np.dtype[Any], size: int, field: str) -> NDArray[Any]:
     """An array whose slots are all free, each naming the next through `field`."""
-    array = np.zeros(size, dtype)
+    array = line_zeros((size,), dtype)
     array[field] = np.arange(1, size + 1)
     array[field][-1:] = -1
     return array
@@ -169,7 +182,7 @@ def empty_state(min_samples: int) -> State:
     size, cores, i4 = 64, 2 * ROOM, np.int32
     points, strips = chained(POINT, size, "next"), chained(STRIP, size, "next")
     points["site"] = strips["key"] = -1
-    records = np.zeros((256, 4), i4)
+    records = line_zeros((256, 4), i4)
     meta = np.zeros(META_SIZE, np.int64)
     meta[TICK] = 1
     meta[FREE_SEAM] = -1
@@ -178,7 +191,7 @@ def empty_state(min_samples: int) -> State:
         sites=chained(SITE, size, "head"),
         strips=strips,
         near=np.full((size, STRIPS), -1, i4),
-        span=np.zeros((4 * size, 4), i4),
+        span=line_zeros((4 * size, 4), i4),
         block=np.full((4 * size, 2), -1, i4),
         cores=chained(CORE, cores, "next"),
         witness=np.full((cores, NEAR), -1, i4),
@@ -198,7 +211,7 @@ def empty_state(min_samples: int) -> State:
         dirty=np.zeros(2 * ROOM, i4),
         queue_a=np.zeros(cores, i4),
         queue_b=np.zeros(cores, i4),
-        changed=np.zeros(changed_bound(min_samples, size), i4),
+        changed=np.zeros((changed_bound(min_samples, size), 3), i4),
         ends=np.zeros(2 * (NEAR + SEAM + 1) ** 2, i4),
         reps=np.zeros(2 * (NEAR + SEAM + 1) ** 2, i4),
         pair=np.zeros(2, i4),

@@ -91,21 +91,21 @@ def take_changes(state: State, params: Params, min_size: int) -> ClusterChanges:
 def follow(S: State, ended: Any) -> None:
     """Let each reported cluster that ended name the reported one it is in now, along the merges since; -1 if it is in none."""
     for i in range(len(ended)):
-        if ended[i, 2] == 0:
-            continue
         into = ended[i, 1]
         for j in range(i + 1, len(ended)):  # an id ends once, and later than what went into it
             if ended[j, 0] == into:
                 into = ended[j, 1]
-        ended[i, 1] = into if into >= 0 and is_reported(S, into) else -1
-
-
-@kernel
-def is_reported(S: State, cluster_id: int) -> bool:
+        ended[i, 1] = into
+        ended[i, 2] = -ended[i, 2]  # until the cluster it is in is found
     for z in range(len(S.labels)):
-        if S.labels[z].id == cluster_id and S.labels[z].cells > 0:
-            return S.labels[z].flags & VISIBLE > 0
-    return False
+        label = S.labels[z]
+        if label.cells > 0 and label.flags & VISIBLE > 0:
+            for i in range(len(ended)):
+                if ended[i, 1] == label.id:
+                    ended[i, 2] = abs(ended[i, 2])
+    for i in range(len(ended)):
+        if ended[i, 2] <= 0:
+            ended[i, 1], ended[i, 2] = -1, -ended[i, 2]
 
 
 @kernel

@@ -11,13 +11,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from processors.spatial.geometry import CELL_LIMIT, METRICS, SPHERE_EPS_M
-from processors.spatial.grid import find_id
+from processors.spatial.grid import find_id, home_of
 from processors.spatial.kernel import kernel
 from processors.spatial.layout import State
+from processors.spatial.prefetch import prefetch
 
 Metric = Literal["haversine", "euclidean"]
 Floats = NDArray[np.float64]
 Ids = NDArray[np.int64]
+AHEAD = 8  # events between asking for a part of the id table and for the point it names
 
 
 class DBSCANSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,6 +112,10 @@ def check_ids(state: State, time_s: Floats, ids: Ids, now_s: float, window_s: fl
 def first_live_id(S: State, time_s: Any, ids: Any, now_s: float, window_s: float) -> int:
     """The first event whose id is still in the window when it arrives, or -1."""
     for i in range(len(ids)):
+        if i + 2 * AHEAD < len(ids):
+            prefetch(S.id_table, home_of(S.id_table, ids[i + 2 * AHEAD]))
+        if i + AHEAD < len(ids):
+            prefetch(S.points, S.id_table[home_of(S.id_table, ids[i + AHEAD])])
         p = find_id(S, ids[i])
         if p >= 0 and S.points[p].time > max(time_s[i], now_s) - window_s:
             return i

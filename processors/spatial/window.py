@@ -22,6 +22,7 @@ from processors.spatial.grid import (
     index_id,
     index_site,
     is_core,
+    make_way,
     needs_block,
     new_site,
     obtain_cell,
@@ -31,7 +32,11 @@ from processors.spatial.grid import (
 )
 from processors.spatial.kernel import kernel
 from processors.spatial.layout import (
+    CHANGED_CELL,
+    CHANGED_RECORD,
+    CHANGED_SITE,
     CORE_ROW,
+    END,
     FREE_POINT,
     FREE_SEAM,
     LATE_LEN,
@@ -128,7 +133,7 @@ def expire(S: State, P: Params, p: int) -> None:
         drop_record(S, c, k)
         if core:
             S.cores[S.span[c, CORE_ROW]].sites -= 1
-            S.changed[0] = s
+            S.changed[0, CHANGED_SITE], S.changed[0, CHANGED_CELL], S.changed[0, CHANGED_RECORD] = s, c, -1
             n = 1
     _, n = shift_counts(S, P, c, s, np.float32(fx), np.float32(fy), -1, P.min_samples - 1, False, S.changed, n)
     if S.span[c, POINTS] < 0 and -S.span[c, POINTS] < P.min_samples:
@@ -188,19 +193,21 @@ def arrive(S: State, P: Params, time: float, x: float, y: float, point_id: int, 
     s = find_site(S, x, y)
     if s < 0:
         s = new_site(S, x, y, c)
+        make_way(S, c)  # first, for it moves records
         measured, n = shift_counts(S, P, c, s, fx, fy, 1, P.min_samples, not crowded, S.changed, 0)
         push_record(S, c, fx, fy, measured + 1, s)
         link_point(S, p, s)
         index_site(S, s)
         if crowded or measured + 1 >= P.min_samples:
-            n = turn(S, P, c, s, 1, S.changed, n)
+            n = turn(S, P, c, S.span[c, END] - 1, 1, S.changed, n)
+        count_points(S, c, 1)
     else:
         core = crowded or is_core(S, P, c, find_record(S, c, s))
         link_point(S, p, s)
         if core:
             weigh(S, S.span[c, CORE_ROW], 1)
+        count_points(S, c, 1)
         _, n = shift_counts(S, P, c, s, fx, fy, 1, P.min_samples, False, S.changed, 0)
-    count_points(S, c, 1)
     if S.span[c, POINTS] >= P.crowded_at:
         S.span[c, POINTS] = -S.span[c, POINTS]
     enqueue(S, p)

@@ -12,7 +12,9 @@ from confluent_kafka import Consumer, Producer
 
 bootstrap, user, item = sys.argv[1:4]
 
-consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": f"roundtrip-{uuid.uuid4()}", "auto.offset.reset": "earliest"})
+consumer = Consumer(
+    {"bootstrap.servers": bootstrap, "group.id": f"roundtrip-{uuid.uuid4()}", "auto.offset.reset": "earliest"}
+)
 consumer.subscribe(["recommendation.user.v1"])
 
 # murmur2_random is Java's default partitioner: every client must agree on the partition of a key.

@@ -6,7 +6,8 @@
 
 Throughput is the median over interleaved runs: a batch of ours, then the same batch of the floors, and so on, so that a
 disturbance of the machine meets all. The floors (bench/spatial_floor.py) only count neighbours: the grid floor inserts
-and expires in a dense grid itself, the ideal floor knows every point's place in memory in advance. incdbscan and river's clusterers get a few hundred events each; scikit-learn recomputes the whole window.
+and expires in a dense grid itself, the ideal floor knows every point's place in memory in advance. incdbscan and river's
+clusterers get a few hundred events each; scikit-learn recomputes the whole window.
 """
 
 from __future__ import annotations

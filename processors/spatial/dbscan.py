@@ -211,12 +211,12 @@ class SlidingDBSCAN:
         self, time_s: NDArray[np.float64], x: NDArray[np.float64], y: NDArray[np.float64], ids: NDArray[np.int64]
     ) -> None:
         n, params = len(time_s), self._params
-        cells, inside = np.empty(n, np.int32), np.empty((n, 2), np.float32)
+        keys, cells, inside = np.empty(n, np.int64), np.empty(n, np.int32), np.empty((n, 2), np.float32)
         self._state = make_room(self._state, params.min_samples, n)
-        done = place(self._state, params, x, y, cells, inside, 0)
+        done = place(self._state, params, x, y, keys, cells, inside, 0)
         while done < n:
             self._state = grow_seams(self._state)
-            done = place(self._state, params, x, y, cells, inside, done)
+            done = place(self._state, params, x, y, keys, cells, inside, done)
         done = run(self._state, params, time_s, x, y, ids, cells, inside, 0)
         while done < n:
             self._state = make_way(self._state, int(cells[done]))

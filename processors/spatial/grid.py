@@ -20,6 +20,7 @@ from processors.spatial.geometry import (
     pack_key,
     relative_error,
     to_cap,
+    unpack_key,
     zone_of,
 )
 from processors.spatial.kernel import kernel
@@ -194,17 +195,15 @@ def offset_back(S: State, d: int, c: int, o: int) -> int:
 
 
 @kernel
-def obtain_cell(S: State, P: Params, frame: int, row: int, column: int) -> int:
-    """The cell at that place; its strip is made and linked to its neighbours if there is none."""
-    key = pack_key(frame, row, column >> 2)
+def obtain_strip(S: State, P: Params, key: int) -> int:
+    """The strip of that key; it is made and linked to its neighbours if there is none."""
     t = find_strip(S, key)
-    if t < 0:
-        t = new_strip(S, P, key, frame, row, column >> 2)
-    return 4 * t + (column & 3)
+    return t if t >= 0 else new_strip(S, P, key)
 
 
 @kernel
-def new_strip(S: State, P: Params, key: int, frame: int, row: int, column: int) -> int:
+def new_strip(S: State, P: Params, key: int) -> int:
+    frame, row, column = unpack_key(key)
     t = S.meta[FREE_STRIP]
     strip = S.strips[t]
     S.meta[FREE_STRIP] = strip.next

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,7 @@ NO_IDS: Ids = np.zeros(0, np.int64)
 NO_PAIRS: Ids = np.zeros((0, 2), np.int64)
 NO_IDS.flags.writeable = NO_PAIRS.flags.writeable = False
 
-BORN, DIED, SPLIT, MOVED, GROWN, SHRUNK = range(6)
-KINDS = np.arange(6)
+BORN, DIED, MERGED, SPLIT, MOVED, GROWN, SHRUNK = range(7)
 GROWTH_RATIO = 0.2
 
 
@@ -58,60 +56,28 @@ NO_CHANGES = ClusterChanges()
 
 def take_changes(state: State, params: Params, min_size: int) -> ClusterChanges:
     """The changes since the last call; the state remembers what was reported."""
-    if state.meta[DIRTY_LEN] == 0 and state.meta[LOG_LEN] == 0:
+    rows = int(state.meta[DIRTY_LEN]) + int(state.meta[LOG_LEN])
+    if rows == 0:
         return NO_CHANGES
-    found = np.empty((3 * int(state.meta[DIRTY_LEN]), 3), np.int64)
-    found = found[: settle(state, params, min_size, found)]
-    ended = state.log[: state.meta[LOG_LEN]].copy()
-    state.meta[LOG_LEN] = 0
-    if len(ended):
-        follow(state, ended)
-        ended = ended[ended[:, 2] > 0]
-    if len(found) == 0 and len(ended) == 0:
+    found, numbers = np.empty((7, rows, 2), np.int64), np.zeros(7, np.int64)
+    settle(state, params, min_size, found, numbers)
+    follow(state, found, numbers)
+    if not numbers.any():
         return NO_CHANGES
-    if len(found) > 1:
-        found = found[np.argsort(found[:, 0], kind="stable")]
-    bounds = [0, *np.searchsorted(found[:, 0], KINDS[1:]).tolist(), len(found)]
-    born, died, split, moved, grown, shrunk = (found[i:j] for i, j in pairwise(bounds))
-    if len(ended) == 0:
-        return ClusterChanges(born[:, 1], died[:, 1], NO_PAIRS, split[:, 1:], moved[:, 1], grown[:, 1], shrunk[:, 1])
-    is_dead = ended[:, 1] < 0
-    return ClusterChanges(
-        born=born[:, 1],
-        died=np.concatenate([died[:, 1], ended[is_dead, 0]]),
-        merged=ended[~is_dead, :2],
-        split=split[:, 1:],
-        moved=moved[:, 1],
-        grown=grown[:, 1],
-        shrunk=shrunk[:, 1],
-    )
+    born, died, merged, split, moved, grown, shrunk = (found[kind, :n] for kind, n in enumerate(numbers.tolist()))
+    return ClusterChanges(born[:, 0], died[:, 0], merged, split, moved[:, 0], grown[:, 0], shrunk[:, 0])
 
 
 @kernel
-def follow(S: State, ended: Any) -> None:
-    """Let each reported cluster that ended name the reported one it is in now, along the merges since; -1 if it is in none."""
-    for i in range(len(ended)):
-        into = ended[i, 1]
-        for j in range(i + 1, len(ended)):  # an id ends once, and later than what went into it
-            if ended[j, 0] == into:
-                into = ended[j, 1]
-        ended[i, 1] = into
-        ended[i, 2] = -ended[i, 2]  # until the cluster it is in is found
-    for z in range(len(S.labels)):
-        label = S.labels[z]
-        if label.cells > 0 and label.flags & VISIBLE > 0:
-            for i in range(len(ended)):
-                if ended[i, 1] == label.id:
-                    ended[i, 2] = abs(ended[i, 2])
-    for i in range(len(ended)):
-        if ended[i, 2] <= 0:
-            ended[i, 1], ended[i, 2] = -1, -ended[i, 2]
+def note(found: Any, numbers: Any, kind: int, cluster_id: int, other: int) -> None:
+    """One more change of that kind: the row (id, other id) of found[kind]."""
+    found[kind, numbers[kind], 0], found[kind, numbers[kind], 1] = cluster_id, other
+    numbers[kind] += 1
 
 
 @kernel
-def settle(S: State, P: Params, min_size: int, found: Any) -> int:
-    """Compare the labels that changed with what was last reported: rows (kind, id, from) into `found`."""
-    n = 0
+def settle(S: State, P: Params, min_size: int, found: Any, numbers: Any) -> None:
+    """Note how the labels that changed differ from what was last reported."""
     for z in range(S.meta[DIRTY_LEN]):
         label = S.labels[S.dirty[z]]
         label.dirty = 0
@@ -123,25 +89,41 @@ def settle(S: State, P: Params, min_size: int, found: Any) -> int:
             continue
         y, x = centre(S, label)
         if was != now:
-            found[n, 0] = DIED if was else (BORN if label.parent < 0 else SPLIT)
-            found[n, 1], found[n, 2] = label.id, label.parent
+            kind = DIED if was else (BORN if label.parent < 0 else SPLIT)
+            note(found, numbers, kind, label.id, label.parent)
             label.parent = -1
-            n += 1
         else:
             change = label.points - label.seen_points
             resized = abs(change) >= GROWTH_RATIO * label.seen_points
             moved = has_moved(P, label.seen_y, label.seen_x, y, x)
             if resized:
-                found[n, 0], found[n, 1] = (GROWN if change > 0 else SHRUNK), label.id
-                n += 1
+                note(found, numbers, GROWN if change > 0 else SHRUNK, label.id, -1)
             if moved:
-                found[n, 0], found[n, 1] = MOVED, label.id
-                n += 1
+                note(found, numbers, MOVED, label.id, -1)
             if not resized and not moved:
                 continue
         label.seen_points, label.seen_y, label.seen_x = label.points, y, x
     S.meta[DIRTY_LEN] = 0
-    return n
+
+
+@kernel
+def follow(S: State, found: Any, numbers: Any) -> None:
+    """Note the ends of reported clusters: merged into the reported one they are in now, along the merges since, or died."""
+    log, n = S.log, S.meta[LOG_LEN]
+    for i in range(n):
+        for j in range(i + 1, n):  # an id ends once, and later than what went into it
+            if log[j, 0] == log[i, 1]:
+                log[i, 1] = log[j, 1]
+    for z in range(len(S.labels) if n > 0 else 0):
+        label = S.labels[z]
+        if label.cells > 0 and label.flags & VISIBLE > 0:
+            for i in range(n):
+                if log[i, 1] == label.id:
+                    log[i, 2] *= 2
+    for i in range(n):
+        if log[i, 2] > 0:
+            note(found, numbers, MERGED if log[i, 2] > 1 else DIED, log[i, 0], log[i, 1])
+    S.meta[LOG_LEN] = 0
 
 
 @kernel

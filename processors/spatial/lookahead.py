@@ -11,10 +11,21 @@ from typing import Any
 from processors.spatial.geometry import Params, sub_cell, within_cell
 from processors.spatial.grid import home_of, mix_site, neighbour
 from processors.spatial.kernel import kernel
-from processors.spatial.layout import BEGIN, CORE_ROW, NEAR, POINTS, RING_HEAD, RING_LEN, STRIPS, State
+from processors.spatial.layout import BEGIN, CORE_ROW, END, NEAR, POINTS, RING_HEAD, RING_LEN, STRIPS, State
 from processors.spatial.prefetch import prefetch
 
 TABLE_AHEAD, SITE_AHEAD, LINKS_AHEAD, SPANS_AHEAD, RECORDS_AHEAD = 16, 12, 9, 6, 3  # events
+
+
+@kernel
+def look_for_strips(S: State, keys: Any, i: int) -> None:
+    """Fetch what finding the strips of the events after event i will need."""
+    if i + TABLE_AHEAD < len(keys):
+        prefetch(S.strip_table, home_of(S.strip_table, keys[i + TABLE_AHEAD]))
+    if i + SPANS_AHEAD < len(keys):
+        t = S.strip_table[home_of(S.strip_table, keys[i + SPANS_AHEAD])]
+        prefetch(S.strips, t)
+        prefetch(S.span, 16 * t)
 
 
 @kernel
@@ -83,3 +94,4 @@ def fetch_records(S: State, P: Params, c: int, fx: float, fy: float, crowded: bo
         d = neighbour(S, c, P.candidates[sub, j])
         if d >= 0 and (S.span[d, POINTS] > 0 or (crowded and S.span[d, POINTS] < 0)):
             prefetch(S.record_i, 4 * S.span[d, BEGIN])
+            prefetch(S.record_i, 4 * S.span[d, END] - 1)

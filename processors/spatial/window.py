@@ -13,7 +13,7 @@ import numpy as np
 
 from processors.spatial.clusters import gain, lose
 from processors.spatial.counting import count_anew, shift_counts, turn, weigh
-from processors.spatial.geometry import HAVERSINE, Params, locate, within_cell
+from processors.spatial.geometry import HAVERSINE, Params, locate, pack_key, within_cell
 from processors.spatial.grid import (
     drop_record,
     find_record,
@@ -25,7 +25,7 @@ from processors.spatial.grid import (
     make_way,
     needs_block,
     new_site,
-    obtain_cell,
+    obtain_strip,
     push_record,
     queue_if_idle,
     reclaim_idle,
@@ -51,7 +51,7 @@ from processors.spatial.layout import (
     ROOM,
     State,
 )
-from processors.spatial.lookahead import look_ahead
+from processors.spatial.lookahead import look_ahead, look_for_strips
 
 PIECE = 1024
 
@@ -220,20 +220,24 @@ def arrive(S: State, P: Params, time: float, x: float, y: float, point_id: int, 
 
 
 @kernel
-def place(S: State, P: Params, x: Any, y: Any, cells: Any, inside: Any, start: int) -> int:
-    """The cell of each event of a piece, and where in it the event lies.
+def place(S: State, P: Params, x: Any, y: Any, keys: Any, cells: Any, inside: Any, start: int) -> int:
+    """The cell of each event of a piece, and where in it the event lies; `keys` is scratch.
 
     Returns the number of events done: fewer when the rows for cells at a seam must grow first.
     """
     if start == 0:
         reclaim_idle(S, 256 + S.meta[LIVE_STRIPS] // 8)
+        for i in range(len(x)):
+            frame, row, column, fx, fy = locate(P, x[i], y[i])
+            keys[i], cells[i] = pack_key(frame, row, column >> 2), column & 3
+            inside[i, 0], inside[i, 1] = fx, fy
     for i in range(start, len(x)):
         if P.metric == HAVERSINE and S.meta[FREE_SEAM] < 0:
             return i
-        frame, row, column, fx, fy = locate(P, x[i], y[i])
-        cells[i] = obtain_cell(S, P, frame, row, column)
-        inside[i, 0], inside[i, 1] = fx, fy
-        queue_if_idle(S, cells[i] >> 2)
+        look_for_strips(S, keys, i)
+        t = obtain_strip(S, P, keys[i])
+        cells[i] += 4 * t
+        queue_if_idle(S, t)
     return len(x)
 
 

@@ -31,9 +31,9 @@ class TrainerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     learning_rate: float = 1e-2
     table_rate: float = 0.02
     personal_rate: float = 0.01
-    batch_events: int = 512
+    batch_events: int = 256
     targets: int = 8
-    replays: int = 3
+    replays: int = 1
     replay_chunks: int = 64
     queries_per_step: int = 512
     group: int = 256

@@ -1,7 +1,7 @@
 """The model server end to end, and its ranking against plain scoring loops and ``implicit``.
 
     python bench/serving.py [latency] [capacity] [ranking] [--items 5000] [--users 20000] [--rates 100,1000]
-                            [--strategy fused|popular] [--preset nano] [--json OUT]
+                            [--strategy fused|popular] [--preset nano] [--broker embedded|kafka] [--json OUT]
 
 ``latency``   event to recommendation at fixed rates: from the event's Kafka timestamp until a consumer holds the
               recommendation that knows it (an upper bound of "in Kafka"), and as the server's own histogram has it.
@@ -9,7 +9,8 @@
               them (no learning), with the server's processor time and memory.
 ``ranking``   users ranked per second by catalogue size and batch, against a PyTorch full-scoring loop and implicit's ALS.
 
-The server is the real one (``chronotope serve``) on the embedded broker and Redis, in a process of its own.
+The server is the real one (``chronotope serve``) in a process of its own, on the embedded broker (or, with ``--broker kafka``,
+on Apache Kafka) and Redis.
 """
 
 import argparse
@@ -134,7 +135,7 @@ class City:
 
 @contextmanager
 def city(options: argparse.Namespace, **environment: str) -> Iterator[City]:
-    with tempfile.TemporaryDirectory() as folder, LocalStack(Path(folder)) as stack:
+    with tempfile.TemporaryDirectory() as folder, LocalStack(Path(folder), broker=options.broker) as stack:
         apply_topics(stack.kafka)
         port = free_ports(1)[0]
         variables = stack.environment() | {
@@ -355,6 +356,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="length of one rate")
     parser.add_argument("--sizes", type=numbers, default=[5_000, 50_000], help="catalogue sizes to rank")
     parser.add_argument("--batches", type=numbers, default=[1, 64])
+    parser.add_argument("--broker", choices=["embedded", "kafka"], default="embedded")
     parser.add_argument("--strategy", default="fused")
     parser.add_argument("--preset", default="nano")
     parser.add_argument("--json", type=Path)

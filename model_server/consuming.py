@@ -75,7 +75,7 @@ class OwnedConsumer:
                 "auto.commit.interval.ms": 1_000,
                 # Range, not sticky: it alone gives partition p of equally partitioned topics to one member.
                 "partition.assignment.strategy": "range",
-                "fetch.wait.max.ms": 50,
+                "fetch.wait.max.ms": 10,
                 "fetch.error.backoff.ms": 50,
                 "queued.max.messages.kbytes": 65_536,
             },
@@ -151,7 +151,7 @@ class SharedConsumer:
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
                 "enable.partition.eof": True,
-                "fetch.wait.max.ms": 50,
+                "fetch.wait.max.ms": 10,
                 "fetch.error.backoff.ms": 50,
                 "queued.max.messages.kbytes": 65_536,
             }

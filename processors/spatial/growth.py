@@ -42,7 +42,7 @@ from processors.spatial.layout import (
     table_size,
 )
 
-GAPS = 2.25  # records of the pool per live one, from which it is laid out anew
+GAPS = 2  # records of the pool per live one, from which it is laid out anew
 
 
 def make_room(state: State, min_samples: int, events: int) -> State:

@@ -226,7 +226,7 @@ def place(S: State, P: Params, x: Any, y: Any, keys: Any, cells: Any, inside: An
     Returns the number of events done: fewer when the rows for cells at a seam must grow first.
     """
     if start == 0:
-        reclaim_idle(S, 256 + S.meta[LIVE_STRIPS] // 8)
+        reclaim_idle(S, 256 + S.meta[LIVE_STRIPS] // 32)
         for i in range(len(x)):
             frame, row, column, fx, fy = locate(P, x[i], y[i])
             keys[i], cells[i] = pack_key(frame, row, column >> 2), column & 3

@@ -1,8 +1,8 @@
 """The served strategy: return-or-explore fusion of patterns, the user's rhythm and the sequence model, learned online."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -11,13 +11,16 @@ import torch
 from torch import Tensor
 
 from model_server.catalogue import EARTH_RADIUS_KM, Catalogue, unit_vectors
-from model_server.fusion import exploring, returning
 from model_server.fusion.batch import DAY_S, HOUR_S, gather_users
 from model_server.fusion.candidates import Shortlist
+from model_server.fusion.crowds import Crowds
+from model_server.fusion.experts import SHARED
 from model_server.fusion.head import Head, Merged, Scored, World, merge
 from model_server.fusion.replay import ReplayLog
-from model_server.fusion.shares import SHARED, expert_shares
+from model_server.fusion.settings import FusionSettings, Mode
+from model_server.fusion.shares import expert_shares
 from model_server.histories import WEEK_S, Histories, occurrence
+from model_server.neighbours import ItemNeighbours
 from model_server.patterns import PatternStore
 from model_server.ranking import Query, RankedItem, Ranking
 from model_server.sequence_model.expert import SequenceExpert
@@ -29,39 +32,8 @@ from schemas.events import BehaviorEvent, Item
 from schemas.patterns import ClusterUpdate, Pattern, PeriodicityUpdate, ProfileUpdate
 
 CONCERN_KM = 2.0
+LINKED = 32
 MONDAY_S = 3 * DAY_S
-Mode = Literal["refresh", "request"]
-EXPERTS = (*sorted({*returning.NAMES, *exploring.NAMES}), "network", "patterns")
-
-
-class FusionSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How the fusion remembers and learns.
-
-    ``history`` events are remembered per user, ``micro_batch`` events are learned from at once, and after each of them
-    ``replays`` batches of ``replay_events`` past ones. ``modes`` are the kinds of query that can be answered well.
-    ``sequence`` names the sequence model's preset, empty for none. ``explore_budget`` is the share of hits among ten that may be
-    given up to show more discoveries. ``without`` leaves out experts by name (for ablations).
-    """
-
-    history: int = 512
-    micro_batch: int = 128
-    replays: int = 2
-    replay_events: int = 96
-    modes: tuple[Mode, ...] = ("refresh", "request")
-    sequence: str = "nano"
-    explore_budget: float = 0.004
-    without: tuple[str, ...] = ()
-    device: str = "cpu"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        unknown = set(self.without) - set(EXPERTS)
-        if unknown:
-            raise ValueError(f"unknown experts {', '.join(sorted(unknown))}: known are {', '.join(EXPERTS)}")
-        if not self.modes or set(self.modes) - {"refresh", "request"}:
-            raise ValueError(f"modes must be some of refresh and request, got {self.modes}")
-        if min(self.history - 2, self.micro_batch, self.replay_events) < 1 or self.replays < 0:
-            raise ValueError("history must be above 2, micro_batch and replay_events at least 1, replays not negative")
 
 
 @dataclass(frozen=True)
@@ -76,6 +48,18 @@ class Arrivals:
     sequence: Events
 
 
+def joined(blocks: Sequence[Arrivals]) -> Arrivals:
+    """Blocks of events, one after the other, as one."""
+    if len(blocks) == 1:
+        return blocks[0]
+    columns = {
+        name: torch.cat([getattr(block, name) for block in blocks])
+        for name in ("slots", "rows", "before", "time_s", "week_s")
+    }
+    sequence = Events(*(torch.cat([getattr(block.sequence, each.name) for block in blocks]) for each in fields(Events)))
+    return Arrivals(sequence=sequence, **columns)
+
+
 class FusionRanker:
     """Return-or-explore fusion behind the ``Ranker`` protocol (see model_server.ranking)."""
 
@@ -87,15 +71,14 @@ class FusionRanker:
         self.histories = Histories(self.device, self.settings.history)
         self.patterns = PatternStore(self.catalogue, self.device)
         self.visits = VisitCounts(self.device)
-        self.shortlist = Shortlist(self.catalogue, self.visits, self.patterns)
+        self.neighbours = ItemNeighbours(self.device)
+        self.crowds = Crowds(self.device)
+        self.shortlist = Shortlist(self.catalogue, self.visits, self.patterns, self.neighbours)
         self.replay = ReplayLog(self.device, seed=self.settings.seed)
-        self._world = World(self.catalogue, self.histories, self.visits, self.patterns, self.shortlist)
-        self._heads = {
-            mode: Head(
-                mode == "request", self.device, self.settings.seed, self.settings.explore_budget, self.settings.without
-            )
-            for mode in self.settings.modes
-        }
+        self._world = World(
+            self.catalogue, self.histories, self.visits, self.patterns, self.neighbours, self.crowds, self.shortlist
+        )
+        self._heads = {mode: Head(mode, self.settings, self.device) for mode in self.settings.modes}
         self.sequence: SequenceExpert | None = None
         if self.settings.sequence and "sequence" not in self.settings.without:
             training = TrainerSettings(modes=self.settings.modes, seed=self.settings.seed)
@@ -106,6 +89,23 @@ class FusionRanker:
         for start in range(0, len(events), self.settings.micro_batch):
             arrivals = self.remember(events[start : start + self.settings.micro_batch])
             self.learn(arrivals, self.test(arrivals))
+
+    def admit(self, events: Sequence[BehaviorEvent]) -> Arrivals | None:
+        """Remember the events, so that rankings know them at once; ``learning`` must follow, in the same order."""
+        return self.remember(events) if events else None
+
+    def learning(self, admitted: Sequence[Arrivals | None], train: bool) -> Iterator[None]:
+        """Test, then train on what was admitted, with a pause after each step; without ``train`` it is only counted."""
+        blocks = [arrivals for arrivals in admitted if arrivals is not None]
+        if not blocks:
+            return
+        arrivals, tested = joined(blocks), {}
+        for mode in self._heads if train else ():
+            scored = self._test(arrivals, mode)
+            if scored is not None:
+                tested[mode] = scored
+                yield
+        yield from self._lessons(arrivals, tested, train)
 
     def remember(self, events: Sequence[BehaviorEvent]) -> Arrivals:
         """Append a block of events to the histories and nothing else; ``learn`` must follow."""
@@ -126,17 +126,20 @@ class FusionRanker:
         return Arrivals(slots, rows, before, times, week, sequence)
 
     def test(self, arrivals: Arrivals) -> dict[Mode, Scored]:
-        """Score remembered events that are not learned yet, each as of the event before it; targets are added for learning."""
-        some = (arrivals.before > 0).nonzero()[:, 0]
+        """Score remembered events that are not learned yet, each as of the event before it."""
+        return {mode: scored for mode in self._heads if (scored := self._test(arrivals, mode)) is not None}
+
+    def _test(self, arrivals: Arrivals, mode: Mode) -> Scored | None:
+        some = self.testable(arrivals)
         if not len(some):
-            return {}
-        slots, before = arrivals.slots[some], arrivals.before[some]
-        return {
-            mode: self.score(
-                mode, slots, before, arrivals.time_s[some] if mode == "request" else None, arrivals.rows[some]
-            )
-            for mode in self._heads
-        }
+            return None
+        time_s = arrivals.time_s[some] if mode == "request" else None
+        return self.score(mode, arrivals.slots[some], arrivals.before[some], time_s)
+
+    def testable(self, arrivals: Arrivals) -> Tensor:
+        """Positions of the arrivals whose user had an event before that is still remembered."""
+        forgotten = self.histories.events[arrivals.slots] - self.histories.length
+        return ((arrivals.before > 0) & (arrivals.before > forgotten)).nonzero()[:, 0]
 
     def score(
         self,
@@ -144,7 +147,6 @@ class FusionRanker:
         slots: Tensor,
         before: Tensor | None = None,
         now_s: Tensor | None = None,
-        target: Tensor | None = None,
     ) -> Scored:
         """One batch of users with history through one head."""
         log_p = None
@@ -157,27 +159,34 @@ class FusionRanker:
             missing = len(self.catalogue) - log_p.shape[1]
             if missing > 0:
                 log_p = torch.cat((log_p, log_p.new_full((len(log_p), missing), -1e9)), 1)
-        return self._heads[mode].score(self._world, slots, before, now_s, log_p, target)
+        return self._heads[mode].score(self._world, slots, before, now_s, log_p)
 
     def learn(self, arrivals: Arrivals, tested: dict[Mode, Scored]) -> None:
         """Learn from a remembered and tested block, replay older events, and count it."""
-        some = (arrivals.before > 0).nonzero()[:, 0]
+        for _ in self._lessons(arrivals, tested, train=True):
+            pass
+
+    def _lessons(self, arrivals: Arrivals, tested: dict[Mode, Scored], train: bool) -> Iterator[None]:
+        """The steps of ``learn``, with a pause after each; without ``train`` the block is only counted."""
+        some = self.testable(arrivals)
         target = arrivals.rows[some]
         for mode, scored in tested.items():
-            self._heads[mode].learn(self._world, scored, target, self.catalogue.known[target])
+            self._heads[mode].learn(self._world, scored, target)
+            yield
         if len(some):
             self.replay.add(arrivals.slots[some], arrivals.before[some])
-            for _ in range(self.settings.replays):
-                self._learn_again()
+            for _ in range(self.settings.replays if train else 0):
+                yield from self._learn_again()
         new = self._was_new(arrivals)
+        self.neighbours.add(arrivals.rows[new], self._earlier(arrivals, new))
         self.catalogue.known[arrivals.rows] = True
         self.visits.add(
             arrivals.rows, self.catalogue.category[arrivals.rows], new, arrivals.time_s, arrivals.week_s / HOUR_S % 24
         )
         if self.sequence is not None:
-            self.sequence.absorb(arrivals.sequence)
+            yield from self.sequence.absorbing(arrivals.sequence, train)
 
-    def _learn_again(self) -> None:
+    def _learn_again(self) -> Iterator[None]:
         slots, before = self.replay.draw(self.histories, self.settings.replay_events)
         if not len(slots):
             return
@@ -187,7 +196,16 @@ class FusionRanker:
             batch = gather_users(
                 self.histories, len(self.catalogue), slots, before, time_s if mode == "request" else None
             )
-            head.learn_returning(self._world, batch, head.features(batch, self.catalogue), target)
+            head.learn_again(self._world, batch, target)
+            yield
+
+    def _earlier(self, arrivals: Arrivals, new: Tensor) -> Tensor:
+        """The rows of the events before each new one, [n, LINKED], -1 where there are fewer."""
+        slots = arrivals.slots[new]
+        at = self.histories.length - (self.histories.events[slots] - arrivals.before[new])
+        index = at[:, None] - 1 - torch.arange(LINKED, device=self.device)
+        rows = self.histories.row[slots[:, None], index.clamp(min=0)].long()
+        return torch.where(index >= 0, rows, -1)
 
     def _was_new(self, arrivals: Arrivals) -> Tensor:
         at = self.histories.length - (self.histories.events[arrivals.slots] - arrivals.before)
@@ -204,7 +222,9 @@ class FusionRanker:
     def apply_patterns(self, patterns: Sequence[Pattern]) -> set[str]:
         """Take in pattern updates (the last version of a key wins); the ids of the users that they concern."""
         concerned: set[str] = set()
-        for pattern in self.patterns.apply(patterns):
+        for pattern in self.patterns.apply(() if "patterns" in self.settings.without else patterns):
+            if isinstance(pattern, ClusterUpdate):
+                self.crowds.update(pattern, self.shortlist.around(pattern.lat, pattern.lon), self.catalogue)
             match pattern:
                 case ProfileUpdate() | PeriodicityUpdate(user_id=str()):
                     concerned.add(str(pattern.user_id))
@@ -243,6 +263,7 @@ class FusionRanker:
             "visits": self.visits.state(),
             "shortlist": self.shortlist.state(),
             "replay": self.replay.state(),
+            "neighbours": self.neighbours.lists.state(),
             "heads": {mode: head.state() for mode, head in self._heads.items()},
         }
 
@@ -255,12 +276,15 @@ class FusionRanker:
         self.visits.load_state(state["visits"])
         self.shortlist.load_state(state["shortlist"])
         self.replay.load_state(state["replay"])
+        self.neighbours.lists.load_state(state["neighbours"])
         for mode, head in self._heads.items():
             head.load_state(state["heads"][mode])
         self._reserve()
 
     def _reserve(self) -> None:
         self.patterns.reserve()
+        self.crowds.reserve(len(self.catalogue))
+        self.neighbours.lists.reserve(len(self.catalogue))
         self.visits.reserve(len(self.catalogue), len(self.catalogue.category_names))
 
     def _place(self, events: Sequence[BehaviorEvent], rows: Sequence[int]) -> None:

@@ -70,16 +70,33 @@ class RowLists:
             )
             self.weights = torch.cat((self.weights, torch.zeros((more, self.width), device=self.device)))
 
-    def read(self, source: Tensor, target: Tensor) -> Tensor:
-        """Summed weights [n, m] of the targets int64[n, m] in the lists of the sources int64[n, s] (-1: none)."""
+    def read(self, source: Tensor, target: Tensor, factor: Tensor | None = None) -> Tensor:
+        """Summed weights [n, m] of the targets int64[n, m] in the lists of the sources int64[n, s] (-1: none).
+
+        A source's list counts ``factor`` [n, s] times. The targets of one row must be distinct, or only one of equals counts.
+        """
         listed = self.neighbours[source.clamp(min=0)].flatten(1)
-        weight = (self.weights[source.clamp(min=0)] * (source >= 0)[..., None]).flatten(1)
+        times = (source >= 0).float() if factor is None else factor * (source >= 0)
+        weight = (self.weights[source.clamp(min=0)] * times[..., None]).flatten(1)
         order = torch.argsort(target, 1)
         ordered = target.gather(1, order)
         at = torch.searchsorted(ordered, listed).clamp(max=target.shape[1] - 1)
         weight = weight * ((ordered.gather(1, at) == listed) & (listed >= 0))
         summed = torch.zeros(target.shape, device=self.device).scatter_add_(1, at, weight)
         return torch.zeros_like(summed).scatter_(1, order, summed)
+
+    def state(self) -> dict[str, Tensor]:
+        """Both tensors."""
+        return {"neighbours": self.neighbours.cpu().clone(), "weights": self.weights.cpu().clone()}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Take over what ``state`` gave; ValueError for another width."""
+        if state["weights"].shape[1] != self.width:
+            raise ValueError(f"lists of width {state['weights'].shape[1]} in the state, {self.width} here")
+        self.neighbours, self.weights = (
+            state["neighbours"].to(self.neighbours).clone(),
+            state["weights"].to(self.weights).clone(),
+        )
 
 
 class PatternStore:
@@ -96,7 +113,7 @@ class PatternStore:
         self.clusters: dict[str, ClusterUpdate] = {}
         self.profiles: dict[str, ProfileUpdate] = {}
         self.forecasts: dict[tuple[str, str], ForecastUpdate] = {}
-        self.periods_of_user: dict[str, dict[str, list[PeriodEstimate]]] = {}
+        self.periods_of_user: dict[str, dict[int, list[PeriodEstimate]]] = {}
         self.periods_of_item: dict[str, list[PeriodEstimate]] = {}
 
     def __len__(self) -> int:
@@ -134,7 +151,8 @@ class PatternStore:
                 if pattern.change == "merged" and pattern.related_cluster_id is not None:
                     self.clusters.pop(pattern.cluster_id, None)
             case PeriodicityUpdate(entity_kind="user_item", user_id=str(user_id), item_id=str(item_id)):
-                self.periods_of_user.setdefault(user_id, {})[item_id] = pattern.periods
+                row = self._catalogue.rows_of([item_id])[0]
+                self.periods_of_user.setdefault(user_id, {})[row] = pattern.periods
             case PeriodicityUpdate(entity_kind="item"):
                 self.periods_of_item[pattern.entity] = pattern.periods
             case ForecastUpdate():

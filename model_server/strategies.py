@@ -9,7 +9,8 @@ import msgspec
 import structlog
 import torch
 
-from model_server.fusion_ranker import FusionRanker, FusionSettings
+from model_server.fusion.settings import FusionSettings
+from model_server.fusion_ranker import FusionRanker
 from model_server.items import ItemTable
 from model_server.metrics import ServerMetrics
 from model_server.ranking import LazyLearner, Query, Ranker, Ranking

@@ -10,10 +10,13 @@ import torch
 from chronotope.evaluation.ranking import Standing
 from chronotope.evaluation.stream import Stream
 from model_server.fusion.head import Scored
-from model_server.fusion_ranker import FusionRanker, FusionSettings, Mode
+from model_server.fusion.settings import FusionSettings, Mode
+from model_server.fusion_ranker import FusionRanker
 from streams.pipeline import PatternPipeline
 
 FUSED, SEQUENCE, PLAIN = "fused", "sequence", "fused-by-probability"
+RETURN_ONLY, EXPLORE_ONLY = "return-only", "explore-only"
+FAMILY = (FUSED, SEQUENCE, PLAIN, RETURN_ONLY, EXPLORE_ONLY)
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -67,7 +70,7 @@ class FusedRun:
         self._row[stream.item[start:stop]] = arrivals.rows.cpu().numpy()
         self._item[arrivals.rows.cpu().numpy()] = stream.item[start:stop]
         tested = ranker.test(arrivals)
-        here = start + (arrivals.before > 0).nonzero()[:, 0].cpu().numpy()
+        here = start + ranker.testable(arrivals).cpu().numpy()
         wanted = np.flatnonzero(scored[here]) if len(here) else here
         fresh = wanted if self.mode == "request" else wanted[stream.previous[here[wanted]] >= start]
         answers = self._rankings(tested[self.mode], fresh) if len(fresh) else []
@@ -99,6 +102,8 @@ class FusedRun:
     def _rankings(self, scored: Scored, positions: npt.NDArray[np.int64]) -> list[tuple[dict[str, Standing], float]]:
         merged, order = self.ranker.ordered(self.mode, scored)
         lists = {FUSED: (merged.rows, order), PLAIN: (merged.rows, merged.probability)}
+        lists[RETURN_ONLY] = (merged.rows.masked_fill(merged.explore, -1), merged.probability)
+        lists[EXPLORE_ONLY] = (merged.rows.masked_fill(~merged.explore, -1), merged.probability)
         if SEQUENCE in self.names and scored.sequence is not None:
             log_p = scored.sequence
             rows = torch.arange(log_p.shape[1]).expand(log_p.shape)

@@ -7,14 +7,15 @@ import numpy as np
 import numpy.typing as npt
 
 from chronotope.evaluation.baselines import BASELINES, Baseline
+from chronotope.evaluation.fused import FAMILY, FusedRun
 from chronotope.evaluation.metrics import difference_of, intervals_of, metrics_of
 from chronotope.evaluation.ranking import Standing
 from chronotope.evaluation.stream import Stream, scored_events
-from model_server.fusion_ranker import FusionSettings, Mode
+from model_server.fusion.settings import FusionSettings, Mode
+from streams.pipeline import PatternPipeline
 
 LIST = 10
 WITHOUT = "fused-without-"
-FUSED_FAMILY = ("fused", "sequence", "fused-by-probability")
 DEFAULT = (*BASELINES, "sequence", "fused")
 Progress = Callable[[str, int], None]
 
@@ -85,7 +86,7 @@ def _diversity(kinds: npt.NDArray[np.int64]) -> float:
 def check_names(names: Sequence[str]) -> None:
     """Raises ValueError naming the known strategies if one is unknown."""
     for name in names:
-        if name not in BASELINES and name not in FUSED_FAMILY and not name.startswith(WITHOUT):
+        if name not in BASELINES and name not in FAMILY and not name.startswith(WITHOUT):
             raise ValueError(f"unknown strategy {name!r}: one of {', '.join((*DEFAULT, WITHOUT + 'EXPERT'))}")
 
 
@@ -107,7 +108,7 @@ def evaluate(
     scored = scored_events(stream, warmup, warmup if score_from is None else score_from)
     known_before = np.cumsum(~stream.known) - ~stream.known
     collected: dict[str, Result] = {}
-    family = tuple(name for name in names if name in FUSED_FAMILY)
+    family = tuple(name for name in names if name in FAMILY)
     for name in names:
         if name in BASELINES:
             collected[name] = _run_baseline(BASELINES[name](stream), stream, mode, scored, known_before, name, progress)
@@ -182,9 +183,6 @@ def _run_fused(
     label: str,
     progress: Progress,
 ) -> dict[str, Result]:
-    from chronotope.evaluation.fused import FusedRun
-    from streams.pipeline import PatternPipeline
-
     pipeline = PatternPipeline(partitions=1) if patterns and "patterns" not in settings.without else None
     run = FusedRun(stream, mode, settings, pipeline, names)
     collectors = {name: _Collector(stream, scored, known_before) for name in names}

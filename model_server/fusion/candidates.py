@@ -8,11 +8,13 @@ from torch import Tensor
 from model_server.catalogue import Catalogue, grown
 from model_server.fusion.batch import UserBatch
 from model_server.fusion.exploring import home_rows, recent_rows
+from model_server.neighbours import ItemNeighbours
 from model_server.patterns import PatternStore
 from model_server.visits import VisitCounts
 
-CELL_DEG = (0.004, 0.03)
-CELL_ROWS = 24
+CELL_DEG = (0.003, 0.008, 0.022, 0.06, 0.2)
+HOME_SCALE = 2
+CELL_ROWS = 20
 NEIGHBOURHOOD = tuple((north, east) for north in (-1, 0, 1) for east in (-1, 0, 1))
 LINKED_PLACES = 3
 REFRESH_EVERY = 1024
@@ -69,9 +71,14 @@ class Shortlist:
     """
 
     def __init__(
-        self, catalogue: Catalogue, visits: VisitCounts, patterns: PatternStore, dense_rows: int = 768
+        self,
+        catalogue: Catalogue,
+        visits: VisitCounts,
+        patterns: PatternStore,
+        neighbours: ItemNeighbours,
+        dense_rows: int = 768,
     ) -> None:
-        self._catalogue, self._visits, self._patterns = catalogue, visits, patterns
+        self._catalogue, self._visits, self._patterns, self._neighbours = catalogue, visits, patterns, neighbours
         self._dense_rows, device = dense_rows, catalogue.device
         self._cells = [CellIndex(device, side) for side in CELL_DEG]
         self._where: dict[int, tuple[float, float]] = {}
@@ -86,16 +93,24 @@ class Shortlist:
         for cells in self._cells:
             cells.add(row, lat, lon, self._visits)
 
+    def around(self, lat: float, lon: float) -> Tensor:
+        """The rows of the nine smallest squares around a place, int64."""
+        cells = self._cells[0]
+        slots = [slot for slot in cells.around(lat, lon) if slot >= 0]
+        members = cells.members[torch.tensor(slots, dtype=torch.long, device=cells.device)].flatten()
+        return members[members >= 0]
+
     def of(self, batch: UserBatch, sequence_rows: Tensor | None = None) -> Tensor:
         """Distinct candidate rows int64 [users, n], ascending; padded with -1 at the left."""
         rows = len(self._catalogue)
         if rows <= self._dense_rows:
             return torch.arange(rows, device=batch.slots.device).expand(batch.users, rows)
         linked = recent_rows(batch, LINKED_PLACES)
-        parts = [self._near(batch.last_row, 0), self._near(batch.last_row, 1), self._near(home_rows(batch), 1)]
+        parts = [self._near(batch.last_row, scale) for scale in range(len(CELL_DEG))]
+        parts.append(self._near(home_rows(batch), HOME_SCALE))
         parts += [
-            torch.where(linked[..., None] >= 0, table.neighbours[linked.clamp(min=0)], -1).flatten(1)
-            for table in (self._patterns.transitions, self._patterns.covisits)
+            torch.where(linked[..., None] >= 0, lists.neighbours[linked.clamp(min=0)], -1).flatten(1)
+            for lists in (self._patterns.transitions, self._patterns.covisits, self._neighbours.lists)
         ]
         parts.append(self._popular().expand(batch.users, -1))
         if sequence_rows is not None:

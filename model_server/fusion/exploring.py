@@ -6,15 +6,18 @@ from torch.nn import functional as F
 
 from model_server.catalogue import Catalogue, arc_km
 from model_server.fusion.batch import DAY_S, HOUR_S, Pairs, UserBatch
+from model_server.fusion.crowds import Crowds
+from model_server.neighbours import ItemNeighbours
 from model_server.patterns import PatternStore
 from model_server.visits import DAY_PARTS, VisitCounts
 
 NAMES = (
     "popularity", "trend", "trend", "trend", "trend", "distance", "distance", "distance", "distance", "distance",
-    "home", "home", "category", "category", "category", "hour", "hour", "transition", "covisit", "covisit", "sequence",
+    "home", "home", "category", "category", "category", "hour", "hour", "transition", "covisit", "neighbours", "sequence",
+    "crowd",
 )  # fmt: skip
-PRIOR = {0: 0.6, 5: -0.5, 20: 0.5}
-RECENT_PLACES = 12
+PRIOR = {0: 0.6, 5: -0.5, 19: 0.2, 20: 0.3}
+RECENT_PLACES = 24
 
 
 def explore_features(
@@ -23,6 +26,8 @@ def explore_features(
     catalogue: Catalogue,
     visits: VisitCounts,
     patterns: PatternStore,
+    neighbours: ItemNeighbours,
+    crowds: Crowds,
     sequence: Tensor,
 ) -> Tensor:
     """Features float32 [users, candidates, len(NAMES)] of catalogue rows int64 [users, candidates]; sequence logits likewise."""
@@ -42,7 +47,7 @@ def explore_features(
     total = visits.touches.sum()
     recent = recent_rows(batch)
     covisit = patterns.covisits.read(batch.last_row[:, None], candidates)
-    covisits = patterns.covisits.read(recent, candidates)
+    alike = neighbours.read(recent, candidates, visits.visitors)
     return torch.stack(
         (
             torch.log(visitors + 0.3),
@@ -56,7 +61,7 @@ def explore_features(
             (category == catalogue.category[batch.last_row][:, None]).float(),
             torch.log((at_hour + 0.25) / (touches + 6) * DAY_PARTS), at_this_hour.gather(1, category),
             torch.log(patterns.transitions.read(batch.last_row[:, None], candidates) + 0.2 * touches / (total + 1) + 2e-4),
-            torch.log(covisit + 1e-3), torch.log(covisits + 1e-3), sequence,
+            torch.log(covisit + 1e-3), torch.log(alike + 1e-3), sequence, crowds.of(candidates),
         ),
         2,
     )  # fmt: skip

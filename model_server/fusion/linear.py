@@ -6,38 +6,10 @@ from torch import Tensor
 from model_server.catalogue import grown
 
 
-class AdaGrad:
-    """AdaGrad ascent on one vector of weights (Duchi et al. 2011)."""
-
-    def __init__(self, weights: Tensor, rate: float, initial: float) -> None:
-        self.weights, self.rate = weights, rate
-        self.squares = torch.full_like(weights, initial)
-
-    def step(self, gradient: Tensor, squares: Tensor) -> None:
-        """One step along a batch's summed gradient; ``squares`` is the sum of the squares of its members' gradients.
-
-        A gradient that is not finite is left out.
-        """
-        if bool(torch.isfinite(gradient).all()):
-            self.squares += squares
-            self.weights += self.rate * gradient / self.squares.sqrt()
-
-    def state(self) -> dict[str, Tensor]:
-        """Weights and sums of squares."""
-        return {"weights": self.weights.cpu().clone(), "squares": self.squares.cpu().clone()}
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Take over what ``state`` gave; ValueError for another number of weights."""
-        if state["weights"].shape != self.weights.shape:
-            raise ValueError(f"{len(state['weights'])} weights in the state, {len(self.weights)} here")
-        self.weights = state["weights"].to(self.weights).clone()
-        self.squares = state["squares"].to(self.squares).clone()
-
-
 class UserWeights:
     """Each user's own offsets to shared weights, [users, features], shrunk towards zero at every step."""
 
-    def __init__(self, features: int, device: torch.device, rate: float = 0.03, decay: float = 0.003) -> None:
+    def __init__(self, features: int, device: torch.device, rate: float = 0.03, decay: float = 0.01) -> None:
         self.rate, self.decay = rate, decay
         self.weights = torch.zeros((64, features), device=device)
         self.squares = torch.ones((64, features), device=device)

@@ -1,15 +1,13 @@
-"""The learned part of returning: kernels, weights, embeddings and the gate, trained together with replay.
+"""The learned part of returning: kernels, weights and embeddings, trained together with replay.
 
     circumstances [E, c] --MLP--> kernel weights [E, K] --shares, log-lifts--> [P, K] --+
     fixed features [P, f] --------------------------------------------------------------+--> linear + user's own weights
     context of the user [B, x] --query--> dot with the item's vector --------------------+--> small network --> logits [P]
-    context, certainty of the logits --MLP--> gate logit [B]
 
 Letters in the shape comments: B users, E own events, P own pairs, K learned kernels, d width of the embeddings.
 """
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -18,33 +16,24 @@ from torch.nn import functional as F
 from model_server.catalogue import Catalogue
 from model_server.fusion import returning
 from model_server.fusion.batch import DAY_S, UserBatch
-from model_server.fusion.linear import grouped_log_softmax
 from model_server.fusion.returning import ReturnFeatures
 from model_server.sequence_model.item_table import RowTable
 
 CONTEXT = 10
-
-
-@dataclass(frozen=True)
-class ReturnOutput:
-    """Of a batch: ``logits`` [pairs] of the own items, ``gate`` [users] the logit of exploring, ``features`` [pairs, n]."""
-
-    logits: Tensor
-    gate: Tensor
-    features: Tensor
+KERNELS = 8
 
 
 class ReturnNetwork(nn.Module):
-    """Scores the user's own items and the wish to explore. A few thousand weights besides the embedding rows.
+    """Scores the user's own items. A few thousand weights besides the embedding rows.
 
     Without ``deep`` the logits are linear in the features (kernels learned nevertheless): the plain form to compare with.
     """
 
-    def __init__(self, timed: bool, deep: bool = True, kernels: int = 8, hidden: int = 32, width: int = 8) -> None:
+    def __init__(self, timed: bool, deep: bool = True, hidden: int = 32, width: int = 8) -> None:
         super().__init__()
-        self.deep, self.kernels = deep, kernels
-        features = len(returning.NAMES) + kernels
-        compare, weigh = nn.Linear(len(returning.circumstances(timed)), 24), nn.Linear(24, kernels)
+        self.deep = deep
+        features = returning.FEATURES + KERNELS
+        compare, weigh = nn.Linear(len(returning.circumstances(timed)), 24), nn.Linear(24, KERNELS)
         nn.init.normal_(weigh.weight, 0, 0.05)
         self.kernel = nn.Sequential(compare, nn.SiLU(), weigh)
         self.category = RowTable(64, width, 0.1)
@@ -60,7 +49,6 @@ class ReturnNetwork(nn.Module):
         self.weights = nn.Parameter(torch.zeros(features))
         with torch.no_grad():
             self.weights[0] = 1.0
-        self.gate = nn.Sequential(nn.Linear(known + 2, hidden), nn.SiLU(), nn.Linear(hidden, 1))
 
     def dense_parameters(self) -> list[nn.Parameter]:
         """What an ordinary optimiser steps: everything but the growing tables."""
@@ -71,14 +59,12 @@ class ReturnNetwork(nn.Module):
         """The embedding tables, which step themselves."""
         return [self.category, self.item, self.user]
 
-    def forward(
-        self, batch: UserBatch, known: ReturnFeatures, catalogue: Catalogue, user_weights: Tensor
-    ) -> ReturnOutput:
-        """Logits of own items and gate; ``user_weights`` [B, features] are added to the shared linear weights."""
+    def forward(self, batch: UserBatch, known: ReturnFeatures, catalogue: Catalogue, user_weights: Tensor) -> Tensor:
+        """Logits [pairs] of the own items; ``user_weights`` [B, features] are added to the shared linear weights."""
         e, own = batch.events, batch.own
         weight = torch.exp(self.kernel(known.circumstances).clamp(-8, 8))  # [E, K]
-        share = weight.new_zeros(len(own.row), self.kernels).index_add(0, e.pair, weight)  # [P, K]
-        total = weight.new_zeros(batch.users, self.kernels).index_add(0, e.user, weight)  # [B, K]
+        share = weight.new_zeros(len(own.row), KERNELS).index_add(0, e.pair, weight)  # [P, K]
+        total = weight.new_zeros(batch.users, KERNELS).index_add(0, e.user, weight)  # [B, K]
         base = known.base[:, None]
         lift = torch.log((share + 0.5 * base) / (total[own.user] + 0.5) / base + 1e-9)
         features = torch.cat((known.values, lift), 1)  # [P, features]
@@ -96,11 +82,7 @@ class ReturnNetwork(nn.Module):
             logits = logits + (self.query(context)[own.user] * item).sum(1)
             hidden = self.from_features(torch.cat((features, item), 1)) + self.from_context(context)[own.user]
             logits = logits + self.out(F.silu(self.middle(F.silu(hidden))))[:, 0]
-        log_p = grouped_log_softmax(logits.detach(), own.user, batch.users)
-        certainty = log_p.new_full((batch.users,), -torch.inf).scatter_reduce(0, own.user, log_p, "amax")
-        entropy = log_p.new_zeros(batch.users).index_add(0, own.user, -log_p * log_p.exp())
-        gate = self.gate(torch.cat((context, certainty[:, None], entropy[:, None]), 1))[:, 0]
-        return ReturnOutput(logits, gate, features.detach())
+        return logits
 
 
 def time_context(batch: UserBatch) -> Tensor:

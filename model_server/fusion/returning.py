@@ -22,6 +22,7 @@ EFFECTS = (
     "category", "category", "today", "today",
 )  # fmt: skip
 NAMES = ("habit", *KERNELS, *EFFECTS)
+FEATURES = len(NAMES)
 CIRCUMSTANCES = (
     "recency", "recency", "recency", "recency", "transition", "transition", "transition", "transition", "category",
     "distance", "distance", "hour", "hour", "hour", "weekday", "weekday", "interval", "interval", "interval", "interval",

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from model_server.fusion import exploring, returning
+from model_server.fusion.experts import SHARED
 from model_server.fusion.head import Head, Scored
-
-SHARED = tuple(sorted({*returning.NAMES, *exploring.NAMES}))
+from model_server.fusion.return_part import MIXED
 
 
 def _members(names: Sequence[str]) -> Tensor:
@@ -16,7 +16,6 @@ def _members(names: Sequence[str]) -> Tensor:
 
 
 OWN_MEMBERS, EXPLORE_MEMBERS = _members(returning.NAMES), _members(exploring.NAMES)
-SEQUENCE = SHARED.index("sequence")
 
 
 def expert_shares(head: Head, scored: Scored, columns: Tensor) -> Tensor:
@@ -28,18 +27,22 @@ def expert_shares(head: Head, scored: Scored, columns: Tensor) -> Tensor:
     own, users = scored.batch.own, len(scored.gate)
     counts = torch.bincount(own.user, minlength=users)
     starts, width = counts.cumsum(0) - counts, int(counts.max())
-    weights = head.network.weights.detach() + head.user_weights.weights[scored.batch.slots]
-    weights = weights[:, : len(returning.NAMES)]
-    values = scored.known.values
+    returns = head.returns
+    weights = returns.linear_weights(scored.batch.slots)
+    values, own_log_p = scored.returning.known.values, scored.returning.log_p
     mean = torch.zeros((users, values.shape[1]), device=values.device)
-    mean.index_add_(0, own.user, values * scored.own_log_p.exp()[:, None])
+    mean.index_add_(0, own.user, values * own_log_p.exp()[:, None])
     pair = (starts[:, None] + columns).clamp(max=len(own.user) - 1)
-    from_own = ((values[pair] - mean[:, None]) * weights[:, None]) @ OWN_MEMBERS.to(values.device)
-    from_own[..., SEQUENCE] += head.own_mix.weights[1] * scored.own_extras[pair, 1]
+    from_own = ((values[pair] - mean[:, None]) * weights[:, None] * returns.mix.weights[0]) @ OWN_MEMBERS.to(
+        values.device
+    )
+    for expert in ("sequence", "period"):
+        column = MIXED.index(expert)
+        from_own[..., SHARED.index(expert)] += returns.mix.weights[column] * scored.returning.mixed[pair, column]
 
     chosen = (columns - width).clamp(min=0)
-    features = scored.explore_features
-    mean = torch.einsum("uc,ucf->uf", scored.explore_log_p.exp(), features)
+    features = scored.exploring.features
+    mean = torch.einsum("uc,ucf->uf", scored.exploring.log_p.exp(), features)
     shown = features.gather(1, chosen[..., None].expand(-1, -1, features.shape[2]))
-    from_explore = ((shown - mean[:, None]) * head.explore.weights) @ EXPLORE_MEMBERS.to(values.device)
+    from_explore = ((shown - mean[:, None]) * head.explores.linear.weights) @ EXPLORE_MEMBERS.to(values.device)
     return torch.where((columns >= width)[..., None], from_explore, from_own)

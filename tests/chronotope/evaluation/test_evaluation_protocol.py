@@ -7,7 +7,7 @@ from chronotope.evaluation.metrics import intervals_of, metrics_of
 from chronotope.evaluation.ranking import Standing
 from chronotope.evaluation.runner import DEFAULT, check_names, evaluate
 from chronotope.evaluation.stream import Stream, scored_events, stream_of
-from model_server.fusion_ranker import FusionSettings, Mode
+from model_server.fusion.settings import FusionSettings, Mode
 from schemas.events import BehaviorEvent
 
 SMALL = FusionSettings(history=64, micro_batch=32, replay_events=32, sequence="")

@@ -1,0 +1,151 @@
+"""The return part of the fusion: which of the own items, if one of them."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from model_server.catalogue import Catalogue
+from model_server.fusion import returning
+from model_server.fusion.batch import UserBatch
+from model_server.fusion.linear import UserWeights, grouped_log_softmax
+from model_server.fusion.network import KERNELS, ReturnNetwork
+from model_server.fusion.newton import NewtonWeights
+from model_server.fusion.returning import ReturnFeatures, return_features
+from model_server.sequence_model.item_table import RowTable
+
+MIXED = ("network", "sequence", "period")
+FLOOR = -15.0
+RATE, TABLE_RATE = 3e-3, 0.05
+
+
+@dataclass(frozen=True)
+class ReturnScore:
+    """``log_p`` [pairs] within the own items; ``mixed`` [pairs, len(MIXED)] are the log-probabilities that it is mixed of."""
+
+    known: ReturnFeatures
+    mixed: Tensor
+    log_p: Tensor
+
+
+class ReturnPart:
+    """A few networks that vote, the users' own weights, and the mixture with the sequence model and due periods.
+
+    The networks differ in their first weights alone and learn from the same events; the mean of their probabilities is
+    clearly better than any of them, for the noise of single gradient steps is averaged out.
+    """
+
+    def __init__(
+        self, timed: bool, deep: bool, without: tuple[str, ...], device: torch.device, members: int = 3
+    ) -> None:
+        def kept(names: tuple[str, ...]) -> Tensor:
+            return torch.tensor([float(name not in without) for name in names], device=device)
+
+        self.kept, self.kept_circumstances = kept(returning.NAMES), kept(returning.circumstances(timed))
+        self.networks = nn.ModuleList(ReturnNetwork(timed, deep) for _ in range(members)).to(device)
+        dense = [parameter for network in self._members() for parameter in network.dense_parameters()]
+        self.optimizer = torch.optim.Adam(dense, lr=RATE, betas=(0.9, 0.99))
+        self.user_weights = UserWeights(members * (returning.FEATURES + KERNELS), device)
+        self.mix = NewtonWeights(torch.tensor([0.8, 0.2, 0.0], device=device), precision=10.0)
+
+    def features(self, batch: UserBatch, catalogue: Catalogue) -> ReturnFeatures:
+        """The return features of a batch, those of experts that are left out set to zero."""
+        known = return_features(batch, catalogue)
+        values, compared = known.values * self.kept, known.circumstances * self.kept_circumstances
+        return ReturnFeatures(values, known.base, compared, known.of_user)
+
+    def score(self, batch: UserBatch, catalogue: Catalogue, sequence: Tensor | None, due: Tensor) -> ReturnScore:
+        """``sequence`` [users, rows] are the sequence model's log-probabilities, ``due`` [pairs] how due each own item is."""
+        known, own = self.features(batch, catalogue), batch.own
+        votes = torch.stack(self._log_p(batch, known, catalogue, self.user_weights.weights[batch.slots]))
+        network = (torch.logsumexp(votes, 0) - math.log(len(votes))).clamp(min=FLOOR)
+        if sequence is None:
+            listened = torch.zeros_like(network)
+        else:
+            listened = grouped_log_softmax(sequence[own.user, own.row], own.user, batch.users).clamp(min=FLOOR)
+        mixed = torch.stack((network, listened, due), 1)
+        return ReturnScore(known, mixed, grouped_log_softmax(mixed @ self.mix.weights, own.user, batch.users))
+
+    def learn(
+        self, batch: UserBatch, score: ReturnScore, catalogue: Catalogue, target: Tensor, returned: Tensor
+    ) -> None:
+        """Learn the mixture, then take a step of the network, from the users that came back (bool [users])."""
+        own, p = batch.own, score.log_p.exp()
+        at = returned[own.user]
+        user, p, mixed = own.user[at], p[at], score.mixed[at]
+        hit = (own.row == target[own.user])[at].float()
+        mean = torch.zeros((batch.users, mixed.shape[1]), device=p.device).index_add_(0, user, p[:, None] * mixed)
+        apart = mixed - mean[user]
+        self.mix.step((hit - p) @ mixed, (apart * p[:, None]).T @ apart, int(returned.sum()))
+        self.learn_network(batch, score.known, catalogue, target)
+
+    @torch.enable_grad()
+    def learn_network(self, batch: UserBatch, known: ReturnFeatures, catalogue: Catalogue, target: Tensor) -> None:
+        """A gradient step of the network on a batch, fresh or replayed; one that is not finite is left out."""
+        own = batch.own
+        hit = own.row == target[own.user]
+        user_weights = self.user_weights.weights[batch.slots].requires_grad_()
+        votes = self._log_p(batch, known, catalogue, user_weights)
+        loss = -torch.stack([log_p[hit].sum() for log_p in votes]).sum() / batch.users
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if not bool(torch.isfinite(loss)) or user_weights.grad is None:
+            for table in self._tables():
+                table.weight.grad = None
+            return
+        for network in self._members():
+            nn.utils.clip_grad_norm_(network.dense_parameters(), 5.0)
+        self.optimizer.step()
+        for table in self._tables():
+            table.step(TABLE_RATE)
+        self.user_weights.step(batch.slots, user_weights.grad * batch.users)
+
+    def linear_weights(self, slots: Tensor) -> Tensor:
+        """The mean linear weights of the fixed features for these users, [users, features]: shared plus their own."""
+        shared = torch.stack([network.weights.detach() for network in self._members()])
+        own = self.user_weights.weights[slots].view(-1, *shared.shape)
+        return (shared + own).mean(1)[:, : returning.FEATURES]
+
+    def _log_p(
+        self, batch: UserBatch, known: ReturnFeatures, catalogue: Catalogue, user_weights: Tensor
+    ) -> list[Tensor]:
+        parts = user_weights.chunk(len(self.networks), 1)
+        return [
+            grouped_log_softmax(network(batch, known, catalogue, part), batch.own.user, batch.users)
+            for network, part in zip(self._members(), parts)
+        ]
+
+    def _members(self) -> list[ReturnNetwork]:
+        return [network for network in self.networks if isinstance(network, ReturnNetwork)]
+
+    def _tables(self) -> list[RowTable]:
+        return [table for network in self._members() for table in network.tables()]
+
+    def reserve(self, rows: int, categories: int, users: int) -> None:
+        """Make room."""
+        for network in self._members():
+            network.item.ensure(rows)
+            network.category.ensure(categories)
+            network.user.ensure(users)
+        self.user_weights.reserve(users)
+
+    def state(self) -> dict[str, Any]:
+        """Weights and optimiser."""
+        return {
+            "networks": self.networks.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "user_weights": self.user_weights.state(),
+            "mix": self.mix.state(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take over what ``state`` gave."""
+        for number, network in enumerate(self._members()):
+            for name in ("category", "item", "user"):
+                getattr(network, name).ensure(len(state["networks"][f"{number}.{name}.weight"]))
+        self.networks.load_state_dict(state["networks"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.user_weights.load_state(state["user_weights"])
+        self.mix.load_state(state["mix"])

@@ -1,10 +1,11 @@
 """The model server end to end, and its ranking against plain scoring loops and ``implicit``.
 
-    python bench/serving.py [latency] [capacity] [ranking] [--items 5000] [--users 20000] [--rates 100,1000]
+    python bench/serving.py [latency] [requests] [capacity] [ranking] [--items 5000] [--users 20000] [--rates 100,1000]
                             [--strategy fused|popular] [--preset nano] [--broker embedded|kafka] [--json OUT]
 
 ``latency``   event to recommendation at fixed rates: from the event's Kafka timestamp until a consumer holds the
               recommendation that knows it (an upper bound of "in Kafka"), and as the server's own histogram has it.
+``requests``  look-ups over HTTP for a given time and place, at low load.
 ``capacity``  users refreshed per second, after an event each (learning included) and by one pattern that concerns all of
               them (no learning), with the server's processor time and memory.
 ``ranking``   users ranked per second by catalogue size and batch, against a PyTorch full-scoring loop and implicit's ALS.
@@ -230,6 +231,25 @@ def measure_latency(options: argparse.Namespace) -> list[dict[str, float]]:
     return rows
 
 
+def measure_requests(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Look-ups over HTTP that ask for a fresh answer, one at a time, ten per second."""
+    with city(options) as around:
+        for n in range(500):
+            around.event(f"u{n}")
+        around.flush()
+        await_(lambda: len(around.refreshed) == 500, "everybody has a recommendation")
+        time.sleep(3.0)
+        took_ms = []
+        for n in range(int(10 * options.seconds)):
+            started_s = time.perf_counter()
+            answer = around.server.get(f"/recommendations/u{n % 500}?lat=40.7&lon=-74&k=10")
+            took_ms.append(1000 * (time.perf_counter() - started_s))
+            assert answer is not None
+            time.sleep(0.1)
+    p50, p99 = np.percentile(took_ms, [50, 99])
+    return [{"answered": len(took_ms), "p50_ms": float(p50), "p99_ms": float(p99)}]
+
+
 def measure_capacity(options: argparse.Namespace) -> list[dict[str, Any]]:
     rows = []
     with city(options) as around:
@@ -338,7 +358,7 @@ def users_per_s(rank: Callable[[list[int]], Any], parts: list[list[int]], limit_
 
 
 MEASURES: dict[str, Callable[[argparse.Namespace], list[dict[str, Any]]]] = {
-    "latency": measure_latency, "capacity": measure_capacity, "ranking": measure_ranking,
+    "latency": measure_latency, "requests": measure_requests, "capacity": measure_capacity, "ranking": measure_ranking,
 }  # fmt: skip
 
 

@@ -81,9 +81,9 @@ constraints = st.builds(
     lon=st.just(-74.0),
     radius_m=st.none() | st.floats(0, 5_000),
 )
-answers = st.none() | st.lists(
-    st.tuples(st.sampled_from([f"i{n}" for n in range(45)] + ["unknown"]), st.floats(allow_nan=True)), max_size=40
-)
+names = st.sampled_from([f"i{n}" for n in range(45)] + ["unknown"])
+sane = st.lists(st.tuples(names, st.floats(0, 1)), max_size=60)
+answers = st.one_of(sane, sane, sane, st.none(), st.lists(st.tuples(names, st.floats(allow_nan=True)), max_size=40))
 
 
 @settings(max_examples=60, deadline=None)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from pydantic import SecretStr
 from serving_harness import START_MS, RunningServer, probing, settings_of, until
 
 from chronotope.kafka.topics import apply_topics
@@ -79,6 +80,29 @@ def test_without_a_checkpoint_everything_is_learned_again_and_nothing_confirmed_
             probe.event("ann", "i9", START_MS + 9)
             versions = [probe.next_of("ann", after=before).version, *(r.version for r in probe.of("ann")[:before])]
             assert versions[0] == max(versions)
+
+
+def test_events_that_the_checkpoint_holds_but_redis_never_got_are_sent_again_and_not_learned_again(
+    stack: LocalStack, tmp_path: Path
+) -> None:
+    settings = settings_of(stack, checkpoint_dir=tmp_path / "checkpoints")
+    nowhere = stack.redis.model_copy(
+        update={"url": SecretStr(f"redis://127.0.0.1:{free_ports(1)[0]}/0"), "timeout_s": 0.2}
+    )
+    with probing(stack) as probe:
+        with RunningServer(settings.model_copy(update={"redis": nowhere})) as first:
+            for n in range(3):
+                probe.event("ann", f"i{n}", START_MS + n)
+            until(lambda: len(own_items(first, "ann")) == 3, "three items are learned")
+            latest = probe.next_of("ann")
+        before = len(probe.of("ann"))
+        with RunningServer(settings) as second:
+            assert probe.next_of("ann", after=before).version > latest.version
+            until(lambda: len(second.server.ledger) == 0, "everything is settled")
+            assert second.value("chronotope_server_records_total", topic="behavior.event.raw.v1") == 3
+            assert weights(second, "ann") == [1.0] * 3
+            client = redis.Redis.from_url(stack.redis.url.get_secret_value())
+            assert client.exists("chronotope:recommendation:ann")
 
 
 @pytest.mark.parametrize("damage", ["garbage", "other settings"])

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from model_server.fusion_ranker import FusionRanker, FusionSettings
+from model_server.ranking import LazyLearner, Query
 from model_server.training import TimeShare, TrainingBacklog
 from schemas.events import BehaviorEvent
 
@@ -98,3 +100,19 @@ def test_learning_keeps_to_its_share_of_the_time() -> None:
         share.passed(0.03 + step_s)
         spent_s += step_s
     assert 0.17 < spent_s / (30.0 + spent_s) < 0.23
+
+
+def test_the_fused_strategy_knows_at_once_what_it_learns_later() -> None:
+    ranker = FusionRanker(FusionSettings(sequence=""))
+    assert isinstance(ranker, LazyLearner)
+    backlog = TrainingBacklog(ranker, limit=1_000, block_events=8)
+    backlog.admit(events(*range(40)), now_s=0.0)
+    (ranking,) = ranker.rank([Query(user_id="u1", k=7)])
+    assert {"i1", "i6"} <= {item.item_id for item in ranking.items}
+    assert float(ranker.visits.touches.sum()) == 0.0
+    while backlog.due(0.0):
+        backlog.step()
+    assert float(ranker.visits.touches.sum()) == 40.0
+    backlog.admit(events(*range(40, 60)), now_s=0.0)
+    backlog.finish()
+    assert float(ranker.visits.touches.sum()) == 60.0

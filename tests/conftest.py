@@ -1,6 +1,7 @@
 """What integration tests stand on: real brokers, a real Redis, and the research data where it lies beside the checkout."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,11 @@ _SKIPPED_WHOLE: dict[str, str] = {}
 def _skip_loudly(what: str, reason: str) -> None:
     _SKIPPED_WHOLE[what] = reason
     pytest.skip(reason)
+
+
+def pytest_configure() -> None:
+    """A suite in the background inherits an ignored Ctrl-C, and so would the children that the tests interrupt."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

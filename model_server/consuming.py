@@ -185,18 +185,24 @@ def last_versions(kafka: KafkaSettings, spec: TopicSpec, timeout_s: float = 10.0
     """The value of the last record of each partition: whatever was given out last is among them."""
     consumer = Consumer(
         kafka.confluent()
-        | {"group.id": "unused: partitions are assigned", "enable.auto.commit": False, "enable.partition.eof": True}
+        | {
+            "group.id": "unused: partitions are assigned",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "fetch.wait.max.ms": 10,
+        }
     )
     try:
-        unfinished = set()
+        tails = []
         for partition in range(partitions_of(consumer, spec)):
             _, high = consumer.get_watermark_offsets(TopicPartition(spec.name, partition), timeout=timeout_s)
-            unfinished.add(Source(spec.name, partition))
-            consumer.incremental_assign([TopicPartition(spec.name, partition, max(high - 1, 0))])
+            tails.append(TopicPartition(spec.name, partition, max(high - 1, 0)))
+        consumer.assign(tails)
+        unfinished = {Source(tail.topic, tail.partition) for tail in tails}
         last: dict[Source, bytes] = {}
         give_up_s = time.monotonic() + timeout_s
         while unfinished and time.monotonic() < give_up_s:
-            for record in _records(consumer.consume(1_000, 0.05), unfinished.discard):
+            for record in _records(consumer.consume(1_000, 0.02), unfinished.discard):
                 if record.value is not None:
                     last[record.source] = record.value
         return list(last.values())

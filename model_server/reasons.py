@@ -22,6 +22,7 @@ WORDS = {
     "repeat": "you were here just now",
     "transition": "this is where you go next",
     "covisit": "people who go where you go also come here",
+    "neighbours": "people with your habits come here",
     "distance": "it is close to where you were last",
     "popularity": "many people come here",
     "popular": "many people come here",

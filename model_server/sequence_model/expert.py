@@ -112,6 +112,7 @@ class SequenceExpert:
         if self._pending_events >= self.training.batch_events:
             users = torch.cat(self._pending)
             self._pending, self._pending_events = [], 0
+            self.model.items.expire(float(events.time_s.max()))
             for _ in self.trainer.recent_steps(users):
                 self.scorer.refreshed()
                 yield

@@ -99,7 +99,6 @@ class ItemTable(nn.Module):
     touches: Tensor
     last_s: Tensor
     known: Tensor
-    announced: Tensor
     lat: Tensor
     lon: Tensor
     content: Tensor
@@ -143,7 +142,7 @@ class ItemTable(nn.Module):
                 f"content has shape {tuple(content.shape)}, expected ({len(rows)}, {self.content.shape[1]})"
             )
         self.ensure(int(rows.max()) + 1)
-        self.known[rows] = self.announced[rows] = True
+        self.known[rows] = True
         if content is not None:
             self.content[rows] = content.to(self.content)
         if lat is not None and lon is not None:
@@ -179,12 +178,11 @@ class ItemTable(nn.Module):
 
     @torch.no_grad()
     def expire(self, now_s: float) -> int:
-        """Take the slots of items untouched since ``now_s - expire_after_s``; how many. Only announced ones stay known."""
+        """Take the slots of items untouched since ``now_s - expire_after_s``; how many. They stay known by their content."""
         dead = torch.nonzero((self.slot_of > 0) & (self.last_s < now_s - self.expire_after_s)).flatten()
         self.free.extend(self.slot_of[dead].tolist())
         self.slot_of[dead] = 0
         self.touches[dead] = 0
-        self.known[dead] = self.announced[dead]
         return len(dead)
 
     def forward(self, rows: Tensor) -> Tensor:
@@ -223,7 +221,6 @@ _COLUMNS: tuple[tuple[str, torch.dtype, float], ...] = (
     ("touches", torch.float32, 0.0),
     ("last_s", torch.float64, 0.0),
     ("known", torch.bool, False),
-    ("announced", torch.bool, False),
     ("lat", torch.float32, float("nan")),
     ("lon", torch.float32, float("nan")),
 )

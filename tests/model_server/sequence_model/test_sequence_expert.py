@@ -235,6 +235,14 @@ def test_a_large_catalogue_trains_on_a_sample() -> None:
     assert torch.isfinite(expert.logits(np.arange(6))).all()
 
 
+def test_items_nobody_touches_any_more_give_up_their_slots() -> None:
+    expert = SequenceExpert(ModelSettings(dim=16, window=8, memory=16, pointers=3, expire_after_s=86_400.0), QUICK)
+    for day in range(8):
+        expert.observe(np.arange(64) % 6, 64 * day + np.arange(64), 1.3e9 + 86_400.0 * day + np.arange(64.0))
+    assert expert.rows == 512 and expert.model.items.slots <= 4 * 64
+    assert torch.isfinite(expert.logits(np.arange(6))).all() and expert.model.items.known[:512].all()
+
+
 def test_places_and_weights_are_optional_and_odd_streams_do_no_harm() -> None:
     expert = SequenceExpert(TINY, QUICK)
     expert.observe(np.array([], int), np.array([], int), np.array([]))

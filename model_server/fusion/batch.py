@@ -115,3 +115,17 @@ def gather_users(
         now_week_s=((last_week_s + (now - last_s)) % WEEK_S).float(), gap_s=(now - last_s).float(),
         events=events, own=Pairs(key // rows, key % rows),
     )  # fmt: skip
+
+
+def padded(pairs: Pairs, users: int, fill: int) -> tuple[Tensor, Tensor]:
+    """The rows of each user side by side, int64 [users, most], and the column of each pair; pairs are ordered by user.
+
+    >>> pairs = Pairs(torch.tensor([0, 0, 1]), torch.tensor([7, 8, 9]))
+    >>> [each.tolist() for each in padded(pairs, 2, NO_ROW)]
+    [[[7, 8], [9, -1]], [0, 1, 0]]
+    """
+    counts = torch.bincount(pairs.user, minlength=users)
+    column = torch.arange(len(pairs.user), device=pairs.user.device) - (counts.cumsum(0) - counts)[pairs.user]
+    rows = torch.full((users, int(counts.max())), fill, dtype=torch.long, device=pairs.user.device)
+    rows[pairs.user, column] = pairs.row
+    return rows, column

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from model_server.catalogue import Catalogue
-from model_server.fusion.batch import UserBatch, gather_users
+from model_server.fusion.batch import UserBatch, gather_users, padded
 from model_server.fusion.candidates import Shortlist
 from model_server.fusion.crowds import Crowds
 from model_server.fusion.due import due_now
@@ -62,10 +62,8 @@ class Merged:
 
 def merge(scored: Scored, available: Tensor) -> Merged:
     """Both parts of the fusion in one list per user."""
-    own, g, users = scored.batch.own, scored.gate, len(scored.gate)
-    counts = torch.bincount(own.user, minlength=users)
-    place = torch.arange(len(own.user), device=own.user.device) - (counts.cumsum(0) - counts)[own.user]
-    rows = torch.full((users, int(counts.max())), -1, dtype=torch.long, device=own.user.device)
+    own, g = scored.batch.own, scored.gate
+    rows, place = padded(own, len(g), -1)
     rows[own.user, place] = torch.where(available[own.row], own.row, -1)
     probability = torch.full(rows.shape, -1.0, device=rows.device)
     probability[own.user, place] = (1 - g[own.user]) * scored.returning.log_p.exp()
@@ -99,7 +97,10 @@ class Head:
         rows = len(world.catalogue)
         batch = gather_users(world.histories, rows, slots, before, now_s)
         due = due_now(batch, world.histories.user_ids, world.patterns)
-        returning = self.returns.score(batch, world.catalogue, sequence, due)
+        own_rows, place = padded(batch.own, batch.users, -1)
+        silence = torch.zeros(own_rows.shape, device=slots.device)
+        public = self._explore_features(world, batch, own_rows.clamp(min=0), silence)[batch.own.user, place]
+        returning = self.returns.score(batch, world.catalogue, sequence, due, public)
         own, listened = batch.own, torch.zeros(batch.users, device=slots.device)
         if sequence is not None:
             back = listened.index_add(0, own.user, sequence[own.user, own.row].exp())
@@ -113,11 +114,14 @@ class Head:
         if sequence is not None:
             heard = sequence.gather(1, inside)
             heard = (heard - torch.logsumexp(heard.masked_fill(~usable, NEVER), 1, True)).clamp(min=-14, max=0)
-        features = explore_features(
-            batch, inside, world.catalogue, world.visits, world.patterns, world.neighbours, world.crowds, heard
-        )
+        features = self._explore_features(world, batch, inside, heard)
         exploring = self.explores.score(torch.where(usable, candidates, -1), features, gate)
         return Scored(batch, returning, exploring, gate_features, gate, sequence)
+
+    def _explore_features(self, world: World, batch: UserBatch, rows: Tensor, sequence: Tensor) -> Tensor:
+        return explore_features(
+            batch, rows, world.catalogue, world.visits, world.patterns, world.neighbours, world.crowds, sequence
+        )
 
     @torch.no_grad()
     def learn(self, world: World, scored: Scored, target: Tensor) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from model_server.catalogue import Catalogue
-from model_server.fusion import returning
+from model_server.fusion import exploring, returning
 from model_server.fusion.batch import UserBatch
 from model_server.fusion.linear import UserWeights, grouped_log_softmax
 from model_server.fusion.network import KERNELS, ReturnNetwork
@@ -16,14 +16,15 @@ from model_server.fusion.newton import NewtonWeights
 from model_server.fusion.returning import ReturnFeatures, return_features
 from model_server.sequence_model.item_table import RowTable
 
-MIXED = ("network", "sequence", "period")
+PUBLIC = tuple(column for column, name in enumerate(exploring.NAMES) if name not in ("distance", "sequence"))
+MIXED = ("network", "sequence", "period", *(exploring.NAMES[column] for column in PUBLIC))
 FLOOR = -15.0
 RATE, TABLE_RATE = 3e-3, 0.05
 
 
 @dataclass(frozen=True)
 class ReturnScore:
-    """``log_p`` [pairs] within the own items; ``mixed`` [pairs, len(MIXED)] are the log-probabilities that it is mixed of."""
+    """``log_p`` [pairs] within the own items; ``mixed`` [pairs, len(MIXED)] is what it is mixed of."""
 
     known: ReturnFeatures
     mixed: Tensor
@@ -31,7 +32,7 @@ class ReturnScore:
 
 
 class ReturnPart:
-    """A few networks that vote, the users' own weights, and the mixture with the sequence model and due periods.
+    """A few networks that vote, the users' own weights, and the mixture with the sequence model and public features.
 
     The networks differ in their first weights alone and learn from the same events; the mean of their probabilities is
     clearly better than any of them, for the noise of single gradient steps is averaged out.
@@ -43,12 +44,13 @@ class ReturnPart:
         def kept(names: tuple[str, ...]) -> Tensor:
             return torch.tensor([float(name not in without) for name in names], device=device)
 
+        self.kept_public = kept(MIXED[3:])
         self.kept, self.kept_circumstances = kept(returning.NAMES), kept(returning.circumstances(timed))
         self.networks = nn.ModuleList(ReturnNetwork(timed, deep) for _ in range(members)).to(device)
         dense = [parameter for network in self._members() for parameter in network.dense_parameters()]
         self.optimizer = torch.optim.Adam(dense, lr=RATE, betas=(0.9, 0.99))
         self.user_weights = UserWeights(members * (returning.FEATURES + KERNELS), device)
-        self.mix = NewtonWeights(torch.tensor([0.8, 0.2, 0.0], device=device), precision=10.0)
+        self.mix = NewtonWeights(torch.tensor([0.8, 0.2] + [0.0] * (len(MIXED) - 2), device=device), precision=10.0)
 
     def features(self, batch: UserBatch, catalogue: Catalogue) -> ReturnFeatures:
         """The return features of a batch, those of experts that are left out set to zero."""
@@ -56,8 +58,14 @@ class ReturnPart:
         values, compared = known.values * self.kept, known.circumstances * self.kept_circumstances
         return ReturnFeatures(values, known.base, compared, known.of_user)
 
-    def score(self, batch: UserBatch, catalogue: Catalogue, sequence: Tensor | None, due: Tensor) -> ReturnScore:
-        """``sequence`` [users, rows] are the sequence model's log-probabilities, ``due`` [pairs] how due each own item is."""
+    def score(
+        self, batch: UserBatch, catalogue: Catalogue, sequence: Tensor | None, due: Tensor, public: Tensor
+    ) -> ReturnScore:
+        """The own items of a batch.
+
+        ``sequence`` [users, rows] are the sequence model's log-probabilities, ``due`` [pairs] is how due each own item is, and
+        ``public`` [pairs, ...] are the explore features of the own items: what everybody's behaviour says of them.
+        """
         known, own = self.features(batch, catalogue), batch.own
         votes = torch.stack(self._log_p(batch, known, catalogue, self.user_weights.weights[batch.slots]))
         network = (torch.logsumexp(votes, 0) - math.log(len(votes))).clamp(min=FLOOR)
@@ -65,7 +73,7 @@ class ReturnPart:
             listened = torch.zeros_like(network)
         else:
             listened = grouped_log_softmax(sequence[own.user, own.row], own.user, batch.users).clamp(min=FLOOR)
-        mixed = torch.stack((network, listened, due), 1)
+        mixed = torch.cat((torch.stack((network, listened, due), 1), public[:, PUBLIC] * self.kept_public), 1)
         return ReturnScore(known, mixed, grouped_log_softmax(mixed @ self.mix.weights, own.user, batch.users))
 
     def learn(

@@ -15,7 +15,7 @@ def _members(names: Sequence[str]) -> Tensor:
     return torch.tensor([[float(name == expert) for expert in SHARED] for name in names])
 
 
-OWN_MEMBERS, EXPLORE_MEMBERS = _members(returning.NAMES), _members(exploring.NAMES)
+OWN, EXPLORE, MIX = _members(returning.NAMES), _members(exploring.NAMES), _members(MIXED)
 
 
 def expert_shares(head: Head, scored: Scored, columns: Tensor) -> Tensor:
@@ -24,25 +24,24 @@ def expert_shares(head: Head, scored: Scored, columns: Tensor) -> Tensor:
     The features that experts fill enter the score linearly (the networks add what several say together, which is nobody's
     share), so weight times (feature - its mean over the user's candidates) is exactly an expert's part.
     """
-    own, users = scored.batch.own, len(scored.gate)
+    own, users, device = scored.batch.own, len(scored.gate), scored.gate.device
     counts = torch.bincount(own.user, minlength=users)
     starts, width = counts.cumsum(0) - counts, int(counts.max())
-    returns = head.returns
-    weights = returns.linear_weights(scored.batch.slots)
-    values, own_log_p = scored.returning.known.values, scored.returning.log_p
-    mean = torch.zeros((users, values.shape[1]), device=values.device)
-    mean.index_add_(0, own.user, values * own_log_p.exp()[:, None])
     pair = (starts[:, None] + columns).clamp(max=len(own.user) - 1)
-    from_own = ((values[pair] - mean[:, None]) * weights[:, None] * returns.mix.weights[0]) @ OWN_MEMBERS.to(
-        values.device
-    )
-    for expert in ("sequence", "period"):
-        column = MIXED.index(expert)
-        from_own[..., SHARED.index(expert)] += returns.mix.weights[column] * scored.returning.mixed[pair, column]
+    p = scored.returning.log_p.exp()[:, None]
+    mix = head.returns.mix.weights
 
-    chosen = (columns - width).clamp(min=0)
+    def apart(values: Tensor) -> Tensor:
+        mean = torch.zeros((users, values.shape[1]), device=device).index_add_(0, own.user, values * p)
+        return values[pair] - mean[:, None]
+
+    weights = head.returns.linear_weights(scored.batch.slots) * mix[0]
+    from_own = (apart(scored.returning.known.values) * weights[:, None]) @ OWN.to(device)
+    from_own = from_own + (apart(scored.returning.mixed) * mix) @ MIX.to(device)
+
     features = scored.exploring.features
     mean = torch.einsum("uc,ucf->uf", scored.exploring.log_p.exp(), features)
+    chosen = (columns - width).clamp(min=0)
     shown = features.gather(1, chosen[..., None].expand(-1, -1, features.shape[2]))
-    from_explore = ((shown - mean[:, None]) * head.explores.linear.weights) @ EXPLORE_MEMBERS.to(values.device)
+    from_explore = ((shown - mean[:, None]) * head.explores.linear.weights) @ EXPLORE.to(device)
     return torch.where((columns >= width)[..., None], from_explore, from_own)

@@ -1,4 +1,4 @@
-"""The region stage: where people gather in the map tiles of one partition."""
+"""The region stage: where people gather. One partition gets every position, so crowds are exact wherever they are."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""Which map tile a position lies in."""
+"""Which map tile a position lies in: the tiles that people use are the background that a crowd stands out from."""
 
 import math
 

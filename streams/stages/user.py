@@ -22,6 +22,8 @@ from streams.stages.user_messages import personal_transition, profile_update
 
 MS = 1000.0
 SOLAR_DEGREES_PER_HOUR = 15.0
+# One partition sees every position: a crowd knows no border, and one window absorbs more than a worker's whole path.
+CROWD_PARTITION = 0
 
 
 class UserStage:
@@ -145,7 +147,7 @@ class UserStage:
         place, every = everything | {"category": admitted.category}, range(partitions)
         return [
             *route(INTERNAL_TRANSITION, source, transition, np.unique(source), named=("from_item", "item"), **common),
-            *route(INTERNAL_REGION, region["tile"] % partitions, region, every, named=("item",), **common),
+            *route(INTERNAL_REGION, np.full(len(placed), CROWD_PARTITION), region, every, named=("item",), **common),
             *route(INTERNAL_PLACE, place["item"] % partitions, place, every, named=("item", "category"), **common),
         ]
 

@@ -178,3 +178,18 @@ def test_a_crowd_of_too_few_people_is_never_published() -> None:
     more = [msgspec.structs.replace(third, event_id=f"x{at}") for at in range(20)]
     clusters = [pattern for pattern in pipeline.update(more) if isinstance(pattern, ClusterUpdate)]
     assert [(cluster.distinct_users, cluster.change) for cluster in clusters] == [(3, "born")]
+
+
+def test_a_crowd_around_a_meridian_of_even_degrees_is_one_crowd() -> None:
+    pipeline, latest = PatternPipeline(partitions=4), dict[str, ClusterUpdate]()
+    for at in range(400):
+        event = BehaviorEvent(
+            event_id=f"e{at}", user_id=f"u{at % 40}", item_id=f"i{at % 7}", action="checkin",
+            event_time_ms=1_333_238_400_000 + 60_000 * at, lat=40.0 + 2e-4 * (at % 5 - 2), lon=-74.0 + 2e-4 * (at % 7 - 3),
+        )  # fmt: skip
+        for pattern in pipeline.update([event]):
+            if isinstance(pattern, ClusterUpdate):
+                latest[pattern.cluster_id] = pattern
+    crowds = [update for update in latest.values() if update.change not in ("died", "merged")]
+    assert len(crowds) == 1
+    assert crowds[0].count > 300

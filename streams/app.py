@@ -12,7 +12,10 @@ from aiokafka import ConsumerRecord
 from confluent_kafka.admin import AdminClient
 from faust.types import TP
 
+from schemas.avro_wire import ConfluentAvroDecoder, RegistrySchemaSource
+from schemas.events import BehaviorEvent
 from schemas.topics import TopicSpec
+from schemas.validation import EventLimits
 from streams.agents import SOURCES, add_agent
 from streams.announcing import Announcer
 from streams.decoding import EventDecoder
@@ -58,7 +61,9 @@ def build_app(settings: WorkerSettings, partitions: int, metrics: WorkerMetrics 
         app.tables.add(table)
         if announce is not None:
             announce.table = table
-        step: Any = UserStep(EventDecoder(mining.limits), _is_last(app)) if stage == "user" else internal_step
+        step: Any = (
+            UserStep(event_decoder(settings, mining.limits), _is_last(app)) if stage == "user" else internal_step
+        )
         runner = StageRunner(stage, step, table, writer, metrics)
         add_agent(app, runner)
         if stage in SEARCHING:
@@ -77,6 +82,14 @@ def _is_last(app: BatchApp) -> Callable[[ConsumerRecord], bool]:
         return end is not None and record.offset + 1 >= end
 
     return is_last
+
+
+def event_decoder(settings: WorkerSettings, limits: EventLimits) -> EventDecoder:
+    """The decoder of the event topic: JSON, and Avro in the Confluent wire format if a registry is configured."""
+    registry = settings.registry.client_config()
+    if registry is None:
+        return EventDecoder(limits)
+    return EventDecoder(limits, ConfluentAvroDecoder(BehaviorEvent, RegistrySchemaSource(registry)))
 
 
 def _faust_settings(settings: WorkerSettings, partitions: int) -> dict[str, Any]:

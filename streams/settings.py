@@ -9,7 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from processors.profile import ProfileSettings
 from processors.sequence import TransitionSettings
-from schemas.settings import KafkaSettings
+from schemas.settings import KafkaSettings, RegistrySettings
 from schemas.validation import DEFAULT_ACTION_WEIGHTS, EventLimits
 from streams.stages.admission import AdmissionSettings
 from streams.stages.settings import NEVER, MiningSettings, RegionStageSettings, TransitionStageSettings, UserSettings
@@ -28,6 +28,9 @@ class WorkerSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="CHRONOTOPE_WORKER_", frozen=True, extra="forbid")
 
     kafka: KafkaSettings = Field(default_factory=KafkaSettings, description="How to reach Kafka.")
+    registry: RegistrySettings = Field(
+        default_factory=RegistrySettings, description="How to reach the schema registry."
+    )
 
     app_id: str = Field(
         "chronotope", pattern=r"^[A-Za-z0-9._-]+$",

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 from cluster import Cluster
+from registry_double import SCHEMA_ID, running_registry
 from workload import BROKEN, workload
 
 from chronotope.kafka.reading import ends_of, read_to
 from chronotope.local.embedded import EmbeddedBroker
 from schemas import json_wire
+from schemas.avro_wire import frame
+from schemas.events import BehaviorEvent
 from schemas.patterns import TransitionUpdate
 from schemas.topics import EVENTS, REJECTED, TRANSITION
 
@@ -98,3 +101,24 @@ def test_without_topics_the_worker_says_what_to_do(broker: EmbeddedBroker, tmp_p
     wait_until(lambda: not worker.process.running)
     assert worker.process.exit_code == 1
     assert "chronotope topics apply" in worker.process.log_tail()
+
+
+def test_avro_events_are_absorbed_when_a_registry_is_configured(broker: EmbeddedBroker, tmp_path: Path) -> None:
+    events = [
+        BehaviorEvent(
+            event_id=f"e{at}", user_id=f"u{at % 9}", item_id=f"i{at % 5}", action="view",
+            event_time_ms=1_400_000_000_000 + 1000 * at,
+        )
+        for at in range(600)
+    ]  # fmt: skip
+    framed = [(event.user_id.encode(), frame(SCHEMA_ID, event)) for event in events]
+    unknown = (b"u", frame(SCHEMA_ID + 1, events[0]))
+    with running_registry() as url:
+        env = {"CHRONOTOPE_REGISTRY_URL": url}
+        with Cluster(broker.bootstrap, tmp_path, env=env) as avro:
+            avro.produce([*framed, unknown])
+            worker = avro.workers[0].start()
+            avro.quiesce()
+            assert worker.absorbed() == len(framed) + 1
+            assert 'chronotope_events_rejected_total{reason="not_decodable"} 1.0' in worker.get("/metrics")[1]
+            assert worker.stop() == 0

@@ -112,7 +112,7 @@ class ApacheKafka:
         self._run_dir.mkdir(parents=True, exist_ok=True)
         path = self._properties_path(node)
         path.write_text("".join(f"{name}={value}\n" for name, value in self._properties(node).items()))
-        command = [*self._java(), "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(path)]
+        command = [*self._java(), "kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "-c", str(path)]
         command += self._format_arguments()
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=self._run_dir, check=False)
         if done.returncode:

@@ -38,7 +38,7 @@ class TimeAligner:
 
     @property
     def complete_ms(self) -> int:
-        """The event time up to which everything that is known to be coming has come."""
+        """The event time before which everything that is known to be coming has come; more of that very time may come."""
         behind = self._watermark_ms[~self._caught_up]
         return int(behind.min()) if len(behind) else ALL_MS
 
@@ -55,7 +55,7 @@ class TimeAligner:
             return None
         time_ms = self._held["time_ms"]
         order = np.lexsort((self._held["origin_offset"], self._held["origin"], time_ms))
-        ready = int(np.searchsorted(time_ms[order], self.complete_ms, side="right"))
+        ready = int(np.searchsorted(time_ms[order], self.complete_ms, side="left"))
         ready = max(ready, len(order) - self.max_held)
         if not ready:
             return None

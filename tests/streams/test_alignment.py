@@ -3,7 +3,7 @@
 import random
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streams.stages.alignment import TimeAligner
@@ -49,6 +49,7 @@ def test_what_is_held_is_bounded_and_the_oldest_go_first() -> None:
     assert len(aligner) == 3
 
 
+@example(seed=311, origins=4)  # two rows of one time, on either side of a cut
 @given(st.integers(0, 2**32), st.integers(1, 4))
 def test_the_order_does_not_depend_on_which_origin_is_read_first(seed: int, origins: int) -> None:
     rng = random.Random(seed)

@@ -75,7 +75,7 @@ def fill(kafka: KafkaSettings, keys: int, events: int) -> None:
 
 
 class Child:
-    """A contender in a process of its own, which writes a line ``count seconds`` for what it has done so far."""
+    """A contender in a process of its own, which writes a line ``count seconds cpu_seconds`` for what it has done so far."""
 
     def __init__(self, name: str, env: dict[str, str], log: Path) -> None:
         self._out = log.with_suffix(".progress")
@@ -87,9 +87,9 @@ class Child:
             )
         self._log = log
 
-    def run(self, events: int, timeout_s: float) -> tuple[float, float]:
-        """Events per second between the first progress and the last, and peak RSS in MB; ends the child."""
-        samples: list[tuple[int, float]] = []
+    def run(self, events: int, timeout_s: float) -> tuple[float, float, float]:
+        """Events per second and CPU microseconds per event between the first progress and the last, and peak RSS in MB."""
+        samples: list[tuple[int, float, float]] = []
         deadline = time.monotonic() + timeout_s
         try:
             while not samples or samples[-1][0] < events:
@@ -99,12 +99,14 @@ class Child:
                 if self._out.exists():
                     lines = self._out.read_text().splitlines()
                     samples = [
-                        (int(line.split()[0]), float(line.split()[1])) for line in lines if len(line.split()) == 2
+                        (int(count), float(at), float(cpu))
+                        for count, at, cpu in (line.split() for line in lines if line.count(" ") == 2)
                     ]
             if len(samples) < 2:
                 raise RuntimeError(f"no progress; see {self._log}:\n{self._log.read_text()[-2000:]}")
-            (first, began), (last, ended) = samples[0], samples[-1]
-            return (last - first) / (ended - began), self._rss_mb()
+            (first, began, cpu_before), (last, ended, cpu_after) = samples[0], samples[-1]
+            done = last - first
+            return done / (ended - began), (cpu_after - cpu_before) * 1e6 / done, self._rss_mb()
         finally:
             self._process.send_signal(signal.SIGTERM)
             try:
@@ -135,7 +137,7 @@ class Progress:
         now = time.perf_counter()
         if now - self._written > 0.05 or count >= self._events:
             self._written = now
-            self._out.write(f"{count} {now}\n")
+            self._out.write(f"{count} {now} {time.process_time()}\n")
             self._out.flush()
 
 
@@ -147,17 +149,16 @@ def worker_child(stages: tuple[str, ...]) -> None:
     from streams import app, runner
 
     progress, done = Progress(), 0
-    process = runner.StageRunner.process
+    finish = runner.StageRunner._finish
 
-    async def counted(self: Any, records: Any) -> bool:
+    def counted(self: Any, batch: Any) -> None:
         nonlocal done
-        absorbed = await process(self, records)
+        finish(self, batch)
         if self.stage == "user":
-            done += len(records)
+            done += len(batch.records)
             progress(done)
-        return absorbed
 
-    runner.StageRunner.process = counted  # type: ignore[method-assign]
+    runner.StageRunner._finish = counted  # type: ignore[method-assign]
     app.run_worker(_worker_settings(stages))
 
 
@@ -303,7 +304,7 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
                 kafka = KafkaSettings(bootstrap=broker.bootstrap)
                 apply_topics(kafka)
                 fill(kafka, keys, options.events)
-                speeds: dict[str, list[tuple[float, float]]] = {name: [] for name in options.only or CHILDREN}
+                speeds: dict[str, list[tuple[float, float, float]]] = {name: [] for name in options.only or CHILDREN}
                 for number in range(options.rounds):
                     for name, found in speeds.items():
                         events = int(options.events * SHARE.get(name, 1.0))
@@ -323,19 +324,20 @@ def _broker(kind: str, run_dir: Path) -> Any:
     return EmbeddedBroker(run_dir) if kind == "embedded" else ApacheKafka(run_dir)
 
 
-def _row(name: str, keys: int, found: list[tuple[float, float]]) -> dict[str, Any]:
-    speeds = [speed for speed, _ in found]
+def _row(name: str, keys: int, found: list[tuple[float, float, float]]) -> dict[str, Any]:
+    speeds = [speed for speed, _, _ in found]
     return {
         "contender": name, "keys": keys, "events_per_s": statistics.median(speeds), "runs": speeds,
-        "rss_mb": max(rss for _, rss in found),
+        "cpu_us_per_event": statistics.median(cpu for _, cpu, _ in found), "rss_mb": max(rss for _, _, rss in found),
     }  # fmt: skip
 
 
 def show(rows: list[dict[str, Any]], broker: str) -> None:
     """A table with ratios to the peers of the same run."""
     table = Table(
-        "contender", "keys", "events/s", "of stock faust", "of quix", "of confluent", "peak RSS MB", title=broker
-    )
+        "contender", "keys", "events/s", "of stock faust", "of quix", "of confluent", "CPU us/event", "peak RSS MB",
+        title=broker,
+    )  # fmt: skip
     for row in rows:
         peers = {other["contender"]: other["events_per_s"] for other in rows if other["keys"] == row["keys"]}
         ratios = [
@@ -343,8 +345,9 @@ def show(rows: list[dict[str, Any]], broker: str) -> None:
             for peer in ("stock faust", "quix", "confluent")
         ]
         table.add_row(
-            row["contender"], f"{row['keys']:,}", f"{row['events_per_s']:,.0f}", *ratios, f"{row['rss_mb']:.0f}"
-        )
+            row["contender"], f"{row['keys']:,}", f"{row['events_per_s']:,.0f}", *ratios,
+            f"{row['cpu_us_per_event']:.1f}", f"{row['rss_mb']:.0f}",
+        )  # fmt: skip
     Console().print(table)
 
 

@@ -23,13 +23,11 @@ def add_agent(app: BatchApp, runner: StageRunner) -> None:
     async def agent(stream: Any) -> AsyncIterator[None]:
         async for event in stream.noack().events():
             try:
-                absorbed = await runner.process(event.value)
+                await runner.take(event.value, event.ack)
             except Exception as error:
                 # The state is ahead of the log now: end without acknowledging, and start again from the log.
                 await app.crash(error)
                 return
-            if absorbed:
-                event.ack()
             yield
 
     app.agent(topic, name=f"chronotope.{runner.stage}", concurrency=1)(agent)

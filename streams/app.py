@@ -1,6 +1,7 @@
 """Builds the Faust application of a stream worker, and runs it until it is told to end."""
 
 import asyncio
+import gc
 import logging
 import signal
 import time
@@ -33,6 +34,8 @@ from streams.watchdog import Watchdog
 
 log = structlog.get_logger()
 WORKER_TOPICS_TIMEOUT_S = 10.0
+# Tracked objects made before the young ones are looked through, and how many looks before the older ones are.
+GARBAGE_THRESHOLDS = (200_000, 20, 50)
 SEARCHING = ("user", "place")
 
 
@@ -64,7 +67,7 @@ def build_app(settings: WorkerSettings, partitions: int, metrics: WorkerMetrics 
         step: Any = (
             UserStep(event_decoder(settings, mining.limits), _is_last(app)) if stage == "user" else internal_step
         )
-        runner = StageRunner(stage, step, table, writer, metrics)
+        runner = StageRunner(stage, step, table, writer, metrics, app.crash)
         add_agent(app, runner)
         if stage in SEARCHING:
             app.task(PeriodSearch(runner, writer, partitions).run)
@@ -143,6 +146,7 @@ def run_worker(settings: WorkerSettings) -> None:
     partitions = check_topics(settings)
     started = time.perf_counter()
     warm_up()
+    collect_garbage_seldom()
     log.info("kernels compiled", seconds=round(time.perf_counter() - started, 1))
     raise SystemExit(asyncio.run(_serve(settings, partitions)))
 
@@ -152,6 +156,13 @@ def quiet_logs() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     for name in ("faust", "aiokafka", "mode", "asyncio"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def collect_garbage_seldom() -> None:
+    """Let the collector of cycles look less often: a batch makes tens of thousands of objects, hardly any of them in cycles."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GARBAGE_THRESHOLDS)
 
 
 def check_topics(settings: WorkerSettings) -> int:

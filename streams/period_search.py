@@ -31,7 +31,7 @@ class PeriodSearch:
         """Search for ever; ended by cancellation."""
         while True:
             spent_s = await self._search_once()
-            busy = time.monotonic() - self._runner.last_batch_at < IDLE_AFTER_S
+            busy = self._runner.in_hand or time.monotonic() - self._runner.last_batch_at < IDLE_AFTER_S
             share = BUSY_SHARE if busy else IDLE_SHARE
             await asyncio.sleep(spent_s * (1.0 / share - 1.0) if spent_s else PAUSE_S)
 

@@ -1,7 +1,12 @@
-"""What an agent does with a fetched batch: guard, decode, stage, emit, remember; acknowledged only after all of it."""
+"""What an agent does with a fetched batch: guard, decode, stage, emit, remember; acknowledged only after all of it.
 
+Absorbing a batch and making it durable overlap: while the brokers confirm one batch, the next is computed.
+"""
+
+import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -17,6 +22,10 @@ from streams.stages.columns import decode_internal, encode_events
 from streams.stages.internal_stage import InternalStage
 from streams.stages.records import encode_values
 from streams.stages.user import UserStage
+
+MAX_IN_HAND = 4
+# Turns of the event loop that take a write from our task through the producer's to the socket.
+HAND_OFFS = 8
 
 
 class Work(msgspec.Struct, frozen=True):
@@ -61,33 +70,119 @@ def internal_step(state: InternalStage, records: Sequence[ConsumerRecord]) -> Wo
     return Work(encode_values(values), output_records(output, state.settings.partitions), output.counts)
 
 
-class StageRunner:
-    """Carries batches through one stage: the state is ahead of the log only while the batch is unacknowledged."""
+class InHand(msgspec.Struct, frozen=True):
+    """A batch that its state has absorbed and the log has not; ``chunk`` is None if there was nothing new in it."""
 
-    def __init__(self, stage: str, step: Step, table: StateTable, writer: BatchWriter, metrics: WorkerMetrics) -> None:
+    partition: int
+    state: Any
+    records: Sequence[ConsumerRecord]
+    work: Work | None
+    chunk: Chunk | None
+    done: Callable[[], None]
+    compute_s: float
+    computed_at: float
+
+
+class StageRunner:
+    """Carries batches through one stage: a state is ahead of its log only by the few batches that are in hand.
+
+    Batches become durable in the order in which they were taken: their outputs first, then their chunks, then ``done`` is
+    called. After a write that failed nothing is written, absorbed or acknowledged any more, and ``crash`` is called.
+    """
+
+    def __init__(
+        self,
+        stage: str,
+        step: Step,
+        table: StateTable,
+        writer: BatchWriter,
+        metrics: WorkerMetrics,
+        crash: Callable[[BaseException], Awaitable[None]],
+    ) -> None:
         self.stage = stage
         self.table = table
         self._step = step
         self._writer = writer
         self._metrics = metrics
+        self._crash = crash
+        self._in_hand: deque[InHand] = deque()
+        self._settling: asyncio.Task[None] | None = None
+        self._failure: Exception | None = None
         self.last_batch_at = time.monotonic()
 
-    async def process(self, records: Sequence[ConsumerRecord]) -> bool:
-        """Absorb a batch of one partition and make it durable; False if the partition is no longer ours.
+    @property
+    def in_hand(self) -> int:
+        """Batches that are absorbed and not durable yet."""
+        return len(self._in_hand)
 
-        Raises what a write raises: the state is then ahead of the log, and the worker must end without acknowledging.
+    async def take(self, records: Sequence[ConsumerRecord], done: Callable[[], None]) -> None:
+        """Absorb a batch of one partition, and call ``done`` once it and every batch before it are durable.
+
+        A batch whose partition is given up before it is durable is never done. Returns when there is room for another one.
+        Raises what the stage raises, or what an earlier write raised.
         """
-        started, partition = time.perf_counter(), records[0].partition
+        partition = records[0].partition
+        if self.table.wants_snapshot(partition):
+            # A snapshot must not hold what is not in the log yet: its outputs could be lost.
+            await self._settled_below(1)
+            self.table.start_snapshot(partition)
         state: Any = self.table.states.get(partition)
         if state is None:
-            return False
-        previous = state.absorbed_offset
+            return
+        self._in_hand.append(self._absorbed(state, records, done))
+        if self._settling is None or self._settling.done():
+            self._settling = asyncio.create_task(self._settle())
+        for _ in range(HAND_OFFS):
+            await asyncio.sleep(0)
+        await self._settled_below(MAX_IN_HAND)
+
+    def _absorbed(self, state: Any, records: Sequence[ConsumerRecord], done: Callable[[], None]) -> InHand:
+        started, previous = time.perf_counter(), state.absorbed_offset
         fresh = [record for record in records if record.offset > previous] if records[0].offset <= previous else records
+        work = chunk = None
         if fresh:
             work = self._step(state, fresh)
-            busy = time.perf_counter()
-            await self._writer.write(work.records)
-            await self.table.append(partition, Chunk(previous, fresh[0].offset, fresh[-1].offset, work.payload))
-            self.last_batch_at = time.monotonic()
-            self._metrics.on_batch(self.stage, fresh, work, busy - started, time.perf_counter() - busy)
-        return True
+            chunk = Chunk(previous, fresh[0].offset, fresh[-1].offset, work.payload)
+        now = time.perf_counter()
+        return InHand(records[0].partition, state, fresh, work, chunk, done, now - started, now)
+
+    async def _settled_below(self, limit: int) -> None:
+        while len(self._in_hand) >= limit and self._failure is None:
+            assert self._settling is not None
+            await self._settling
+        if self._failure is not None:
+            raise self._failure
+
+    async def _settle(self) -> None:
+        """Make what is in hand durable, all that has gathered at a time."""
+        try:
+            while self._in_hand:
+                group = list(self._in_hand)
+                owned = [batch for batch in group if self.table.states.get(batch.partition) is batch.state]
+                await self._write(owned)
+                for _ in group:
+                    self._in_hand.popleft()
+                for batch in owned:
+                    self._finish(batch)
+        except Exception as error:
+            self._failure = error
+            await self._crash(error)
+
+    async def _write(self, batches: Sequence[InHand]) -> None:
+        await self._writer.write([record for batch in batches if batch.work for record in batch.work.records])
+        by_partition: dict[int, list[Chunk]] = {}
+        for batch in batches:
+            if batch.chunk is not None:
+                by_partition.setdefault(batch.partition, []).append(batch.chunk)
+        await asyncio.gather(*(self._append(partition, chunks) for partition, chunks in by_partition.items()))
+
+    async def _append(self, partition: int, chunks: Sequence[Chunk]) -> None:
+        for chunk in chunks:  # one after the other: a chunk whose predecessor failed would leave a hole
+            await self.table.append(partition, chunk)
+
+    def _finish(self, batch: InHand) -> None:
+        batch.done()
+        self.last_batch_at = time.monotonic()
+        if batch.work is not None:
+            waited_s = time.perf_counter() - batch.computed_at
+            self._metrics.on_batch(self.stage, batch.records, batch.work, batch.compute_s, waited_s)

@@ -79,7 +79,7 @@ class StateTable(faust.Table):
     # -- writing
 
     async def append(self, partition: int, chunk: statelog.Chunk) -> None:
-        """Write the chunk of a batch and wait for it; starts a snapshot in the background when one is due."""
+        """Write the chunk of a batch and wait for it."""
         key, value = statelog.chunk_record(chunk)
         await self._write(partition, [(key, value)])
         extent = self._extents.get(partition)
@@ -90,8 +90,11 @@ class StateTable(faust.Table):
         extent.keys.add(key)
         extent.chunks += 1
         extent.chunk_bytes += len(value)
-        if extent.wants_snapshot:
-            self.start_snapshot(partition)
+
+    def wants_snapshot(self, partition: int) -> bool:
+        """Whether a snapshot of the partition is due; False if it is not live."""
+        extent = self._extents.get(partition)
+        return extent is not None and extent.wants_snapshot
 
     async def _write(self, partition: int, records: Iterable[tuple[bytes, bytes | None]]) -> None:
         topic = self.changelog_topic_name
@@ -102,7 +105,10 @@ class StateTable(faust.Table):
                 self._read_to[tp] = max(offset, self._read_to.get(tp, -1))
 
     def start_snapshot(self, partition: int) -> asyncio.Task[None]:
-        """Serialise the state of a partition now and write it in the background; a failure ends the worker."""
+        """Serialise the state of a partition now and write it in the background; a failure ends the worker.
+
+        Everything that the state has absorbed must be in the log already.
+        """
         state, extent = self.states[partition], self._extents[partition]
         offset, data = state.absorbed_offset, state.to_bytes()
         extent.chunk_bytes = extent.chunks = 0

@@ -77,7 +77,7 @@ def test_every_override_still_overrides_something(ours: type, theirs: type) -> N
         "_deliver",
         "_batch_message",
     }
-    own |= {"append", "start_snapshot", "_write", "_write_snapshot", "_drop", "_build"}
+    own |= {"append", "wants_snapshot", "start_snapshot", "_write", "_write_snapshot", "_drop", "_build"}
     methods = {name for name, value in vars(ours).items() if inspect.isfunction(value) and not name.startswith("__")}
     assert {name for name in methods - own if not hasattr(theirs, name)} == set()
 

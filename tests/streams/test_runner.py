@@ -1,0 +1,157 @@
+"""Batches in hand: absorbed ahead of their writes, durable and acknowledged in order, and not at all after a failure."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from streams.engine.statelog import Chunk
+from streams.engine.writer import OutRecord
+from streams.runner import MAX_IN_HAND, StageRunner, Work
+
+
+class Log:
+    """A writer and a table in one, whose writes wait for ``gate``: what was written, in order."""
+
+    def __init__(self) -> None:
+        self.states: dict[int, Any] = {0: SimpleNamespace(absorbed_offset=-1), 1: SimpleNamespace(absorbed_offset=-1)}
+        self.gate, self.written = asyncio.Event(), list[Any]()
+        self.failing: Any = None
+        self.due = set[int]()
+
+    async def write(self, records: Sequence[OutRecord]) -> None:
+        await self.gate.wait()
+        for record in records:
+            self._note(record.value)
+
+    async def append(self, partition: int, chunk: Chunk) -> None:
+        await asyncio.sleep(0)
+        self._note((partition, chunk.previous, chunk.first, chunk.last))
+
+    def _note(self, what: Any) -> None:
+        if what == self.failing:
+            raise OSError(f"the broker refused {what}")
+        self.written.append(what)
+
+    def wants_snapshot(self, partition: int) -> bool:
+        return partition in self.due
+
+    def start_snapshot(self, partition: int) -> None:
+        self.due.discard(partition)
+        self.written.append(("snapshot", self.states[partition].absorbed_offset))
+
+
+def step(state: Any, records: Sequence[Any]) -> Work:
+    state.absorbed_offset = records[-1].offset
+    value = b"%d-%d" % (records[0].offset, records[-1].offset)
+    return Work(value, [OutRecord("out", 0, None, value)], {})
+
+
+def batch(first: int, last: int, partition: int = 0) -> list[Any]:
+    return [SimpleNamespace(offset=at, partition=partition, timestamp=0) for at in range(first, last + 1)]
+
+
+def scenario(
+    play: Callable[[StageRunner, Log, list[Any], list[Any]], Awaitable[None]],
+) -> tuple[Log, list[Any], list[Any]]:
+    """Let a scenario play with a runner; the log, the acknowledgements and the crashes it leaves."""
+
+    async def run() -> tuple[Log, list[Any], list[Any]]:
+        log, acked, crashes = Log(), list[Any](), list[Any]()
+
+        async def crash(error: BaseException) -> None:
+            crashes.append(error)
+
+        metrics: Any = SimpleNamespace(on_batch=lambda *_: None)
+        runner = StageRunner("user", step, log, log, metrics, crash)  # type: ignore[arg-type]
+        await play(runner, log, acked, crashes)
+        await asyncio.sleep(0.01)
+        return log, acked, crashes
+
+    return asyncio.run(run())
+
+
+def test_batches_are_absorbed_while_earlier_ones_are_written_and_acknowledged_in_order() -> None:
+    async def play(runner: StageRunner, log: Log, acked: list[Any], _: list[Any]) -> None:
+        await runner.take(batch(0, 4), lambda: acked.append(4))
+        await runner.take(batch(5, 9), lambda: acked.append(9))
+        assert log.states[0].absorbed_offset == 9
+        assert (log.written, acked, runner.in_hand) == ([], [], 2)
+        log.gate.set()
+
+    log, acked, crashes = scenario(play)
+    assert log.written == [b"0-4", (0, -1, 0, 4), b"5-9", (0, 4, 5, 9)]
+    assert (acked, crashes) == ([4, 9], [])
+
+
+def test_a_failed_write_ends_the_worker_and_nothing_after_it_is_written_or_acknowledged() -> None:
+    async def play(runner: StageRunner, log: Log, acked: list[Any], crashes: list[Any]) -> None:
+        log.failing = (0, 4, 5, 9)
+        for first in (0, 5, 10):
+            await runner.take(batch(first, first + 4), lambda last=first + 4: acked.append(last))  # type: ignore[misc]
+        log.gate.set()
+        await asyncio.sleep(0.01)
+        assert [str(error) for error in crashes] == ["the broker refused (0, 4, 5, 9)"]
+        with pytest.raises(OSError, match="the broker refused"):
+            await runner.take(batch(15, 19), lambda: acked.append(19))
+
+    log, acked, _ = scenario(play)
+    assert [one for one in log.written if isinstance(one, tuple)] == [(0, -1, 0, 4)]
+    assert acked == [4]
+
+
+def test_no_more_batches_are_taken_than_may_be_in_hand() -> None:
+    async def play(runner: StageRunner, log: Log, acked: list[Any], _: list[Any]) -> None:
+        for at in range(MAX_IN_HAND - 1):
+            await runner.take(batch(at, at), lambda: acked.append("done"))
+        last = asyncio.create_task(runner.take(batch(MAX_IN_HAND, MAX_IN_HAND), lambda: acked.append("done")))
+        await asyncio.sleep(0.01)
+        assert not last.done()
+        log.gate.set()
+        await last
+
+    _, acked, _ = scenario(play)
+    assert len(acked) == MAX_IN_HAND
+
+
+def test_a_batch_that_is_delivered_again_is_acknowledged_after_the_copy_in_hand_is_durable() -> None:
+    async def play(runner: StageRunner, log: Log, acked: list[Any], _: list[Any]) -> None:
+        await runner.take(batch(0, 4), lambda: acked.append("first"))
+        await runner.take(batch(0, 4), lambda: acked.append("again"))
+        assert acked == []
+        log.gate.set()
+
+    log, acked, _ = scenario(play)
+    assert log.written == [b"0-4", (0, -1, 0, 4)]
+    assert acked == ["first", "again"]
+
+
+def test_a_batch_whose_partition_is_given_up_is_neither_written_nor_acknowledged() -> None:
+    async def play(runner: StageRunner, log: Log, acked: list[Any], _: list[Any]) -> None:
+        await runner.take(batch(0, 0, partition=1), lambda: acked.append("held up"))
+        await runner.take(batch(0, 4), lambda: acked.append("given up"))
+        del log.states[0]
+        log.gate.set()
+        await asyncio.sleep(0.01)
+        await runner.take(batch(5, 9), lambda: acked.append("not ours"))
+
+    log, acked, crashes = scenario(play)
+    assert log.written == [b"0-0", (1, -1, 0, 0)]
+    assert (acked, crashes) == (["held up"], [])
+
+
+def test_a_snapshot_waits_until_what_the_state_has_absorbed_is_durable() -> None:
+    async def play(runner: StageRunner, log: Log, acked: list[Any], _: list[Any]) -> None:
+        await runner.take(batch(0, 4), lambda: acked.append(4))
+        log.due.add(0)
+        waiting = asyncio.create_task(runner.take(batch(5, 9), lambda: acked.append(9)))
+        await asyncio.sleep(0.01)
+        assert log.states[0].absorbed_offset == 4
+        log.gate.set()
+        await waiting
+
+    log, acked, _ = scenario(play)
+    assert log.written == [b"0-4", (0, -1, 0, 4), ("snapshot", 4), b"5-9", (0, 4, 5, 9)]
+    assert acked == [4, 9]

@@ -2,6 +2,7 @@
 
 ``python bench/stream.py [--broker embedded|kafka] [--events N] [--keys K ...] [--json OUT]``. Every contender runs in a process
 of its own over the same topic of JSON events, one after the other, in several rounds; medians and ratios are reported.
+``--latency`` measures instead how long an event takes to become a pattern at a fixed ``--rate`` (see ``stream_latency.py``).
 
 - ``user``: our worker with the user stage alone: decode, validate, profile, transitions, periods, batches for the other stages
 - ``all stages``: the same worker with all four stages on its one core
@@ -11,6 +12,7 @@ of its own over the same topic of JSON events, one after the other, in several r
 """
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -19,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,7 @@ from typing import Any
 from confluent_kafka import Consumer, Producer, TopicPartition
 from rich.console import Console
 from rich.table import Table
+from stream_latency import measure as measure_latency
 
 from chronotope.kafka.topics import apply_topics
 from chronotope.local.apache_kafka import ApacheKafka
@@ -40,6 +44,7 @@ HERE = Path(__file__).resolve()
 ROUNDS = 3
 START_MS = 1_333_238_400_000
 SETTLE_S = 0.05
+WARM_UP_S = 5.0
 
 
 def events_of(keys: int, events: int) -> Any:
@@ -80,7 +85,9 @@ class Child:
     def __init__(self, name: str, env: dict[str, str], log: Path) -> None:
         self._out = log.with_suffix(".progress")
         self._out.unlink(missing_ok=True)
+        self.port = free_ports(1)[0]
         own = os.environ | env | {"CHRONOTOPE_BENCH_PROGRESS": str(self._out), "OMP_NUM_THREADS": "1"}
+        own["CHRONOTOPE_BENCH_PORT"] = str(self.port)
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 [_interpreter(name), str(HERE), "--child", name], env=own, stdout=output, stderr=output
@@ -108,12 +115,28 @@ class Child:
             done = last - first
             return done / (ended - began), (cpu_after - cpu_before) * 1e6 / done, self._rss_mb()
         finally:
-            self._process.send_signal(signal.SIGTERM)
-            try:
-                self._process.wait(15)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+            self.stop()
+
+    def wait_until_ready(self, timeout_s: float = 120.0) -> None:
+        """Wait until the worker in the child has its partitions. Raises TimeoutError."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            with (
+                contextlib.suppress(OSError),
+                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=2),
+            ):
+                return
+            time.sleep(SETTLE_S)
+        raise TimeoutError(f"the worker is not ready; see {self._log}:\n{self._log.read_text()[-2000:]}")
+
+    def stop(self) -> None:
+        """End the child, by force if need be."""
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(15)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
     def _rss_mb(self) -> float:
         status = Path(f"/proc/{self._process.pid}/status").read_text()
@@ -211,7 +234,8 @@ def _worker_settings(stages: tuple[str, ...]) -> Any:
     from streams.settings import WorkerSettings
 
     return WorkerSettings(
-        app_id=os.environ["CHRONOTOPE_BENCH_ID"], stages=stages, session_timeout_s=6.0, http_port=free_ports(1)[0],
+        app_id=os.environ["CHRONOTOPE_BENCH_ID"], stages=stages, session_timeout_s=6.0,
+        http_port=int(os.environ["CHRONOTOPE_BENCH_PORT"]),
         data_dir=Path(tempfile.mkdtemp()),
     )  # fmt: skip
 
@@ -319,6 +343,40 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
+def measure_patterns(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Rows of latencies, one run per number of keys, with one worker of all stages."""
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="chronotope-bench-") as folder:
+        for keys in options.keys:
+            with _broker(options.broker, Path(folder) / str(keys)) as broker:
+                kafka = KafkaSettings(bootstrap=broker.bootstrap)
+                apply_topics(kafka)
+                env = {
+                    "CHRONOTOPE_KAFKA_BOOTSTRAP": broker.bootstrap,
+                    "CHRONOTOPE_BENCH_ID": "bench-latency",
+                    "CHRONOTOPE_BENCH_EVENTS": str(2**62),
+                }
+                child = Child("all stages", env, Path(folder) / str(keys) / "worker.log")
+                try:
+                    events = list(events_of(keys, int(options.rate * (WARM_UP_S + options.seconds))))
+                    found = measure_latency(kafka, events, options.rate, WARM_UP_S, child.wait_until_ready)
+                    rows += [{"keys": keys} | row for row in found]
+                finally:
+                    child.stop()
+    return rows
+
+
+def show_patterns(rows: list[dict[str, Any]], broker: str) -> None:
+    """A table of latencies."""
+    table = Table("pattern", "keys", "events/s", "patterns", "p50 ms", "p99 ms", "max ms", title=broker)
+    for row in rows:
+        table.add_row(
+            row["pattern"], f"{row['keys']:,}", f"{row['rate']:,.0f}", f"{row['patterns']:,}", f"{row['p50_ms']:.0f}",
+            f"{row['p99_ms']:.0f}", f"{row['max_ms']:.0f}",
+        )  # fmt: skip
+    Console().print(table)
+
+
 def _broker(kind: str, run_dir: Path) -> Any:
     run_dir.mkdir(parents=True, exist_ok=True)
     return EmbeddedBroker(run_dir) if kind == "embedded" else ApacheKafka(run_dir)
@@ -360,13 +418,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--only", nargs="+", choices=CHILDREN)
     parser.add_argument("--timeout", type=float, default=120.0)
+    parser.add_argument("--latency", action="store_true", help="measure from event to pattern at a fixed rate")
+    parser.add_argument("--rate", type=float, default=5_000.0, help="events per second of --latency")
+    parser.add_argument("--seconds", type=float, default=20.0, help="seconds of --latency, after its warm-up")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     if options.child:
         CHILDREN[options.child]()
         return
-    rows = measure(options)
-    show(rows, options.broker)
+    rows = measure_patterns(options) if options.latency else measure(options)
+    (show_patterns if options.latency else show)(rows, options.broker)
     if options.json:
         options.json.write_text(
             json.dumps({"broker": options.broker, "events": options.events, "rows": rows}, indent=2)

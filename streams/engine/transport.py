@@ -16,6 +16,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
 END_OFFSET_DEADLINE_S = 20.0
+FETCH_MAX_WAIT_MS = 20
 MAX_BATCH_BYTES = 2_000_000
 
 
@@ -33,7 +34,16 @@ class BatchSchema(faust.Schema):
 
 
 class BatchConsumerThread(driver.AIOKafkaConsumerThread):
-    """Reads true end offsets before a recovery: a broker's ListOffsets answer may lie before the end of the last batch."""
+    """Fetches without long waits, and reads true end offsets before a recovery.
+
+    A client has one fetch at a time in flight per broker; what comes to a partition that is not in it waits for its end, which
+    Faust leaves at 1.5 s. A broker's ListOffsets answer may lie before the end of the last batch.
+    """
+
+    def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS
+        return consumer
 
     async def _highwaters(self, partitions: list[TP]) -> Mapping[TP, int]:
         reported = dict(await super()._highwaters(partitions))

@@ -37,6 +37,7 @@ def test_the_pinned_pair_is_the_one_that_was_tested() -> None:
         (ThreadDelegateConsumer, "_new_consumer_thread", ["self"]),
         (driver.Consumer, "_to_message", ["self", "tp", "record"]),
         (driver.AIOKafkaConsumerThread, "_highwaters", ["self", "partitions"]),
+        (driver.AIOKafkaConsumerThread, "_create_worker_consumer", ["self", "transport"]),
         (driver.Producer, "_ensure_producer", ["self"]),
         (driver, "credentials_to_aiokafka_auth", ["credentials", "ssl_context"]),
         (driver, "server_list", ["urls", "default_port"]),
@@ -87,6 +88,10 @@ def test_the_consumer_has_the_fields_that_the_batch_delivery_uses() -> None:
     for field in ("_acked", "_acked_index", "_read_offset", "_buffered_partitions", "suspend_flow", "flow_active"):
         assert f"self.{field}" in source
     assert "consumer_stopped_errors" in vars(driver.Consumer)
+
+
+def test_the_consumer_makes_its_fetcher_when_it_starts_from_a_field_that_we_set() -> None:
+    assert "fetch_max_wait_ms=self._fetch_max_wait_ms" in inspect.getsource(AIOKafkaConsumer.start)
 
 
 def test_recovery_asks_the_table_for_its_offset_and_calls_it_when_it_is_complete() -> None:

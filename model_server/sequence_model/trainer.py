@@ -67,6 +67,11 @@ class Trainer:
         self._good_loss = math.inf
         self._good: dict[str, Tensor] = self._copy()
 
+    @property
+    def recent_loss(self) -> float | None:
+        """The prequential loss of late (moving mean, nats); None before the first step."""
+        return self._loss
+
     def learn_recent(self, users: Tensor) -> float:
         """One learning round after new events of ``users``; the loss of their step."""
         first, *_ = self.recent_steps(users)
@@ -169,7 +174,8 @@ class Trainer:
         loss = torch.nn.functional.binary_cross_entropy_with_logits(answer.gate, (~returns).float(), reduction="none")
         back = -(torch.log_softmax(answer.returns, 1) * hit).sum(1)
         loss = loss + torch.where(returns, back, 0.0)
-        new = torch.nonzero(~returns).flatten()
+        # An item that is remembered but not counted yet (its block waits to be learned) is in no catalogue: no lesson.
+        new = torch.nonzero(~returns & self.model.items.known[item]).flatten()
         if not len(new):
             return loss
         return loss.index_add(0, new, self._explore_loss(answer.pick(new), item[new]))

@@ -111,6 +111,15 @@ def test_cached_states_equal_full_ones(seed: int) -> None:
     assert expert.scorer.encoder.cached_encodings > expert.scorer.encoder.full_encodings / 2 > 0
 
 
+def test_items_that_are_remembered_but_not_counted_yet_are_no_lesson() -> None:
+    expert = _observed()
+    later = _stream(n=60)
+    new_items = later["item_rows"] + 1000
+    expert.remember(Events.of(later["user_rows"], new_items, later["time_s"] + 1e6, later["lat"], later["lon"]))
+    loss = expert.trainer.learn_recent(torch.arange(6))
+    assert loss < 100.0, "a share of 1e9 is a target outside the catalogue"
+
+
 def test_users_that_share_a_cache_slot_do_not_mix() -> None:
     expert = SequenceExpert(TINY, TrainerSettings(batch_events=10**6))
     expert.observe(**_stream(120, users=9))

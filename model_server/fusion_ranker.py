@@ -254,6 +254,23 @@ class FusionRanker:
                     rankings[index] = ranking
         return [rankings[index] for index in range(len(queries))]
 
+    def losses(self) -> dict[str, float]:
+        """The log loss of each mode's whole answer and of the sequence model, on new events (moving means, nats)."""
+        found: dict[str, float | None] = {mode: head.log_loss for mode, head in self._heads.items()}
+        found["sequence"] = None if self.sequence is None else self.sequence.trainer.recent_loss
+        return {part: loss for part, loss in found.items() if loss is not None}
+
+    def sizes(self) -> dict[str, int]:
+        """How much is held, by kind."""
+        held = self.patterns
+        return {
+            "users": len(self.histories),
+            "items": len(self.catalogue),
+            "patterns": len(held),
+            "crowds": len(held.clusters),
+            "profiles": len(held.profiles),
+        }
+
     def state(self) -> dict[str, object]:
         """Everything learned and remembered, as tensors, numpy arrays and plain values (safe to load weights-only)."""
         return {

@@ -1,6 +1,8 @@
 """Every metric of the model server, declared once: prefix ``chronotope_``, base units, never a user id in a label."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 FRESHNESS_BUCKETS_S = (
     0.005,
@@ -38,10 +40,12 @@ class ServerMetrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
         self._declare_input()
         self._declare_refresh()
         self._declare_output()
         self._declare_quality()
+        self._declare_models()
 
     def _declare_input(self) -> None:
         registry = self.registry
@@ -131,6 +135,8 @@ class ServerMetrics:
             registry=registry,
         )
         self.sink_errors = Counter("chronotope_sink_errors", "Failed writes, by sink.", ["sink"], registry=registry)
+        for sink in ("kafka", "redis"):
+            self.sink_errors.labels(sink)
         self.sink_up = Gauge("chronotope_sink_up", "1 while the sink accepts writes.", ["sink"], registry=registry)
         self.unsettled = Gauge(
             "chronotope_unsettled_recommendations",
@@ -143,6 +149,14 @@ class ServerMetrics:
         self.redis_refused = Counter(
             "chronotope_redis_refused", "Writes that Redis refused because it holds a later version.", registry=registry
         )
+        self.redis_seconds = Histogram(
+            "chronotope_redis_write_seconds", "Time until Redis confirmed one batch.", buckets=WORK_BUCKETS_S,
+            registry=registry,
+        )  # fmt: skip
+        self.kafka_seconds = Histogram(
+            "chronotope_kafka_write_seconds", "Time from sending a recommendation until Kafka confirmed it.",
+            buckets=WORK_BUCKETS_S, registry=registry,
+        )  # fmt: skip
         self.http_seconds = Histogram(
             "chronotope_http_request_seconds", "Time to answer an HTTP request.", ["route", "status"],
             buckets=WORK_BUCKETS_S, registry=registry,
@@ -205,6 +219,28 @@ class ServerMetrics:
             "coverage of when minus the nominal level.", ["measure"], registry=registry,
         )  # fmt: skip
         self._shares: dict[str, float] = {}
+
+    def _declare_models(self) -> None:
+        registry = self.registry
+        self.model_loss = Gauge(
+            "chronotope_model_loss",
+            "Loss of a strategy's parts on new events, before they are learned (moving mean, nats).",
+            ["strategy", "part"], registry=registry,
+        )  # fmt: skip
+        self.model_entries = Gauge(
+            "chronotope_model_entries", "What a strategy holds, by kind.", ["strategy", "kind"], registry=registry
+        )
+        self.gpu_bytes = Gauge(
+            "chronotope_gpu_memory_bytes", "GPU memory of this process: in tensors, and held by the allocator.",
+            ["kind"], registry=registry,
+        )  # fmt: skip
+
+    def note_model(self, strategy: str, losses: Mapping[str, float], entries: Mapping[str, int]) -> None:
+        """How a strategy does, and how much it holds."""
+        for part, loss in losses.items():
+            self.model_loss.labels(strategy, part).set(loss)
+        for kind, number in entries.items():
+            self.model_entries.labels(strategy, kind).set(number)
 
     def note_expert_share(self, expert: str, share: float) -> None:
         """One more sample of an expert's share in a score, into its moving mean."""

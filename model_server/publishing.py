@@ -138,5 +138,6 @@ class Publisher:
             return
         self._metrics.sink_up.labels("kafka").set(1)
         self._metrics.published.labels(strategy).inc()
+        self._metrics.kafka_seconds.observe(message.latency() or 0.0)
         self._metrics.freshness_seconds.labels(trigger).observe(max(0.0, time.time() - since_ms / 1000))
         self._ledger.confirmed(user, version, TOPIC)

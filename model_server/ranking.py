@@ -70,6 +70,17 @@ class Ranker(Protocol):
 
 
 @runtime_checkable
+class Measured(Protocol):
+    """A ranker that says how it does and how much it holds; both are asked for several times a second."""
+
+    def losses(self) -> dict[str, float]:
+        """By part the loss on new events before they were learned (moving mean, nats); parts that have learned something."""
+
+    def sizes(self) -> dict[str, int]:
+        """How much is held, by kind. O(1)."""
+
+
+@runtime_checkable
 class LazyLearner(Protocol):
     """A ranker whose learning can wait until nobody else does: it then gets whole blocks, and pauses between their steps."""
 

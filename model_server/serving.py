@@ -233,6 +233,7 @@ class Server:
         self._metrics.unsettled.set(len(self.ledger))
         self._metrics.ready.set(not self.problems())
         self._metrics.evicted_users.inc(self.users.take_evicted())
+        self.strategies.measure()
         for source, lag in owned.lag().items():
             self._metrics.lag.labels(source.topic, source.partition).set(lag)
 

@@ -13,7 +13,7 @@ from model_server.fusion.settings import FusionSettings
 from model_server.fusion_ranker import FusionRanker
 from model_server.items import ItemTable
 from model_server.metrics import ServerMetrics
-from model_server.ranking import LazyLearner, Query, Ranker, Ranking
+from model_server.ranking import LazyLearner, Measured, Query, Ranker, Ranking
 from model_server.rules.fallback import FallbackRanker, FallbackSettings
 from model_server.rules.hard import RowMap
 from model_server.settings import ServerSettings
@@ -125,6 +125,15 @@ class StrategySet:
                 self._metrics.untrained.labels(name).inc(backlog.finish())
             except Exception:
                 self._failed(self._by_name[name], "learn")
+
+    def measure(self) -> None:
+        """Put into the metrics how the strategies do, how much they hold, and what they take of the GPU."""
+        for strategy in self:
+            if isinstance(strategy.ranker, Measured):
+                self._metrics.note_model(strategy.name, strategy.ranker.losses(), strategy.ranker.sizes())
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            self._metrics.gpu_bytes.labels("tensors").set(torch.cuda.memory_allocated())
+            self._metrics.gpu_bytes.labels("held").set(torch.cuda.memory_reserved())
 
     def upsert_items(self, items: Sequence[Item]) -> None:
         """Every strategy admits or changes these items."""

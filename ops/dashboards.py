@@ -47,16 +47,75 @@ PIPELINE = [
     Panel(
         "Rejected", "reqps", rate("chronotope_events_rejected", "reason"), "By reason; see behavior.event.rejected.v1."
     ),
-    Panel("Admitted, late, repeated", "reqps", rate("chronotope_stage_events", "outcome")),
+    Panel(
+        "Admitted, late, repeated",
+        "reqps",
+        {
+            "{{outcome}}": "sum by (outcome)"
+            ' (rate(chronotope_stage_events_total{stage="user",outcome=~"admitted|late|repeated"}[$__rate_interval]))'
+        },
+    ),
     Panel("Batch age when durable", "s", quantiles("chronotope_stage_batch_age_seconds", "stage"), "Event to pattern."),
     Panel("Records written", "reqps", rate("chronotope_records_written", "topic")),
+    Panel(
+        "Event time behind the wall clock",
+        "s",
+        {"{{stage}}": "time() - max by (stage) (chronotope_stage_event_timestamp_seconds)"},
+        "The watermark delay of each stage; in a replay the age of what is replayed.",
+    ),
+    Panel(
+        "Event time behind the newest",
+        "s",
+        {
+            "{{stage}}": "scalar(max(chronotope_stage_event_timestamp_seconds))"
+            " - max by (stage) (chronotope_stage_event_timestamp_seconds)"
+        },
+        "How far each stage is behind the furthest one: meaningful in a replay too.",
+    ),
+    Panel(
+        "Commit progress",
+        "reqps",
+        {"{{topic}}": "sum by (topic) (rate(chronotope_committed_offset[$__rate_interval]))"},
+        "Offsets committed per second.",
+    ),
     Panel("Rebalances", "short", {"rebalances": "sum(increase(chronotope_rebalances_total[5m]))"}),
+    Panel(
+        "Recovery",
+        "s",
+        {"{{instance}}": "chronotope_recovery_seconds_sum / chronotope_recovery_seconds_count"},
+        "Mean time from the start of a rebalance until every state was live.",
+    ),
     Panel(
         "Ready", "short", {"{{job}} {{instance}}": "chronotope_ready", "server {{instance}}": "chronotope_server_ready"}
     ),
     Panel("Sinks up", "short", {"{{sink}}": "min by (sink) (chronotope_sink_up)"}),
+    Panel("Sink errors", "reqps", rate("chronotope_sink_errors", "sink")),
 ]
 PATTERNS = [
+    Panel("Patterns published by kind", "reqps", rate("chronotope_patterns_published", "kind")),
+    Panel(
+        "What happened to crowds",
+        "reqps",
+        {"{{change}}": 'sum by (change) (rate(chronotope_patterns_published_total{kind="cluster"}[$__rate_interval]))'},
+        "Churn: born, grown, shrunk, moved, merged, split, died.",
+    ),
+    Panel(
+        "Crowds",
+        "short",
+        {
+            "clusters": 'sum(chronotope_state_entries{kind="clusters"})',
+            "public": 'sum(chronotope_state_entries{kind="public_clusters"})',
+        },
+        "Clusters of the live window, and those with enough different people to be published.",
+    ),
+    Panel(
+        "What the stages hold",
+        "short",
+        {"{{stage}} {{kind}}": 'sum by (stage, kind) (chronotope_state_entries{kind!~".*clusters"})'},
+    ),
+    Panel(
+        "What the model holds", "short", {"{{strategy}} {{kind}}": "max by (strategy, kind) (chronotope_model_entries)"}
+    ),
     Panel(
         "Patterns published",
         "reqps",
@@ -97,28 +156,72 @@ RECOMMENDATIONS = [
     ),
     Panel("Share of each expert", "percentunit", {"{{expert}}": "avg by (expert) (chronotope_expert_share)"}),
     Panel("Probability of something new", "percentunit", quantiles("chronotope_explore_probability"), "The gate."),
-    Panel("Fallbacks", "reqps", rate("chronotope_fallbacks", "stage")),
+    Panel(
+        "Model loss",
+        "short",
+        {"{{strategy}} {{part}}": "avg by (strategy, part) (chronotope_model_loss)"},
+        "Nats on new events, before they are learned.",
+    ),
+    Panel(
+        "Errors of the predictions",
+        "short",
+        {"{{measure}}": "avg by (measure) (chronotope_prediction_error)"},
+        "Of the next behaviour: Brier score, calibration, and coverage of the times minus its nominal level.",
+    ),
+    Panel(
+        "Share of fallbacks",
+        "percentunit",
+        {
+            "{{stage}}": "sum by (stage) (rate(chronotope_fallbacks_total[$__rate_interval]))"
+            " / ignoring (stage) group_left sum(rate(chronotope_recommendations_total[$__rate_interval]))"
+        },
+        "Of the recommendations, those that a fallback filled up or made.",
+    ),
+    Panel(
+        "Events not trained on", "reqps", rate("chronotope_server_untrained_events", "strategy"), "For lack of time."
+    ),
     Panel("Feedback", "reqps", rate("chronotope_feedback", "kind")),
 ]
 CAPACITY = [
     Panel("Stage compute time", "s", quantiles("chronotope_stage_compute_seconds", "stage")),
     Panel("Stage write time", "s", quantiles("chronotope_stage_write_seconds", "stage")),
-    Panel("State size", "bytes", {"{{table}}": "sum by (table) (chronotope_state_snapshot_bytes)"}),
+    Panel("Changelog write time", "s", quantiles("chronotope_changelog_write_seconds", "stage")),
+    Panel(
+        "State in the changelog",
+        "bytes",
+        {
+            "{{table}} snapshot": "sum by (table) (chronotope_state_snapshot_bytes)",
+            "{{table}} since": "sum by (table) (chronotope_state_log_bytes)",
+        },
+        "The last snapshots, and what came after them.",
+    ),
+    Panel(
+        "Evicted",
+        "reqps",
+        {
+            "{{stage}} {{outcome}}": "sum by (stage, outcome)"
+            ' (rate(chronotope_stage_events_total{outcome=~"evicted_.*"}[$__rate_interval]))',
+            "server users": "sum(rate(chronotope_server_evicted_users_total[$__rate_interval]))",
+        },
+        "What was let go to stay within the bounds.",
+    ),
     Panel("Ranking a batch", "s", quantiles("chronotope_rank_seconds")),
     Panel("Learning from a batch", "s", quantiles("chronotope_server_observe_seconds")),
     Panel("Server lag", "short", {"{{topic}}": "sum by (topic) (chronotope_server_lag_records)"}),
     Panel(
         "Users and items", "short", {"users": "sum(chronotope_server_users)", "items": "max(chronotope_server_items)"}
     ),
+    Panel("Write time of Kafka", "s", quantiles("chronotope_kafka_write_seconds"), "Recommendation sent to confirmed."),
+    Panel("Write time of Redis", "s", quantiles("chronotope_redis_write_seconds"), "One batch."),
     Panel("HTTP answers", "s", quantiles("chronotope_http_request_seconds", "route")),
+    Panel("Memory", "bytes", {"{{job}} {{instance}}": 'process_resident_memory_bytes{job=~"chronotope.*"}'}),
     Panel(
-        "Memory and processor",
+        "Processor",
         "short",
-        {
-            "{{job}} bytes": 'process_resident_memory_bytes{job=~"chronotope.*"}',
-            "{{job}} cores": 'rate(process_cpu_seconds_total{job=~"chronotope.*"}[$__rate_interval])',
-        },
+        {"{{job}} {{instance}}": 'rate(process_cpu_seconds_total{job=~"chronotope.*"}[$__rate_interval])'},
+        "Cores.",
     ),
+    Panel("GPU memory", "bytes", {"{{instance}} {{kind}}": "chronotope_gpu_memory_bytes"}, "Empty without a GPU."),
 ]
 ALL: dict[str, tuple[str, list[Panel]]] = {
     "pipeline": ("Chronotope: pipeline health", PIPELINE),

@@ -16,6 +16,17 @@ DEFAULT_ACTION_WEIGHTS: dict[str, float] = {
     "purchase": 5.0,
 }
 
+PROBLEMS = (
+    "empty_id",
+    "id_too_long",
+    "unknown_action",
+    "time_before_2000",
+    "time_in_future",
+    "half_a_place",
+    "impossible_coordinates",
+    "value_not_finite",
+)
+
 
 class EventLimits(msgspec.Struct, frozen=True, kw_only=True):
     """The bounds of an acceptable event; an action without a weight is unknown."""

@@ -67,10 +67,10 @@ def build_app(settings: WorkerSettings, partitions: int, metrics: WorkerMetrics 
         step: Any = (
             UserStep(event_decoder(settings, mining.limits), _is_last(app)) if stage == "user" else internal_step
         )
-        runner = StageRunner(stage, step, table, writer, metrics, app.crash)
+        runner = StageRunner(stage, step, table, writer, metrics, app.crash, partitions)
         add_agent(app, runner)
         if stage in SEARCHING:
-            app.task(PeriodSearch(runner, writer, partitions).run)
+            app.task(PeriodSearch(runner).run)
     return app
 
 

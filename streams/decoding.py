@@ -10,12 +10,13 @@ from schemas import avro_wire, json_wire
 from schemas.codes import code_of
 from schemas.events import BehaviorEvent
 from schemas.topics import EVENTS
-from schemas.validation import EventLimits, problem_of
+from schemas.validation import PROBLEMS, EventLimits, problem_of
 from streams.event_hash import hash_texts
 from streams.stages.columns import NO_CODE, EventColumns
 
 CATEGORY = "category"
 MAX_CACHED_CODES = 1_000_000
+REASONS = ("no_value", "too_large", "no_schema_registry", "wrong_fields", "not_decodable", *PROBLEMS)
 
 
 class SourceRecord(Protocol):

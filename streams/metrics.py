@@ -1,12 +1,18 @@
 """The worker's metrics, declared once: Prometheus names with the prefix ``chronotope_`` and base units."""
 
 import time
+from collections import Counter as Tally
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from faust.sensors import Monitor
 from faust.types import TP
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
+from schemas.patterns import Pattern
+from streams.decoding import REASONS
+
+RECOVERY_SECONDS = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
@@ -15,6 +21,7 @@ class WorkerMetrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
         keep: dict[str, Any] = {"registry": self.registry}
         self.records = Counter("chronotope_stage_records", "Records that a stage has absorbed.", ["stage"], **keep)
         self.events = Counter(
@@ -25,6 +32,8 @@ class WorkerMetrics:
         self.rejected = Counter(
             "chronotope_events_rejected", "Records written to the rejected topic.", ["reason"], **keep
         )
+        for reason in REASONS:  # from zero on, or the rate of the first rejected records would be missed
+            self.rejected.labels(reason)
         self.written = Counter("chronotope_records_written", "Records written, by topic.", ["topic"], **keep)
         self.compute_seconds = Histogram(
             "chronotope_stage_compute_seconds", "Time to absorb one batch.", ["stage"], buckets=SECONDS, **keep
@@ -43,6 +52,28 @@ class WorkerMetrics:
         self.rebalances = Counter("chronotope_rebalances", "Rebalances of the worker's group.", **keep)
         self.state_bytes = Gauge("chronotope_state_snapshot_bytes", "Last snapshot.", ["table", "partition"], **keep)
         self.ready = Gauge("chronotope_ready", "1 while the worker has its partitions and their state.", **keep)
+        self.patterns = Counter(
+            "chronotope_patterns_published", "Patterns written, by kind and, for crowds, by what happened to them.",
+            ["kind", "change"], **keep,
+        )  # fmt: skip
+        self.changelog_seconds = Histogram(
+            "chronotope_changelog_write_seconds", "Time until a batch's input was durable in the stage's changelog.",
+            ["stage"], buckets=SECONDS, **keep,
+        )  # fmt: skip
+        self.log_bytes = Gauge(
+            "chronotope_state_log_bytes", "Changelog since the last snapshot.", ["table", "partition"], **keep
+        )
+        self.state_entries = Gauge(
+            "chronotope_state_entries", "What the states of a stage hold, by kind.", ["stage", "kind"], **keep
+        )
+        self.event_time = Gauge(
+            "chronotope_stage_event_timestamp_seconds",
+            "Latest event time that a stage has absorbed (Unix time).", ["stage", "partition"], **keep,
+        )  # fmt: skip
+        self.recovery_seconds = Histogram(
+            "chronotope_recovery_seconds", "From the start of a rebalance until every state was live again.",
+            buckets=RECOVERY_SECONDS, **keep,
+        )  # fmt: skip
 
     def on_batch(self, stage: str, records: Any, work: Any, compute_s: float, write_s: float) -> None:
         """A batch was absorbed and made durable."""
@@ -51,16 +82,42 @@ class WorkerMetrics:
             name, _, reason = outcome.partition(":")
             if reason:
                 self.rejected.labels(reason).inc(number)
-            elif number:
+            else:
                 self.events.labels(stage, name).inc(number)
-        topics: dict[str, int] = {}
-        for record in work.records:
-            topics[record.topic] = topics.get(record.topic, 0) + 1
-        for topic, number in topics.items():
-            self.written.labels(topic).inc(number)
+        self.on_written(work.records, work.patterns)
         self.compute_seconds.labels(stage).observe(compute_s)
         self.write_seconds.labels(stage).observe(write_s)
         self.batch_age_seconds.labels(stage).observe(max(0.0, time.time() - records[0].timestamp / 1000.0))
+
+    def on_written(self, records: Iterable[Any], patterns: Iterable[Pattern]) -> None:
+        """Records were acknowledged, ``patterns`` among them."""
+        for topic, number in Tally(record.topic for record in records).items():
+            self.written.labels(topic).inc(number)
+        for pattern in patterns:
+            self.patterns.labels(str(pattern.__struct_config__.tag), getattr(pattern, "change", "")).inc()
+
+    def on_states(self, tables: Mapping[str, Any]) -> None:
+        """Note how large the live states of each stage's table are, and how far their event time has come."""
+        logs = [(stage, str(p), extent) for stage, table in tables.items() for p, extent in table.extents.items()]
+        states = [(stage, str(p), state) for stage, table in tables.items() for p, state in table.states.items()]
+        _replace(self.state_bytes, {(stage, p): extent.snapshot_bytes for stage, p, extent in logs})
+        _replace(self.log_bytes, {(stage, p): extent.chunk_bytes for stage, p, extent in logs})
+        _replace(
+            self.event_time, {(stage, p): s for stage, p, state in states if (s := state.event_time_s) is not None}
+        )
+        entries: dict[tuple[str, ...], float] = {}
+        for stage, _, state in states:
+            for kind, number in state.sizes().items():
+                entries[stage, kind] = entries.get((stage, kind), 0) + number
+        _replace(self.state_entries, entries)
+
+
+def _replace(gauge: Gauge, values: Mapping[tuple[str, ...], float]) -> None:
+    """These values and no others: what a partition that went elsewhere said must not stay."""
+    for labels in set(gauge._metrics) - set(values):
+        gauge.remove(*labels)
+    for labels, value in values.items():
+        gauge.labels(*labels).set(value)
 
 
 class WorkerMonitor(Monitor):
@@ -87,3 +144,8 @@ class WorkerMonitor(Monitor):
         self.metrics.rebalances.inc()
         self.metrics.ready.set(0)
         return super().on_rebalance_start(app)
+
+    def on_rebalance_end(self, app: Any, state: Any) -> None:
+        """The states of the new assignment are live."""
+        super().on_rebalance_end(app, state)
+        self.metrics.recovery_seconds.observe(state["latency_end"])

@@ -5,8 +5,6 @@ import time
 from typing import Any
 
 from streams.engine.table import StateTable
-from streams.engine.writer import BatchWriter
-from streams.records import pattern_records
 from streams.runner import StageRunner
 
 BUSY_SHARE, IDLE_SHARE = 0.05, 0.8
@@ -21,11 +19,9 @@ class PeriodSearch:
     messages carry the same version or a later one.
     """
 
-    def __init__(self, runner: StageRunner, writer: BatchWriter, partitions: int) -> None:
+    def __init__(self, runner: StageRunner) -> None:
         self._runner = runner
         self._table: StateTable = runner.table
-        self._writer = writer
-        self._partitions = partitions
 
     async def run(self) -> None:
         """Search for ever; ended by cancellation."""
@@ -43,5 +39,5 @@ class PeriodSearch:
         started = time.perf_counter()
         patterns = max(waiting, key=lambda state: state.untested).examine(KEYS_AT_A_TIME)
         spent_s = time.perf_counter() - started
-        await self._writer.write(pattern_records(patterns, self._partitions))
+        await self._runner.publish(patterns)
         return max(spent_s, 1e-6)

@@ -12,12 +12,13 @@ from typing import Any, Protocol
 import msgspec
 from aiokafka import ConsumerRecord
 
+from schemas.patterns import Pattern
 from streams.decoding import EventDecoder
 from streams.engine.statelog import Chunk
 from streams.engine.table import StateTable
 from streams.engine.writer import BatchWriter, OutRecord
 from streams.metrics import WorkerMetrics
-from streams.records import late_records, output_records, rejected_records
+from streams.records import late_records, output_records, pattern_records, rejected_records
 from streams.stages.columns import decode_internal, encode_events
 from streams.stages.internal_stage import InternalStage
 from streams.stages.records import encode_values
@@ -29,10 +30,12 @@ HAND_OFFS = 8
 
 
 class Work(msgspec.Struct, frozen=True):
-    """What became of a batch: the chunk to remember, the records to write, and events by what happened to them."""
+    """What became of a batch: the chunk to remember, the records to write, the patterns among them, and events by what
+    happened to them."""
 
     payload: bytes
     records: list[OutRecord]
+    patterns: list[Pattern]
     counts: dict[str, int]
 
 
@@ -60,14 +63,15 @@ class UserStep:
         reasons: dict[str, int] = {}
         for reject in rejects:
             reasons[f"rejected:{reject.reason}"] = reasons.get(f"rejected:{reject.reason}", 0) + 1
-        return Work(payload, written, output.counts | reasons)
+        return Work(payload, written, output.patterns, output.counts | reasons)
 
 
 def internal_step(state: InternalStage, records: Sequence[ConsumerRecord]) -> Work:
     """Absorb internal batches."""
     values = [record.value for record in records]
     output = state.apply([decode_internal(value) for value in values], records[-1].offset)
-    return Work(encode_values(values), output_records(output, state.settings.partitions), output.counts)
+    written = output_records(output, state.settings.partitions)
+    return Work(encode_values(values), written, output.patterns, output.counts)
 
 
 class InHand(msgspec.Struct, frozen=True):
@@ -98,6 +102,7 @@ class StageRunner:
         writer: BatchWriter,
         metrics: WorkerMetrics,
         crash: Callable[[BaseException], Awaitable[None]],
+        partitions: int,
     ) -> None:
         self.stage = stage
         self.table = table
@@ -108,6 +113,7 @@ class StageRunner:
         self._in_hand: deque[InHand] = deque()
         self._settling: asyncio.Task[None] | None = None
         self._failure: Exception | None = None
+        self._partitions = partitions
         self.last_batch_at = time.monotonic()
 
     @property
@@ -174,7 +180,8 @@ class StageRunner:
         for batch in batches:
             if batch.chunk is not None:
                 by_partition.setdefault(batch.partition, []).append(batch.chunk)
-        await asyncio.gather(*(self._append(partition, chunks) for partition, chunks in by_partition.items()))
+        with self._metrics.changelog_seconds.labels(self.stage).time():
+            await asyncio.gather(*(self._append(partition, chunks) for partition, chunks in by_partition.items()))
 
     async def _append(self, partition: int, chunks: Sequence[Chunk]) -> None:
         for chunk in chunks:  # one after the other: a chunk whose predecessor failed would leave a hole
@@ -186,3 +193,9 @@ class StageRunner:
         if batch.work is not None:
             waited_s = time.perf_counter() - batch.computed_at
             self._metrics.on_batch(self.stage, batch.records, batch.work, batch.compute_s, waited_s)
+
+    async def publish(self, patterns: Sequence[Pattern]) -> None:
+        """Write patterns that were found beside the batches."""
+        records = pattern_records(patterns, self._partitions)
+        await self._writer.write(records)
+        self._metrics.on_written(records, patterns)

@@ -12,6 +12,7 @@ from streams.settings import WorkerSettings
 
 log = structlog.get_logger()
 INTERVAL_S = 0.25
+NOTE_STATES_EVERY_S = 1.0
 
 
 class Watchdog:
@@ -24,7 +25,7 @@ class Watchdog:
         self._metrics = metrics
         self._heartbeat = heartbeat
         self._progress: tuple[Any, ...] = ()
-        self._progressed_at = self._recovered_at = time.monotonic()
+        self._progressed_at = self._recovered_at = self._noted_at = time.monotonic()
 
     async def watch(self) -> None:
         """Return when the worker should end; ``verdict`` says why."""
@@ -34,6 +35,9 @@ class Watchdog:
             now = time.monotonic()
             self._heartbeat.ready = self._is_ready()
             self._metrics.ready.set(self._heartbeat.ready)
+            if now - self._noted_at > NOTE_STATES_EVERY_S:
+                self._metrics.on_states(self._app.tables)
+                self._noted_at = now
             self.verdict = self._crash() or self._overdue_recovery(now) or self._stall(now)
 
     def _is_ready(self) -> bool:

@@ -22,6 +22,8 @@ from model_server.neighbours import ItemNeighbours
 from model_server.patterns import PatternStore
 from model_server.visits import VisitCounts
 
+LEAST_PROBABILITY = 1e-6  # of what was in nobody's list
+
 
 @dataclass(frozen=True)
 class World:
@@ -87,6 +89,7 @@ class Head:
             self.explores = ExplorePart(deep, without, device)
         self.gate = Gate(device)
         self.placement = Placement(device, settings.explore_budget)
+        self.log_loss: float | None = None  # of the whole answer on new events: a moving mean, in nats
 
     @torch.no_grad()
     def score(
@@ -130,10 +133,15 @@ class Head:
         returned = torch.zeros(batch.users, dtype=torch.bool, device=target.device)
         returned[own.user[own.row == target[own.user]]] = True
         merged = merge(scored, world.catalogue.available)
-        self.placement.learn(merged.probability, merged.explore, merged.rows == target[:, None])
+        came = merged.rows == target[:, None]
+        self._note_loss(float(-merged.probability.where(came, 0.0).amax(1).clamp(min=LEAST_PROBABILITY).log().mean()))
+        self.placement.learn(merged.probability, merged.explore, came)
         self.gate.learn(scored.gate_features, scored.gate, ~returned)
         self.explores.learn(scored.exploring, target, ~returned)
         self.returns.learn(batch, scored.returning, world.catalogue, target, returned)
+
+    def _note_loss(self, loss: float) -> None:
+        self.log_loss = loss if self.log_loss is None else self.log_loss + 0.05 * (loss - self.log_loss)
 
     def learn_again(self, world: World, batch: UserBatch, target: Tensor) -> None:
         """A step of the return network on past events."""

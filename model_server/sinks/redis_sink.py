@@ -127,7 +127,9 @@ class RedisSink:
                     self._greet()
                     checked_s = time.monotonic()
                 if batch:
-                    self._confirm(batch, self._write(batch))
+                    with self._metrics.redis_seconds.time():
+                        before = self._write(batch)
+                    self._confirm(batch, before)
                 pause_s = 0.05
             except (redis.RedisError, OSError) as error:
                 self._put_back(batch, error)

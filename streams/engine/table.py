@@ -1,7 +1,7 @@
 """A Faust table whose partitions are stage states, kept in the changelog as a log of chunks with snapshots."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 import faust
@@ -22,6 +22,13 @@ class State(Protocol):
     """The state of one partition: a function of the source's records up to ``absorbed_offset``."""
 
     absorbed_offset: int
+
+    @property
+    def event_time_s(self) -> float | None:
+        """The latest event time that was absorbed, None before the first."""
+
+    def sizes(self) -> dict[str, int]:
+        """How much is held, by kind. O(1) or nearly so."""
 
     def replay(self, first: int, last: int, payload: bytes) -> None:
         """Absorb a chunk that ``payload`` describes, without emitting anything."""
@@ -75,6 +82,11 @@ class StateTable(faust.Table):
         self._read_to: dict[TP, int] = {}
         self._extents: dict[int, LogExtent] = {}
         self._generation = -1
+
+    @property
+    def extents(self) -> Mapping[int, LogExtent]:
+        """What the changelog holds of each live partition."""
+        return self._extents
 
     # -- writing
 

@@ -48,6 +48,11 @@ class Admission:
         """The event time before which nothing is admitted any more; a large negative number before any event."""
         return int(self._clock[0]) - self._lateness_ms
 
+    @property
+    def clock_s(self) -> float | None:
+        """The latest event time (Unix time) of the partition, None before any event."""
+        return None if self._clock[0] == NEVER else float(self._clock[0]) / 1000.0
+
     def admit(self, time_ms: np.ndarray, user: np.ndarray, event_hash: np.ndarray) -> tuple[Mask, Mask]:
         """Masks of the late and of the repeated events; the others are admitted and remembered. O(events)."""
         late, repeated = np.zeros(len(time_ms), np.bool_), np.zeros(len(time_ms), np.bool_)

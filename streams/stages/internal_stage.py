@@ -56,6 +56,16 @@ class InternalStage(ABC):
     def _load_blobs(self, blobs: Mapping[str, bytes]) -> None:
         """Become the state of ``_own_blobs``."""
 
+    @property
+    @abstractmethod
+    def event_time_s(self) -> float | None:
+        """The latest event time that was absorbed, None before the first."""
+
+    def sizes(self) -> dict[str, int]:
+        """How much is held, by kind."""
+        held = {"names": len(self.names)}
+        return held if self.aligner is None else held | {"rows_in_wait": len(self.aligner)}
+
     def apply(self, batches: Sequence[InternalBatch], last_offset: int) -> StageOutput:
         """Absorb internal batches up to ``last_offset`` of the internal topic, and publish as of then. O(rows)."""
         fresh, stale = self._fresh(batches)

@@ -1,5 +1,6 @@
 """The place stage: when the items of one partition are visited."""
 
+import math
 from collections.abc import Mapping
 
 from schemas.patterns import Pattern
@@ -25,6 +26,16 @@ class PlaceStage(InternalStage):
     def untested(self) -> int:
         """An upper bound of the keys that ``examine`` may find worth it."""
         return self.periods.untested
+
+    @property
+    def event_time_s(self) -> float | None:
+        """The latest event time that was absorbed, None before the first."""
+        latest_s = self.periods.bank.latest_s
+        return latest_s if math.isfinite(latest_s) else None
+
+    def sizes(self) -> dict[str, int]:
+        """How much is held, by kind."""
+        return super().sizes() | {"periodic_keys": len(self.periods.bank)}
 
     def _absorb(self, rows: Rows) -> dict[str, int]:
         return {"evicted_periods": self.periods.update(rows["item"], rows["time_ms"] / MS)}

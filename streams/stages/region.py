@@ -1,5 +1,6 @@
 """The region stage: where people gather. One partition gets every position, so crowds are exact wherever they are."""
 
+import math
 from collections.abc import Mapping
 
 import msgspec
@@ -49,6 +50,16 @@ class RegionStage(InternalStage):
         self._waiting: set[int] = set()
         self._since_summary = 0
         self._tiles: set[int] = set()
+
+    @property
+    def event_time_s(self) -> float | None:
+        """The latest event time that was absorbed, None before the first."""
+        return self.dbscan.now_s if math.isfinite(self.dbscan.now_s) else None
+
+    def sizes(self) -> dict[str, int]:
+        """How much is held, by kind. O(clusters)."""
+        public = sum(cluster.published for cluster in self.clusters.values())
+        return super().sizes() | {"points": len(self.dbscan), "clusters": len(self.clusters), "public_clusters": public}
 
     def _absorb(self, rows: Rows) -> dict[str, int]:
         time_s = rows["time_ms"] / MS

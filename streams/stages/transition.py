@@ -25,6 +25,15 @@ class TransitionStage(InternalStage):
         self._due = np.empty(0, np.int64)
         self._now_s = 0.0
 
+    @property
+    def event_time_s(self) -> float | None:
+        """The latest event time that was absorbed, None before the first."""
+        return self._now_s or None
+
+    def sizes(self) -> dict[str, int]:
+        """How much is held, by kind."""
+        return super().sizes() | {"transitions": self.counts.n_transitions}
+
     def _absorb(self, rows: Rows) -> dict[str, int]:
         time_s = rows["time_ms"] / MS
         evicted = self.counts.update(rows["from_item"], rows["item"], time_s).evicted

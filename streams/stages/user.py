@@ -78,6 +78,21 @@ class UserStage:
         return self.user_periods.examine(spent, version) + self.user_item_periods.examine(budget - spent, version)
 
     @property
+    def event_time_s(self) -> float | None:
+        """The latest event time of the partition's clock, None before the first event."""
+        return self.admission.clock_s
+
+    def sizes(self) -> dict[str, int]:
+        """How much is held, by kind."""
+        return {
+            "users": len(self.last_items),
+            "profiles": len(self.profiles),
+            "names": len(self.names),
+            "transitions": self.transitions.n_transitions,
+            "periodic_keys": len(self.user_periods.bank) + len(self.user_item_periods.bank),
+        }
+
+    @property
     def untested(self) -> int:
         """An upper bound of the keys that ``examine`` may find worth it."""
         return self.user_periods.untested + self.user_item_periods.untested

@@ -9,6 +9,7 @@ import pytest
 
 from streams.engine.statelog import Chunk
 from streams.engine.writer import OutRecord
+from streams.metrics import WorkerMetrics
 from streams.runner import MAX_IN_HAND, StageRunner, Work
 
 
@@ -46,7 +47,7 @@ class Log:
 def step(state: Any, records: Sequence[Any]) -> Work:
     state.absorbed_offset = records[-1].offset
     value = b"%d-%d" % (records[0].offset, records[-1].offset)
-    return Work(value, [OutRecord("out", 0, None, value)], {})
+    return Work(value, [OutRecord("out", 0, None, value)], [], {})
 
 
 def batch(first: int, last: int, partition: int = 0) -> list[Any]:
@@ -64,8 +65,7 @@ def scenario(
         async def crash(error: BaseException) -> None:
             crashes.append(error)
 
-        metrics: Any = SimpleNamespace(on_batch=lambda *_: None)
-        runner = StageRunner("user", step, log, log, metrics, crash)  # type: ignore[arg-type]
+        runner = StageRunner("user", step, log, log, WorkerMetrics(), crash, 1)  # type: ignore[arg-type]
         await play(runner, log, acked, crashes)
         await asyncio.sleep(0.01)
         return log, acked, crashes

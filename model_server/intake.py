@@ -88,7 +88,7 @@ class Intake:
             return self._decoders[topic].decode(value)
         except msgspec.ValidationError:
             return _Refusal("wrong_shape")
-        except (msgspec.DecodeError, UnicodeDecodeError, WireFormatError):
+        except (msgspec.DecodeError, UnicodeDecodeError, WireFormatError, RecursionError):
             return _Refusal("not_decodable")
 
     def _problem(self, message: object, clock_ms: int) -> str | None:

@@ -253,7 +253,7 @@ class Server:
     def _raise_version(self, value: bytes) -> None:
         try:
             self.versions.raise_to(msgspec.json.decode(value, type=Recommendation).version)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             log.warning("a record of the recommendations topic is not a recommendation")
 
     # --- recovery ---

@@ -95,7 +95,7 @@ class EventDecoder:
             events = [decode(record.value) for record in records if len(record.value) <= limit]  # type: ignore[arg-type]
             if len(events) == len(records):
                 return events, [record.offset for record in records], []
-        except (msgspec.DecodeError, TypeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError):
             pass
         return self._decoded_one_by_one(records)
 

@@ -16,7 +16,9 @@ class ServerSettings(BaseSettings):
     '127.0.0.1'
     """
 
-    model_config = SettingsConfigDict(env_prefix="CHRONOTOPE_SERVER_", frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_prefix="CHRONOTOPE_SERVER_", frozen=True, extra="forbid", hide_input_in_errors=True
+    )
 
     kafka: KafkaSettings = Field(default_factory=lambda: KafkaSettings(), description="How to reach Kafka.")
     redis: RedisSettings | None = Field(

@@ -16,7 +16,9 @@ class KafkaSettings(BaseSettings):
     '127.0.0.1:9092'
     """
 
-    model_config = SettingsConfigDict(env_prefix="CHRONOTOPE_KAFKA_", frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_prefix="CHRONOTOPE_KAFKA_", frozen=True, extra="forbid", hide_input_in_errors=True
+    )
 
     bootstrap: str = Field("127.0.0.1:9092", description="Broker addresses, host:port, comma-separated.")
     security_protocol: str = Field(
@@ -70,7 +72,9 @@ class RedisSettings(BaseSettings):
     'chronotope:'
     """
 
-    model_config = SettingsConfigDict(env_prefix="CHRONOTOPE_REDIS_", frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_prefix="CHRONOTOPE_REDIS_", frozen=True, extra="forbid", hide_input_in_errors=True
+    )
 
     url: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379/0"), description="redis:// or rediss:// address, with credentials."
@@ -87,7 +91,9 @@ class RegistrySettings(BaseSettings):
     True
     """
 
-    model_config = SettingsConfigDict(env_prefix="CHRONOTOPE_REGISTRY_", frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_prefix="CHRONOTOPE_REGISTRY_", frozen=True, extra="forbid", hide_input_in_errors=True
+    )
 
     url: str | None = Field(None, description="Schema registry address; unset: Avro is not read.")
     username: str | None = Field(None, description="User name for basic authentication.")

@@ -25,7 +25,9 @@ class WorkerSettings(BaseSettings):
     'chronotope'
     """
 
-    model_config = SettingsConfigDict(env_prefix="CHRONOTOPE_WORKER_", frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_prefix="CHRONOTOPE_WORKER_", frozen=True, extra="forbid", hide_input_in_errors=True
+    )
 
     kafka: KafkaSettings = Field(default_factory=KafkaSettings, description="How to reach Kafka.")
     registry: RegistrySettings = Field(

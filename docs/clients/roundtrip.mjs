@@ -1,7 +1,15 @@
 // Publish one check-in and print the recommendation that it triggers.
-// node roundtrip.mjs BOOTSTRAP USER ITEM      (needs: npm install kafkajs)
+// node roundtrip.mjs BOOTSTRAP USER ITEM      (needs: npm install kafkajs lz4js)
 import { randomUUID } from "node:crypto";
-import { Kafka, Partitioners, logLevel } from "kafkajs";
+import kafkajs from "kafkajs";
+import lz4 from "lz4js";
+
+const { CompressionCodecs, CompressionTypes, Kafka, Partitioners, logLevel } = kafkajs;
+// Recommendations are compressed with LZ4, which KafkaJS does not bring along.
+CompressionCodecs[CompressionTypes.LZ4] = () => ({
+  compress: async (encoder) => Buffer.from(lz4.compress(encoder.buffer)),
+  decompress: async (buffer) => Buffer.from(lz4.decompress(buffer)),
+});
 
 const [bootstrap, user, item] = process.argv.slice(2);
 const kafka = new Kafka({ brokers: [bootstrap], logLevel: logLevel.ERROR });

@@ -92,12 +92,17 @@ class WorkerSettings(BaseSettings):
     min_samples: int = Field(5, ge=1, description="Events within the radius that make a point dense.")
     window_s: float = Field(7 * DAY_S, gt=0, description="Length of the sliding window of positions in seconds.")
     min_users: int = Field(3, ge=1, description="Different people below which a crowd is never published.")
+    private_categories: tuple[str, ...] = Field(
+        ("Home (private)",),
+        description="Categories whose places take part in no crowd, co-visit, population transition or item rhythm.",
+    )
 
     def mining(self, partitions: int) -> MiningSettings:
         """What the stages need to know, for topics of this many partitions."""
         transitions = TransitionSettings(half_life_s=self.half_life_s, max_contexts=1 << 22, max_transitions=1 << 23)
         return MiningSettings(
             partitions=partitions,
+            private_categories=self.private_categories,
             limits=EventLimits(
                 max_bytes=self.max_event_bytes,
                 max_ahead_ms=int(self.max_ahead_s * 1000),

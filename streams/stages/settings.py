@@ -59,9 +59,13 @@ class PlaceStageSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MiningSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings of all stages and the number of partitions of every topic between them."""
+    """The settings of all stages and the number of partitions of every topic between them.
+
+    Places of ``private_categories`` take part in their visitor's own patterns only, never in those of everybody.
+    """
 
     partitions: int = 4
+    private_categories: tuple[str, ...] = ()
     limits: EventLimits = EventLimits()
     user: UserSettings = UserSettings()
     transition: TransitionStageSettings = TransitionStageSettings()

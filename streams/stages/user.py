@@ -16,6 +16,7 @@ from streams.stages.output import Routed, StageOutput
 from streams.stages.packing import pack_arrays, pack_blobs, unpack_arrays, unpack_blobs
 from streams.stages.pair_names import PairNames
 from streams.stages.periodicity import PeriodWatch
+from streams.stages.private_places import PrivatePlaces
 from streams.stages.settings import MiningSettings
 from streams.stages.tiles import tile_of
 from streams.stages.user_messages import personal_transition, profile_update
@@ -41,6 +42,7 @@ class UserStage:
         self.pairs = PairNames(2 * own.periodicity.max_keys)
         self.admission = Admission(own.admission)
         self.last_items = LastItems(own.max_users)
+        self.private = PrivatePlaces(settings.private_categories, 4 * own.max_users)
         self.transitions = TransitionCounts(own.transitions)
         self.transition_ledger = GrowthLedger(
             min_support=own.min_support, growth=own.growth, max_keys=2 * own.periodicity.max_keys
@@ -63,6 +65,7 @@ class UserStage:
         self.absorbed_offset = last_offset
         if not len(admitted):
             return StageOutput(routed=self.announce(caught_up), late=events.offset[late], counts=counts)
+        self.private.learn(admitted.item, admitted.category)
         previous, last = self.last_items.advance(admitted.user, admitted.item, admitted.time_ms)
         patterns = self._learn_profiles(admitted) + self._learn_transitions(admitted, previous, last)
         counts["evicted_periods"] = self._learn_periods(admitted)
@@ -151,15 +154,17 @@ class UserStage:
         everything = {
             "origin_offset": admitted.offset, "time_ms": admitted.time_ms, "user": admitted.user, "item": admitted.item,
         }  # fmt: skip
-        follows = np.flatnonzero(last != NO_STATE)
+        public = ~self.private.contains(admitted.item)
+        follows = np.flatnonzero(public & (last != NO_STATE) & ~self.private.contains(last))
         transition = {name: column[follows] for name, column in everything.items() if name != "user"}
         transition["from_item"] = last[follows]
         source = transition["from_item"] % partitions
-        placed = np.flatnonzero(~np.isnan(admitted.lat))
+        placed = np.flatnonzero(public & ~np.isnan(admitted.lat))
         region = {name: column[placed] for name, column in everything.items()}
         region |= {"lat": admitted.lat[placed], "lon": admitted.lon[placed]}
         region["tile"] = tile_of(region["lat"], region["lon"])
         place, every = everything | {"category": admitted.category}, range(partitions)
+        place = {name: column[public] for name, column in place.items()}
         return [
             *route(INTERNAL_TRANSITION, source, transition, np.unique(source), named=("from_item", "item"), **common),
             *route(INTERNAL_REGION, np.full(len(placed), CROWD_PARTITION), region, every, named=("item",), **common),
@@ -182,6 +187,7 @@ class UserStage:
                 "pairs": pack_arrays(self.pairs.state()),
                 "admission": pack_arrays(self.admission.state()),
                 "last_items": pack_arrays(self.last_items.state()),
+                "private": pack_arrays(self.private.state()),
                 "transitions": self.transitions.to_bytes(),
                 "transition_ledger": pack_arrays(self.transition_ledger.state()),
                 "profiles": self.profiles.to_bytes(),
@@ -199,6 +205,8 @@ class UserStage:
         self.pairs.load(unpack_arrays(blobs["pairs"]))
         self.admission = Admission.from_state(own.admission, unpack_arrays(blobs["admission"]))
         self.last_items = LastItems.from_state(own.max_users, unpack_arrays(blobs["last_items"]))
+        if "private" in blobs:  # states written before there were private places
+            self.private.load(unpack_arrays(blobs["private"]))
         self.transitions = TransitionCounts.from_bytes(blobs["transitions"])
         self.transition_ledger.load(unpack_arrays(blobs["transition_ledger"]))
         self.profiles = UserProfiles.from_bytes(blobs["profiles"])

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from processors.temporal import bank_state, event_rings
 from processors.temporal.arrays import Bools, Floats, Ints
-from processors.temporal.examination import PeriodChange, choose_slots, differs, recheck_time
+from processors.temporal.examination import PeriodChange, choose_slots, differs, recheck_time, worth_of
 from processors.temporal.findings import find_periods
 from processors.temporal.periods import Period, PeriodicitySettings
 from processors.temporal.population_rate import PopulationRate
@@ -174,6 +174,11 @@ class PeriodicityBank:
             if differs(before, periods):
                 changes.append(PeriodChange(key, periods))
         return changes
+
+    def worthwhile(self, now_s: float) -> int:
+        """How many keys `examine` would find worth it, without a budget. One pass over the keys."""
+        worth = worth_of(self._rings, self._n_keys, self.settings.min_events, now_s)
+        return int(np.count_nonzero(worth)) + len(self._evicted_published)
 
     def published(self, key: int) -> tuple[Period, ...]:
         """The key's periods as of its last examination."""

@@ -28,14 +28,20 @@ def choose_slots(rings: Rings, n_keys: int, min_events: int, budget: int, now_s:
     """At most `budget` slots: first the overdue, then those whose events are newest relative to what was seen."""
     if budget <= 0 or n_keys == 0:
         return np.empty(0, np.int64)
-    new = (rings.seen[:n_keys] - rings.examined[:n_keys]).astype(np.float64)
-    worth = new / np.clip(rings.examined[:n_keys], min_events, RING)
-    worth[(rings.size[:n_keys] < min_events) | (worth < _WORTHWHILE_GROWTH)] = 0.0
-    worth[rings.recheck_s[:n_keys] <= now_s] = np.inf
+    worth = worth_of(rings, n_keys, min_events, now_s)
     slots = np.flatnonzero(worth > 0.0)
     if len(slots) > budget:
         slots = slots[np.argpartition(-worth[slots], budget)[:budget]]
     return slots[np.argsort(-worth[slots], kind="stable")]
+
+
+def worth_of(rings: Rings, n_keys: int, min_events: int, now_s: float) -> npt.NDArray[np.float64]:
+    """What examining each slot is worth: nothing, its share of new events, or infinitely much if it is overdue."""
+    new = (rings.seen[:n_keys] - rings.examined[:n_keys]).astype(np.float64)
+    worth: npt.NDArray[np.float64] = new / np.clip(rings.examined[:n_keys], min_events, RING)
+    worth[(rings.size[:n_keys] < min_events) | (worth < _WORTHWHILE_GROWTH)] = 0.0
+    worth[rings.recheck_s[:n_keys] <= now_s] = np.inf
+    return worth
 
 
 def recheck_time(periods: Sequence[Period], now_s: float) -> float:

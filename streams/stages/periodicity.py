@@ -35,12 +35,17 @@ class PeriodWatch:
         return self._untested
 
     def examine(self, budget: int, version: int) -> list[Pattern]:
-        """Examine at most ``budget`` keys, the most worthwhile first, and tell the changes. Milliseconds per key."""
+        """Examine at most ``budget`` keys, the most worthwhile first, and tell the changes. Milliseconds per key.
+
+        Keys that have fallen silent are among them once event time has passed the visits that they missed.
+        """
         if not self._untested or budget <= 0:
             return []
-        self._untested = max(0, self._untested - budget)
         now_s = self.bank.latest_s
-        updates = [self._message(change, now_s, version) for change in self.bank.examine(budget, now_s)]
+        changes = self.bank.examine(budget, now_s)
+        # Time passed for every key, not only for those that had events: count anew before saying that there is no more.
+        self._untested = max(0, self._untested - budget) or self.bank.worthwhile(now_s)
+        updates = [self._message(change, now_s, version) for change in changes]
         return [update for update in updates if update is not None]
 
     def _message(self, change: PeriodChange, now_s: float, version: int) -> Pattern | None:

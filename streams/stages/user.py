@@ -53,6 +53,7 @@ class UserStage:
         )
         self.user_periods = PeriodWatch(own.periodicity, self._name_of_user)
         self.user_item_periods = PeriodWatch(own.periodicity, self._names_of_pair)
+        self._turns = (self.user_item_periods, self.user_periods)
 
     # -- learning
 
@@ -76,9 +77,10 @@ class UserStage:
 
     def examine(self, budget: int) -> list[Pattern]:
         """Look for changed periods among the keys that may have some, at most ``budget`` of them; milliseconds per key."""
-        version = self.absorbed_offset
-        spent = min(budget, self.user_periods.untested)
-        return self.user_periods.examine(spent, version) + self.user_item_periods.examine(budget - spent, version)
+        first, second = self._turns = self._turns[::-1]
+        half = max(-(-budget // 2), budget - second.untested)
+        spent, version = min(half, first.untested), self.absorbed_offset
+        return first.examine(spent, version) + second.examine(budget - spent, version)
 
     @property
     def event_time_s(self) -> float | None:

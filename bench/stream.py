@@ -109,8 +109,8 @@ class Child:
                         (int(count), float(at), float(cpu))
                         for count, at, cpu in (line.split() for line in lines if line.count(" ") == 2)
                     ]
-            if len(samples) < 2:
-                raise RuntimeError(f"no progress; see {self._log}:\n{self._log.read_text()[-2000:]}")
+            if len(samples) < 2 or samples[-1][0] < events:
+                raise RuntimeError(f"{self._log.stem} stopped early:\n{self._log.read_text()[-2000:]}")
             (first, began, cpu_before), (last, ended, cpu_after) = samples[0], samples[-1]
             done = last - first
             return done / (ended - began), (cpu_after - cpu_before) * 1e6 / done, self._rss_mb()
@@ -210,6 +210,13 @@ def update_child() -> None:
             np.add.at(self.counts, rows, 1)
             self.absorbed_offset = last_offset
             return StageOutput()
+
+        @property
+        def event_time_s(self) -> None:
+            return None
+
+        def sizes(self) -> dict[str, int]:
+            return {"users": len(self.index)}
 
         def announce(self, caught_up: bool) -> list[Any]:
             return []

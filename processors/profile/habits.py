@@ -91,21 +91,20 @@ def _add_position(user: Any, lat: float, lon: float, discount: float) -> None:
         user.square += discount * moved * moved
 
 
-def radius_of_gyration_m(habits: Any) -> float | None:
-    """Root mean square distance of a user's positions to their centre (decayed); None without a position.
+def radius_of_gyration_m(habits: Any) -> np.ndarray[Any, Any]:
+    """Root mean square distance of each user's positions to their centre (decayed), float64[n]; NaN without a position.
 
     Distances are chords through the Earth: 1 % short of the arc at 3,000 km.
     """
-    if not habits["located"] > 0:
-        return None
-    mean = habits["offset"] / habits["located"]
-    spread = float(habits["square"] / habits["located"] - mean @ mean)
-    return EARTH_RADIUS_M * math.sqrt(max(spread, 0.0))
+    located = np.where(habits["located"] > 0, habits["located"], np.nan)
+    mean = habits["offset"] / located[:, None]
+    spread = habits["square"] / located - (mean * mean).sum(axis=1)
+    return np.asarray(EARTH_RADIUS_M * np.sqrt(np.maximum(spread, 0.0)))
 
 
-def events_per_day(habits: Any, time_s: float, half_life_s: float) -> float:
-    """The decayed rate as of ``time_s``: counts over the decayed time since the first event, but at least a day."""
-    fade = 0.5 ** (max(time_s - habits["last_s"], 0.0) / half_life_s)
-    age_s = max(time_s - habits["first_s"], DAY_S)
-    lived_s = half_life_s / math.log(2) * -math.expm1(-math.log(2) * age_s / half_life_s)
-    return float(habits["count"] * fade * DAY_S / lived_s)
+def events_per_day(habits: Any, time_s: np.ndarray[Any, Any], half_life_s: float) -> np.ndarray[Any, Any]:
+    """The decayed rates as of ``time_s``: counts over the decayed time since the first event, but at least a day."""
+    fade = 0.5 ** (np.maximum(time_s - habits["last_s"], 0.0) / half_life_s)
+    age_s = np.maximum(time_s - habits["first_s"], DAY_S)
+    lived_s = half_life_s / math.log(2) * -np.expm1(-math.log(2) * age_s / half_life_s)
+    return np.asarray(habits["count"] * fade * DAY_S / lived_s)

@@ -8,14 +8,14 @@ import msgspec
 import numpy as np
 
 from processors.payload import decode_payload, encode_payload
+from processors.profile.assembly import NIGHT, WORKDAY, assemble_profiles
 from processors.profile.events import ProfileEvents
-from processors.profile.habits import HABITS, absorb_habits, events_per_day, local_hours, radius_of_gyration_m
+from processors.profile.habits import HABITS, absorb_habits, local_hours
 from processors.profile.settings import ProfileSettings
-from processors.profile.user_profile import Anchor, Shares, UserProfile, distance
+from processors.profile.user_profile import UserProfile, distance
 from processors.sequence import NO_STATE, TransitionCounts
 from processors.sequence.eviction import lightest_eighth
 
-NIGHT, WORKDAY = 1, 2  # the bands of the day in which an item may be an anchor
 _FORMAT, _USER_FORMAT = "chronotope.user_profiles.1", "chronotope.user_profile.1"
 _PUBLISHED = msgspec.msgpack.Decoder(UserProfile)
 
@@ -109,7 +109,7 @@ class UserProfiles:
         rows = np.array([self._row_of[user] for user in events.users.tolist()])
         columns = events.time_s, events.weights, learnt.novel, events.lat, events.lon, hour + 24 * weekend
         absorb_habits(self._habits, rows, *columns, self.settings.half_life_s)
-        return [moved for user in touched if (moved := self._moved(user)) is not None]
+        return self._moved(touched)
 
     def _rows(self, users: np.ndarray[Any, Any]) -> list[int]:
         """Give every user a row; the batch's users, in the order of their first event."""
@@ -138,71 +138,40 @@ class UserProfiles:
         self._habits = np.concatenate([kept, np.zeros(max(64, len(held) - len(kept)), HABITS)])
         self._row_of = {user: row for row, user in enumerate(kept["user"].tolist())}
 
-    def _moved(self, user: int) -> UserProfile | None:
-        """The profile, marked as published, if it is due."""
-        row = self._habits[self._row_of[user]]
-        before = self._published.get(user)
-        if before is None:
-            due = row["events"] >= self.settings.min_events
-        else:  # shares cannot have moved farther than the share of what is fresh
-            due = row["fresh"] >= self.settings.min_move * row["weight"]
-        if not due:
-            return None
-        profile = self.profile(user, float(row["last_s"]))
-        assert profile is not None
-        row["fresh"] = 0.0
-        if before is not None and distance(_PUBLISHED.decode(before), profile) < self.settings.min_move:
-            return None
-        row["version"] += 1
-        profile = msgspec.structs.replace(profile, version=int(row["version"]))
-        self._published[user] = msgspec.msgpack.encode(profile)
-        return profile
+    def _moved(self, users: list[int]) -> list[UserProfile]:
+        """Those of the users' profiles that are due and have moved, marked as published."""
+        rows = np.array([self._row_of[user] for user in users])
+        habits, told = self._habits[rows], np.array([user in self._published for user in users])
+        # Shares cannot have moved farther than the share of what is fresh.
+        fresh = habits["fresh"] >= self.settings.min_move * habits["weight"]
+        due = rows[np.where(told, fresh, habits["events"] >= self.settings.min_events)]
+        self._habits["fresh"][due] = 0.0
+        moved = []
+        for profile in self.profiles(self._habits["user"][due], self._habits["last_s"][due]):
+            before = self._published.get(profile.user)
+            if before is not None and distance(_PUBLISHED.decode(before), profile) < self.settings.min_move:
+                continue
+            row = self._habits[self._row_of[profile.user]]
+            row["version"] += 1
+            moved.append(msgspec.structs.replace(profile, version=int(row["version"])))
+            self._published[profile.user] = msgspec.msgpack.encode(moved[-1])
+        return moved
 
     # -- reading
 
     def profile(self, user: int, time_s: float) -> UserProfile | None:
         """What is known of a user as of ``time_s``; None for a user who is not held. O(items of the user)."""
-        if user not in self._row_of:
-            return None
-        row = self._habits[self._row_of[user]]
-        fade = 0.5 ** (max(time_s - float(row["last_s"]), 0.0) / self.settings.half_life_s)
-        by_hour = row["hours"].astype(np.float64).reshape(2, 24)
-        total = max(float(by_hour.sum()), np.finfo(np.float64).tiny)
-        return UserProfile(
-            user=user,
-            version=int(row["version"]),
-            time_s=time_s,
-            events=int(row["events"]),
-            support=float(row["weight"] * fade),
-            items=self._shares(self._items, user, time_s),
-            categories=self._shares(self._categories, user, time_s),
-            clusters=self._shares(self._clusters, user, time_s),
-            anchors=self._anchors(user, time_s),
-            radius_of_gyration_m=radius_of_gyration_m(row),
-            explore_share=float(row["novel"] / row["count"]),
-            events_per_day=events_per_day(row, time_s, self.settings.half_life_s),
-            usual_hours=(by_hour.sum(axis=0) / total).round(6).tolist(),
-            weekend_share=float(by_hour[1].sum() / total),
-        )
+        return next(iter(self.profiles([user], time_s)), None)
 
-    def _shares(self, bank: TransitionCounts, user: int, time_s: float) -> Shares:
-        codes, counts = bank.counts_of(None, time_s, owner=user)
-        total = bank.total(None, time_s, owner=user)
-        listed = slice(0, self.settings.top if total > 0 else 0)
-        return list(zip(codes[listed].tolist(), (counts[listed] / total).tolist() if total > 0 else [], strict=True))
-
-    def _anchors(self, user: int, time_s: float) -> list[Anchor]:
-        anchors: list[Anchor] = []
-        for role, band in (("home", NIGHT), ("work", WORKDAY)):
-            items, visits = self._items.counts_of(band, time_s, owner=user)
-            total = self._items.total(band, time_s, owner=user)
-            taken = {anchor.item for anchor in anchors}
-            for item, count in zip(items[:2].tolist(), visits[:2].tolist(), strict=True):
-                enough = count >= self.settings.min_anchor_visits and count >= self.settings.min_anchor_share * total
-                if enough and item not in taken:
-                    anchors.append(Anchor("home" if role == "home" else "work", item, count / total, count))
-                    break
-        return anchors
+    def profiles(self, users: Any, time_s: Any) -> list[UserProfile]:
+        """What is known of those of ``users`` who are held, as of ``time_s`` (one time, or one each); microseconds a user."""
+        times = np.broadcast_to(np.asarray(time_s, np.float64), np.shape(users))
+        held = [(self._row_of[user], at) for at, user in enumerate(np.asarray(users).tolist()) if user in self._row_of]
+        if not held:
+            return []
+        rows, places = np.array(held).T
+        banks = self._categories, self._clusters
+        return assemble_profiles(self._habits[rows], self._items, banks, times[places], self.settings)
 
     def __len__(self) -> int:
         return len(self._row_of)

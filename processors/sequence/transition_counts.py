@@ -11,6 +11,7 @@ from processors.sequence import codec
 from processors.sequence.absorb import absorb
 from processors.sequence.columns import Context, Floats, Ints, as_codes, as_times, context_columns, context_key
 from processors.sequence.contexts import find_context
+from processors.sequence.heaviest import HeaviestStates, list_heaviest
 from processors.sequence.mixing import decay_factor, most_probable, probabilities_of, weigh_chain, weigh_recent
 from processors.sequence.popularity import find_state
 from processors.sequence.room import NO_KEYS, keys_of, make_room
@@ -218,6 +219,30 @@ class TransitionCounts:
             row = tables.entries[:0] if slot < 0 else self._row(tables.contexts[slot])
         order = np.lexsort((row["state"], -row["weight"]))
         return row["state"][order].copy(), row["weight"][order] * factor
+
+    def heaviest(self, contexts: Any, time_s: Any, k: int, owners: Any = None) -> HeaviestStates:
+        """The ``k`` heaviest states of each context as of ``time_s``, as :meth:`counts_of` would list them one by one.
+
+        Args:
+            contexts, owners: as in :meth:`update`; order 0, which has no row, counts as a context that is not held.
+            time_s: float, or float64[n].
+
+        Raises:
+            ValueError: shapes differ, a time is not finite, or ``k`` is below 1.
+        """
+        if k < 1:
+            raise ValueError(f"k must be at least 1, got {k}")
+        previous, last = context_columns(contexts, len(contexts))
+        owner = np.full(len(last), NO_STATE) if owners is None else as_codes("owners", owners)
+        if owner.shape != last.shape:
+            raise ValueError(f"owners must have the shape of contexts, {last.shape}, got {owner.shape}")
+        time_of_row = np.broadcast_to(np.asarray(time_s, np.float64), last.shape)
+        distinct, row = np.unique(time_of_row, return_inverse=True)
+        factor = np.array([self._factor(float(time)) for time in distinct])[row] if len(last) else np.zeros(0)
+        states, counts = np.full((len(last), k), NO_STATE), np.zeros((len(last), k))
+        total = np.zeros(len(last))
+        list_heaviest(self._tables, owner, previous, last, factor, states, counts, total)
+        return HeaviestStates(states, counts, total)
 
     def total(self, context: Context, time_s: float, owner: int | None = None) -> float:
         """The decayed number of transitions from a context since it is held; of all events for None."""

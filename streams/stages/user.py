@@ -109,8 +109,8 @@ class UserStage:
             lat=admitted.lat, lon=admitted.lon, utc_offset_s=3600.0 * solar_hours,
         )  # fmt: skip
         due, now_s = self.profile_ledger.due(admitted.user).tolist(), float(admitted.time_ms.max()) / MS
-        profiles = (self.profiles.profile(user, now_s) for user in due)
-        updates = (profile and profile_update(profile, self.names, self.absorbed_offset) for profile in profiles)
+        profiles = self.profiles.profiles(due, now_s)
+        updates = (profile_update(profile, self.names, self.absorbed_offset) for profile in profiles)
         return [update for update in updates if update is not None]
 
     def _learn_transitions(self, admitted: EventColumns, previous: np.ndarray, last: np.ndarray) -> list[Pattern]:

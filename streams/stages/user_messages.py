@@ -58,4 +58,5 @@ def personal_transition(
 
 def named_shares(shares: Iterable[tuple[int, float]], names: Names) -> list[NamedShare]:
     """Shares by id; codes whose id is forgotten are left out."""
-    return [NamedShare(name, share) for code, share in shares if (name := names.get(code)) is not None]
+    get = names.held.get
+    return [NamedShare(name, share) for code, share in shares if (name := get(code)) is not None]

@@ -407,3 +407,30 @@ def test_empty_batch_changes_nothing() -> None:
 
 def test_chain_of_the_oracle_is_the_documented_one() -> None:
     assert chain(NO_STATE, 1, 2)[1:] == [(NO_STATE, NO_STATE, 2), (NO_STATE, 1, 2)]
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10**6), k=st.integers(1, 6))
+def test_heaviest_states_of_many_contexts_are_those_of_each(seed: int, k: int) -> None:
+    rng = np.random.default_rng(seed)
+    counts = TransitionCounts(half_life_s=50.0, max_states_per_context=5)
+    owners, contexts, states = rng.integers(0, 3, 200), rng.integers(0, 4, 200), rng.integers(0, 9, 200)
+    counts.update(contexts, states, rng.integers(0, 4, 200) * 10.0, owners=owners)
+    asked = np.arange(5)  # the last one is not held
+    times = 40.0 + asked
+    listed = counts.heaviest(asked, times, k, owners=asked % 3)
+    for row in range(5):
+        expected, weights = counts.counts_of(row, times[row], owner=row % 3)
+        held = min(k, len(expected))
+        assert listed.states[row].tolist() == expected[:k].tolist() + [NO_STATE] * (k - held)
+        np.testing.assert_allclose(listed.counts[row, :held], weights[:k], rtol=1e-12)
+        assert listed.total[row] == pytest.approx(counts.total(row, times[row], owner=row % 3))
+
+
+def test_heaviest_refuses_what_it_cannot_answer() -> None:
+    counts = TransitionCounts()
+    with pytest.raises(ValueError, match="k must be"):
+        counts.heaviest(np.arange(2), 0.0, 0)
+    counts.update(np.array([1]), np.array([2]), np.zeros(1))
+    with pytest.raises(ValueError, match="finite"):
+        counts.heaviest(np.array([1]), np.nan, 1)

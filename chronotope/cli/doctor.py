@@ -8,11 +8,11 @@ from chronotope.cli.options import BootstrapOption, JsonFlag
 
 
 def doctor(
-    sample: Annotated[int, typer.Option(help="Latest events per partition to check keys on.", min=0)] = 50_000,
+    sample: Annotated[int, typer.Option(help="Latest events per partition to look at.", min=0)] = 50_000,
     bootstrap: BootstrapOption = None,
     json: JsonFlag = False,
 ) -> int:
-    """Check versions, settings, broker, topics, producers' partitioner, lag, Redis and registry; exit code 1 on a problem.
+    """Check versions, settings, files, broker, topics, producers, lag, state, Redis and registry; exit code 1 on a problem.
 
     Example: chronotope doctor --bootstrap 127.0.0.1:9092
     """

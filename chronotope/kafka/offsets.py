@@ -66,6 +66,15 @@ class OffsetReader:
         self._consumer.unassign()
         return ends
 
+    def starts(self, partitions: list[Partition]) -> dict[Partition, int]:
+        """The oldest offset that each partition still holds."""
+        return {
+            (name, index): self._consumer.get_watermark_offsets(TopicPartition(name, index), timeout=REQUEST_TIMEOUT_S)[
+                0
+            ]
+            for name, index in partitions
+        }
+
     def committed(self, partitions: list[Partition]) -> dict[Partition, int]:
         """The group's committed offset of each partition, 0 where it has none. Raises ClusterError."""
         asked = [TopicPartition(name, index) for name, index in partitions]

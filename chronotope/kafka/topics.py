@@ -1,11 +1,12 @@
 """The declared topics against those of a cluster: create what is missing, name what differs."""
 
+from collections.abc import Iterable
 from concurrent.futures import Future
 from typing import Any, Literal
 
 import msgspec
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+from confluent_kafka.admin import AdminClient, ClusterMetadata, ConfigResource, NewTopic, ResourceType
 
 from chronotope.kafka.errors import ClusterError
 from chronotope.kafka.offsets import CONNECT_TIMEOUT_S
@@ -24,12 +25,30 @@ class TopicReport(msgspec.Struct, frozen=True, kw_only=True):
     differences: list[str] = msgspec.field(default_factory=list)
 
 
-def check_topics(settings: KafkaSettings, specs: tuple[TopicSpec, ...] = ALL_TOPICS) -> list[TopicReport]:
-    """How each declared topic stands: ok, missing, or drift with the differences. Raises ClusterError if unreachable."""
+class TopicFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a cluster says of one topic."""
+
+    partitions: int
+    config: dict[str, str]
+
+
+def describe(settings: KafkaSettings, names: Iterable[str]) -> dict[str, TopicFacts]:
+    """Partitions and configuration of those of the named topics that exist. Raises ClusterError if unreachable."""
     admin = _admin(settings)
     partitions = _partitions(admin, settings)
-    configs = _configs(admin, [spec.name for spec in specs if spec.name in partitions])
-    return [_report(spec, partitions.get(spec.name), configs.get(spec.name, {})) for spec in specs]
+    configs = _configs(admin, [name for name in dict.fromkeys(names) if name in partitions])
+    return {name: TopicFacts(partitions=partitions[name], config=config) for name, config in configs.items()}
+
+
+def broker_count(settings: KafkaSettings) -> int:
+    """How many brokers the cluster has. Raises ClusterError if none answers."""
+    return len(_metadata(_admin(settings), settings).brokers)
+
+
+def check_topics(settings: KafkaSettings, specs: tuple[TopicSpec, ...] = ALL_TOPICS) -> list[TopicReport]:
+    """How each declared topic stands: ok, missing, or drift with the differences. Raises ClusterError if unreachable."""
+    found = describe(settings, [spec.name for spec in specs])
+    return [_report(spec, found.get(spec.name)) for spec in specs]
 
 
 def apply_topics(settings: KafkaSettings, specs: tuple[TopicSpec, ...] = ALL_TOPICS) -> list[TopicReport]:
@@ -69,11 +88,15 @@ def _admin(settings: KafkaSettings) -> AdminClient:
     return AdminClient(settings.confluent() | {"log_level": 0, "socket.connection.setup.timeout.ms": 5000})
 
 
-def _partitions(admin: AdminClient, settings: KafkaSettings) -> dict[str, int]:
+def _metadata(admin: AdminClient, settings: KafkaSettings) -> ClusterMetadata:
     try:
-        metadata = admin.list_topics(timeout=CONNECT_TIMEOUT_S)
+        return admin.list_topics(timeout=CONNECT_TIMEOUT_S)
     except KafkaException as error:
         raise ClusterError(f"no Kafka broker answers at {settings.bootstrap} ({_words(error)})") from error
+
+
+def _partitions(admin: AdminClient, settings: KafkaSettings) -> dict[str, int]:
+    metadata = _metadata(admin, settings)
     return {name: len(topic.partitions) for name, topic in metadata.topics.items() if topic.error is None}
 
 
@@ -90,14 +113,14 @@ def _configs(admin: AdminClient, names: list[str]) -> dict[str, dict[str, str]]:
     return found
 
 
-def _report(spec: TopicSpec, partitions: int | None, config: dict[str, str]) -> TopicReport:
-    if partitions is None:
+def _report(spec: TopicSpec, found: TopicFacts | None) -> TopicReport:
+    if found is None:
         return TopicReport(topic=spec.name, state="missing")
     differences = []
-    if partitions != spec.partitions:
-        differences.append(f"{partitions} partitions, {spec.partitions} declared")
+    if found.partitions != spec.partitions:
+        differences.append(f"{found.partitions} partitions, {spec.partitions} declared")
     for name, declared in spec.config.items():
-        actual = config.get(name)
+        actual = found.config.get(name)
         if actual is not None and _normal(actual) != _normal(declared):
             differences.append(f"{name} is {actual}, {declared} declared")
     return TopicReport(topic=spec.name, state="drift" if differences else "ok", differences=differences)

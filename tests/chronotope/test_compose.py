@@ -8,7 +8,7 @@ import typer.main
 import yaml
 
 from chronotope.cli.main import app
-from chronotope.diagnosis import known_variables, settings_models
+from chronotope.diagnosis.installation import known_variables, settings_models
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())

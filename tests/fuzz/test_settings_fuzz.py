@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings
 
-from chronotope.diagnosis import check_settings, settings_models
+from chronotope.diagnosis.installation import check_settings, settings_models
 
 SECRET = "hunter2-never-told"
 texts = st.one_of(

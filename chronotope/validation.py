@@ -23,9 +23,8 @@ class ValidationReport(msgspec.Struct, frozen=True, kw_only=True):
     first_rejected: dict[str, str]
 
 
-def examine(events: Iterable[BehaviorEvent], limits: EventLimits | None = None) -> ValidationReport:
-    """Apply the workers' rules to each event. Memory grows with the distinct users and items."""
-    limits = limits or EventLimits()
+def examine(events: Iterable[BehaviorEvent], limits: EventLimits) -> ValidationReport:
+    """Apply the workers' rules to each event, as of now. Memory grows with the distinct users and items."""
     now_ms = time.time_ns() // 1_000_000
     users: set[str] = set()
     items: set[str] = set()

@@ -35,7 +35,6 @@ from schemas.events import BehaviorEvent, RecommendationRequest
 from schemas.partitioning import partition_of
 from schemas.recommendations import Recommendation
 from schemas.topics import CATALOG, EVENTS, FEEDBACK, PATTERN_TOPICS, RECOMMENDATIONS, REQUESTS
-from schemas.validation import EventLimits
 
 log = structlog.get_logger(__name__)
 OWNED_TOPICS = (EVENTS, REQUESTS, FEEDBACK)
@@ -84,7 +83,7 @@ class Server:
         self._restore()
         registry = settings.registry.client_config()
         avro = ConfluentAvroDecoder(BehaviorEvent, RegistrySchemaSource(registry)) if registry is not None else None
-        self._intake = Intake((*OWNED_TOPICS, *SHARED_TOPICS), EventLimits(), metrics, avro)
+        self._intake = Intake((*OWNED_TOPICS, *SHARED_TOPICS), settings.events.limits(), metrics, avro)
         self._learning_share = TimeShare(settings.learning_share)
         self._assigned = False
         self._refresher = Refresher(

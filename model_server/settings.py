@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from schemas.settings import KafkaSettings, RedisSettings, RegistrySettings
+from schemas.settings import EventSettings, KafkaSettings, RedisSettings, RegistrySettings
 
 
 class ServerSettings(BaseSettings):
@@ -27,6 +27,7 @@ class ServerSettings(BaseSettings):
     registry: RegistrySettings = Field(
         default_factory=lambda: RegistrySettings(), description="Where the schema registry is, for events in Avro."
     )
+    events: EventSettings = Field(default_factory=lambda: EventSettings(), description="Which events are acceptable.")
 
     group: str = Field("chronotope-server", min_length=1, description="Consumer group of all instances.")
     session_timeout_ms: int = Field(6_000, ge=1_000, description="Group session timeout in milliseconds.")

@@ -1,4 +1,4 @@
-"""Connection settings, read from the environment (12-factor): ``CHRONOTOPE_KAFKA_*`` and ``CHRONOTOPE_REDIS_*``."""
+"""Settings that several processes share, read from the environment (12-factor): ``CHRONOTOPE_KAFKA_*`` and others."""
 
 import ssl
 from typing import Any
@@ -7,6 +7,7 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from schemas.partitioning import CONFLUENT_PARTITIONER
+from schemas.validation import DEFAULT_ACTION_WEIGHTS, EventLimits
 
 
 class KafkaSettings(BaseSettings):
@@ -32,6 +33,9 @@ class KafkaSettings(BaseSettings):
     ssl_ca_file: str | None = Field(None, description="PEM file of the certificate authorities to trust.")
     ssl_cert_file: str | None = Field(None, description="PEM file of the client certificate (mutual TLS).")
     ssl_key_file: str | None = Field(None, description="PEM file of the client key (mutual TLS).")
+    partitions: int | None = Field(
+        None, ge=1, description="Partitions of the topics that we create, fixed from then on; unset: as declared (4)."
+    )
     replication_factor: int = Field(1, ge=1, description="Replication factor of the topics that we create.")
 
     def confluent(self) -> dict[str, Any]:
@@ -63,6 +67,33 @@ class KafkaSettings(BaseSettings):
         if self.ssl_cert_file:
             context.load_cert_chain(self.ssl_cert_file, self.ssl_key_file)
         return context
+
+
+class EventSettings(BaseSettings):
+    """Which events are acceptable; workers and model servers must be told the same.
+
+    >>> EventSettings().limits().max_ahead_ms
+    86400000
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="CHRONOTOPE_EVENT_", frozen=True, extra="forbid", hide_input_in_errors=True
+    )
+
+    action_weights: dict[str, float] = Field(
+        default_factory=lambda: dict(DEFAULT_ACTION_WEIGHTS),
+        description="Weight of each action; events with any other action are rejected.",
+    )
+    max_bytes: int = Field(1_048_576, ge=1_024, description="Larger events are rejected.")
+    max_ahead_s: float = Field(
+        86_400.0, ge=0, description="Events further ahead of their record's time than this are rejected."
+    )
+
+    def limits(self) -> EventLimits:
+        """The bounds of an acceptable event."""
+        return EventLimits(
+            max_bytes=self.max_bytes, max_ahead_ms=int(self.max_ahead_s * 1000), action_weights=self.action_weights
+        )
 
 
 class RedisSettings(BaseSettings):

@@ -9,8 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from processors.profile import ProfileSettings
 from processors.sequence import TransitionSettings
-from schemas.settings import KafkaSettings, RegistrySettings
-from schemas.validation import DEFAULT_ACTION_WEIGHTS, EventLimits
+from schemas.settings import EventSettings, KafkaSettings, RegistrySettings
 from streams.stages.admission import AdmissionSettings
 from streams.stages.settings import NEVER, MiningSettings, RegionStageSettings, TransitionStageSettings, UserSettings
 
@@ -33,6 +32,7 @@ class WorkerSettings(BaseSettings):
     registry: RegistrySettings = Field(
         default_factory=RegistrySettings, description="How to reach the schema registry."
     )
+    events: EventSettings = Field(default_factory=EventSettings, description="Which events are acceptable.")
 
     app_id: str = Field(
         "chronotope", pattern=r"^[A-Za-z0-9._-]+$",
@@ -68,14 +68,6 @@ class WorkerSettings(BaseSettings):
         120.0, gt=0, description="Seconds without progress, while there is input, after which the worker exits."
     )
 
-    action_weights: dict[str, float] = Field(
-        default_factory=lambda: dict(DEFAULT_ACTION_WEIGHTS),
-        description="Weight of each action; events with any other action are rejected.",
-    )
-    max_event_bytes: int = Field(1_048_576, ge=1_024, description="Larger events are rejected.")
-    max_ahead_s: float = Field(
-        DAY_S, ge=0, description="Events further ahead of their record's time than this are rejected."
-    )
     allowed_lateness_s: float = Field(
         3_600.0, ge=0, description="Events further behind the latest one of their partition go to the late topic."
     )
@@ -103,11 +95,7 @@ class WorkerSettings(BaseSettings):
         return MiningSettings(
             partitions=partitions,
             private_categories=self.private_categories,
-            limits=EventLimits(
-                max_bytes=self.max_event_bytes,
-                max_ahead_ms=int(self.max_ahead_s * 1000),
-                action_weights=self.action_weights,
-            ),
+            limits=self.events.limits(),
             user=UserSettings(
                 admission=AdmissionSettings(
                     allowed_lateness_s=self.allowed_lateness_s, remembered_ids=self.remembered_event_ids

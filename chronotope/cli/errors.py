@@ -9,6 +9,7 @@ FAILED = 1
 WRONG_INPUT = 2
 SETTINGS_PREFIX = {
     "KafkaSettings": "CHRONOTOPE_KAFKA_",
+    "EventSettings": "CHRONOTOPE_EVENT_",
     "RedisSettings": "CHRONOTOPE_REDIS_",
     "RegistrySettings": "CHRONOTOPE_REGISTRY_",
     "WorkerSettings": "CHRONOTOPE_WORKER_",

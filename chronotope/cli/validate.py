@@ -20,9 +20,10 @@ def validate(
     from chronotope.cli.datasets import open_events
     from chronotope.cli.output import answers, print_json, remarks
     from chronotope.validation import examine
+    from schemas.settings import EventSettings
 
     with remarks().status("reading"):
-        report = examine(open_events(data, format))
+        report = examine(open_events(data, format), EventSettings().limits())
     if json:
         print_json(report)
     else:

@@ -23,7 +23,7 @@ TOLERATED_SKEW_S = 60.0
 TOLERATED_SHARE = 0.01
 TOLERATED_REPEATS = 0.1
 HINTS = {
-    "unknown_action": "give the action a weight in CHRONOTOPE_WORKER_ACTION_WEIGHTS",
+    "unknown_action": "give the action a weight in CHRONOTOPE_EVENT_ACTION_WEIGHTS",
     "time_before_2000": "event_time_ms is in milliseconds",
     "time_in_future": "event_time_ms is in milliseconds, or a clock is wrong",
     "no_schema_registry": "set CHRONOTOPE_REGISTRY_URL",

@@ -48,7 +48,7 @@ def broker_count(settings: KafkaSettings) -> int:
 def check_topics(settings: KafkaSettings, specs: tuple[TopicSpec, ...] = ALL_TOPICS) -> list[TopicReport]:
     """How each declared topic stands: ok, missing, or drift with the differences. Raises ClusterError if unreachable."""
     found = describe(settings, [spec.name for spec in specs])
-    return [_report(spec, found.get(spec.name)) for spec in specs]
+    return [_report(spec, found.get(spec.name), _partition_count(settings, spec)) for spec in specs]
 
 
 def apply_topics(settings: KafkaSettings, specs: tuple[TopicSpec, ...] = ALL_TOPICS) -> list[TopicReport]:
@@ -58,7 +58,7 @@ def apply_topics(settings: KafkaSettings, specs: tuple[TopicSpec, ...] = ALL_TOP
     """
     missing = {report.topic for report in check_topics(settings, specs) if report.state == "missing"}
     new = [
-        NewTopic(spec.name, spec.partitions, settings.replication_factor, config=spec.config)
+        NewTopic(spec.name, _partition_count(settings, spec), settings.replication_factor, config=spec.config)
         for spec in specs
         if spec.name in missing
     ]
@@ -113,12 +113,16 @@ def _configs(admin: AdminClient, names: list[str]) -> dict[str, dict[str, str]]:
     return found
 
 
-def _report(spec: TopicSpec, found: TopicFacts | None) -> TopicReport:
+def _partition_count(settings: KafkaSettings, spec: TopicSpec) -> int:
+    return settings.partitions or spec.partitions
+
+
+def _report(spec: TopicSpec, found: TopicFacts | None, partitions: int) -> TopicReport:
     if found is None:
         return TopicReport(topic=spec.name, state="missing")
     differences = []
-    if found.partitions != spec.partitions:
-        differences.append(f"{found.partitions} partitions, {spec.partitions} declared")
+    if found.partitions != partitions:
+        differences.append(f"{found.partitions} partitions, {partitions} declared")
     for name, declared in spec.config.items():
         actual = found.config.get(name)
         if actual is not None and _normal(actual) != _normal(declared):

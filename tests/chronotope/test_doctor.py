@@ -124,7 +124,7 @@ def test_healthy_installation_has_no_problem(healthy: dict[str, str], monkeypatc
         ("SERVER_STRATEGIES", '{"fussed": 1}', "model", "'fussed' is no strategy, known are fused, popular"),
         ("SERVER_DEVICE", "cuda:99", "model", "device 'cuda:99' cannot be used"),
         ("SERVER_CHECKPOINT_DIR", f"{__file__}/checkpoints", "files", f"is not a directory: {__file__} is a file"),
-        ("WORKER_ACTION_WEIGHTS", '{"vieww": 1}', "events", "unknown_action (first: behavior.event.raw.v1/"),
+        ("EVENT_ACTION_WEIGHTS", '{"vieww": 1}', "events", "unknown_action (first: behavior.event.raw.v1/"),
     ],
 )
 def test_wrong_setting_is_the_one_problem(

@@ -30,6 +30,14 @@ def test_apply_creates_each_topic_once_and_drift_is_named(any_broker):
     assert "cleanup.policy is delete, compact declared" in report.differences
 
 
+def test_partitions_of_new_topics_are_those_of_the_settings(broker):
+    wide = KafkaSettings(bootstrap=broker.bootstrap, partitions=6)
+    assert {report.state for report in apply_topics(wide, (EVENTS,))} == {"created"}
+    assert {report.state for report in check_topics(wide, (EVENTS,))} == {"ok"}
+    (report,) = check_topics(KafkaSettings(bootstrap=broker.bootstrap), (EVENTS,))
+    assert report.differences == ["6 partitions, 4 declared"]
+
+
 def test_end_offsets_are_exact_and_reading_stops_at_them(any_broker):
     settings = KafkaSettings(bootstrap=any_broker.bootstrap)
     apply_topics(settings, (EVENTS,))

@@ -3,7 +3,10 @@
 import pytest
 from pydantic import ValidationError
 
+from model_server.settings import ServerSettings
 from schemas.settings import KafkaSettings, RedisSettings, RegistrySettings
+from schemas.validation import EventLimits
+from streams.settings import WorkerSettings
 
 
 def test_sasl_and_tls_reach_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,3 +44,10 @@ def test_plaintext_needs_no_tls_context() -> None:
     assert KafkaSettings().ssl_context() is None
     assert KafkaSettings(security_protocol="SASL_PLAINTEXT", sasl_mechanism="PLAIN").ssl_context() is None
     assert KafkaSettings(security_protocol="SASL_SSL").ssl_context() is not None
+
+
+def test_workers_and_servers_accept_the_same_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHRONOTOPE_EVENT_ACTION_WEIGHTS", '{"like": 4}')
+    monkeypatch.setenv("CHRONOTOPE_EVENT_MAX_AHEAD_S", "60")
+    accepted = EventLimits(action_weights={"like": 4.0}, max_ahead_ms=60_000)
+    assert WorkerSettings().mining(4).limits == ServerSettings().events.limits() == accepted

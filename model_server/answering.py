@@ -16,6 +16,7 @@ from model_server.rules.hard import Constraints
 from model_server.settings import ServerSettings
 from model_server.users import OwnedUsers
 from schemas.events import RecommendationRequest
+from schemas.headers import Headers
 from schemas.topics import REQUESTS
 
 MOST_ITEMS = 1_000
@@ -62,17 +63,17 @@ class Desk:
             return
         key = ("request", record.source, record.offset)
         self._ledger.owe(record.source, record.offset, key)
-        self._urgent.append(Urgent(self._task(request, record.appended_ms), key, None))
+        self._urgent.append(Urgent(self._task(request, record.appended_ms, record.trace), key, None))
 
     def next(self, limit: int) -> list[Urgent]:
         """At most ``limit`` of the waiting requests."""
         while not self._asks.empty():
             ask = self._asks.get_nowait()
-            self._urgent.append(Urgent(self._task(ask.request, time.time_ns() // 1_000_000), None, ask.answer))
+            self._urgent.append(Urgent(self._task(ask.request, time.time_ns() // 1_000_000, []), None, ask.answer))
         due, self._urgent = self._urgent[:limit], self._urgent[limit:]
         return due
 
-    def _task(self, request: RecommendationRequest, since_ms: int) -> Task:
+    def _task(self, request: RecommendationRequest, since_ms: int, trace: Headers) -> Task:
         record = self._users.get(request.user_id)
         return Task(
             user_id=request.user_id,
@@ -93,4 +94,5 @@ class Desk:
             last_item=record.last_item if record is not None else "",
             source_partition=record.partition if record is not None else -1,
             source_offset=record.offset if record is not None else -1,
+            trace=trace,
         )

@@ -8,6 +8,7 @@ import structlog
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from model_server.ledger import Source
+from schemas.headers import Headers, trace_headers
 from schemas.settings import KafkaSettings
 from schemas.topics import TopicSpec
 
@@ -15,13 +16,14 @@ log = structlog.get_logger(__name__)
 
 
 class Record(NamedTuple):
-    """One record as taken from Kafka; ``appended_ms`` is its Kafka timestamp."""
+    """One record as taken from Kafka; ``appended_ms`` is its Kafka timestamp, ``trace`` its W3C trace context."""
 
     source: Source
     offset: int
     appended_ms: int
     key: bytes | None
     value: bytes | None
+    trace: Headers
 
 
 class StartingPoint(NamedTuple):
@@ -220,7 +222,8 @@ def _records(messages: list[Message], on_end: Callable[[Source], None] | None = 
         error = message.error()
         if error is None:
             source = Source(message.topic(), message.partition())
-            records.append(Record(source, message.offset(), message.timestamp()[1], message.key(), message.value()))
+            stamp, trace = message.timestamp()[1], trace_headers(message.headers())
+            records.append(Record(source, message.offset(), stamp, message.key(), message.value(), trace))
         elif error.code() == KafkaError._PARTITION_EOF:
             if on_end is not None:
                 on_end(Source(message.topic(), message.partition()))

@@ -48,17 +48,18 @@ class Learner:
         """Learn from these events and mark their users."""
         fresh: list[BehaviorEvent] = []
         now_s = time.monotonic()
-        for event, (source, offset, appended_ms, _, _) in events:
+        for event, record in events:
+            source, offset = record.source, record.offset
             if offset >= self.learned.get(source, 0):
                 accepted = self._accept(event)
                 if accepted is None:
                     continue
                 fresh.append(accepted)
                 self._test(accepted)
-                self._users.learn(accepted, source, offset, keep_seen=self._keep_seen)
+                self._users.learn(accepted, source, offset, keep_seen=self._keep_seen, trace=record.trace)
             if offset >= self.settled.get(source, 0):
                 self._ledger.owe(source, offset, event.user_id)
-                self._scheduler.mark(event.user_id, "event", now_s=now_s, since_ms=appended_ms)
+                self._scheduler.mark(event.user_id, "event", now_s=now_s, since_ms=record.appended_ms)
         self._train(fresh)
 
     def take_clicks(self, clicks: Iterable[BehaviorEvent], partition: int) -> None:

@@ -11,6 +11,7 @@ from model_server.metrics import ServerMetrics
 from model_server.recommending import Task
 from model_server.sinks.redis_sink import RedisSink, StoredRecommendation
 from model_server.sinks.topic import TopicSink
+from model_server.tracing import Traced, tracing
 from schemas.json_wire import encode
 from schemas.recommendations import NextBehaviour, Recommendation
 from schemas.settings import RedisSettings
@@ -37,6 +38,7 @@ class Publisher:
     ) -> None:
         self._topic, self._ledger, self._metrics = topic, ledger, metrics
         self._on_failed, self._on_overtaken = on_failed, on_overtaken
+        self._trace = tracing()
         self._latest: dict[str, StoredRecommendation] = {}
         self._redis = RedisSink(redis, metrics, self._everything) if redis is not None else None
         metrics.sink_up.labels("kafka").set(1)
@@ -73,10 +75,9 @@ class Publisher:
                 stored = StoredRecommendation(user, version, recommendation.expires_at_ms, value)
                 self._remember(stored)
                 to_redis.append(stored)
-            self._topic.send(
-                RECOMMENDATIONS.name, user, value,
-                partial(self._delivered, user, version, recommendation.trigger, recommendation.strategy, task.since_ms),
-            )  # fmt: skip
+            traced = self._trace(task.trace, task.trigger, task.since_ms)
+            delivered = partial(self._delivered, recommendation, task.since_ms, traced)
+            self._topic.send(RECOMMENDATIONS.name, user, value, delivered, traced.headers)
         if self._redis is not None:
             self._redis.put(to_redis)
 
@@ -108,9 +109,10 @@ class Publisher:
         self.settle()
 
     def close(self) -> None:
-        """End the Redis thread."""
+        """End the Redis thread and leave Kafka."""
         if self._redis is not None:
             self._redis.close()
+        self._topic.close()
 
     def _remember(self, stored: StoredRecommendation) -> None:
         self._latest.pop(stored.user_id, None)
@@ -123,21 +125,21 @@ class Publisher:
 
     def _delivered(
         self,
-        user: str,
-        version: int,
-        trigger: str,
-        strategy: str,
+        recommendation: Recommendation,
         since_ms: int,
+        traced: Traced,
         error: KafkaError | None,
         message: Message,
     ) -> None:
+        user, version = recommendation.user_id, recommendation.version
+        traced.end(None if error is None else error.str())
         if error is not None:
             self._metrics.sink_errors.labels("kafka").inc()
             self._metrics.sink_up.labels("kafka").set(0)
             self._on_failed(user, self._ledger.failed(user, version))
             return
         self._metrics.sink_up.labels("kafka").set(1)
-        self._metrics.published.labels(strategy).inc()
+        self._metrics.published.labels(recommendation.strategy).inc()
         self._metrics.kafka_seconds.observe(message.latency() or 0.0)
-        self._metrics.freshness_seconds.labels(trigger).observe(max(0.0, time.time() - since_ms / 1000))
+        self._metrics.freshness_seconds.labels(recommendation.trigger).observe(max(0.0, time.time() - since_ms / 1000))
         self._ledger.confirmed(user, version, TOPIC)

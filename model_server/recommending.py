@@ -19,13 +19,15 @@ from model_server.settings import ServerSettings
 from model_server.strategies import Strategy, StrategySet
 from model_server.versions import VersionClock
 from schemas.codes import code_of
+from schemas.headers import Headers
 from schemas.recommendations import Recommendation, RecommendedItem, Trigger
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
     """One recommendation to make: for whom, why, for which moment and place, within which rules.
 
-    ``since_ms`` is the wall time of the cause; ``source_offset`` is the user's last event that the ranker has learned from.
+    ``since_ms`` is the wall time of the cause; ``source_offset`` is the user's last event that the ranker has learned from;
+    ``trace`` is the trace context of the cause.
     """
 
     user_id: str
@@ -40,6 +42,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     last_item: str = ""
     source_partition: int = -1
     source_offset: int = -1
+    trace: Headers = msgspec.field(default_factory=list)
 
 
 class Made(msgspec.Struct, frozen=True, kw_only=True):

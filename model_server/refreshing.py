@@ -69,6 +69,7 @@ class Refresher:
             last_item=record.last_item if record is not None else "",
             source_partition=record.partition if record is not None else -1,
             source_offset=record.offset if record is not None else -1,
+            trace=record.trace if record is not None and refresh.trigger == "event" else [],
         )
 
     def _publish(

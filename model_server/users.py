@@ -7,6 +7,7 @@ import msgspec
 
 from model_server.ledger import Source
 from schemas.events import BehaviorEvent
+from schemas.headers import Headers
 
 
 class Published(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,6 +26,7 @@ class UserRecord(msgspec.Struct, kw_only=True):
     offset: int = -1
     last_event_ms: int = 0
     last_item: str = ""
+    trace: Headers = msgspec.field(default_factory=list)
     seen: set[str] = msgspec.field(default_factory=set)
     dismissed: dict[str, int] = msgspec.field(default_factory=dict)
     published: Published | None = None
@@ -74,10 +76,11 @@ class OwnedUsers:
         evicted, self._evicted = self._evicted, 0
         return evicted
 
-    def learn(self, event: BehaviorEvent, source: Source, offset: int, *, keep_seen: bool) -> None:
-        """The user's latest event is this one."""
+    def learn(self, event: BehaviorEvent, source: Source, offset: int, *, keep_seen: bool, trace: Headers) -> None:
+        """The user's latest event is this one, and what it causes belongs to its trace."""
         record = self.of(event.user_id, source.partition)
         record.offset, record.last_event_ms, record.last_item = offset, event.event_time_ms, event.item_id
+        record.trace = trace
         if keep_seen:
             record.seen.add(event.item_id)
 
@@ -94,7 +97,7 @@ class OwnedUsers:
         self._users = {}
 
     def state(self) -> bytes:
-        """Everything but what was published, packed."""
+        """Everything but what was published and traced, packed."""
         return msgspec.msgpack.encode(
             [
                 (user, r.partition, r.offset, r.last_event_ms, r.last_item, r.seen, r.dismissed)

@@ -8,6 +8,15 @@ CLOUDEVENTS_PREFIX = "ce_"
 Headers = list[tuple[str, bytes]]
 
 
+def trace_headers(headers: Iterable[tuple[str, bytes | None]] | None) -> Headers:
+    """The W3C trace context of a record: what follows from the record carries it too.
+
+    >>> trace_headers([("traceparent", b"00-ab"), ("ce_id", b"1")])
+    [('traceparent', b'00-ab')]
+    """
+    return [(name, value) for name, value in headers or () if value is not None and name in TRACE_HEADERS]
+
+
 def kept_headers(headers: Iterable[tuple[str, bytes | None]] | None) -> Headers:
     """The headers of a record that every record derived from it carries too, in order.
 

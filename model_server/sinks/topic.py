@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from confluent_kafka import KafkaError, Message, Producer
 
+from schemas.headers import Headers
 from schemas.settings import KafkaSettings
 
 Delivered = Callable[[KafkaError | None, Message], None]
@@ -27,14 +28,16 @@ class TopicSink:
             }
         )
 
-    def send(self, topic: str, key: str, value: bytes, on_delivery: Delivered | None = None) -> None:
+    def send(
+        self, topic: str, key: str, value: bytes, on_delivery: Delivered | None = None, headers: Headers | None = None
+    ) -> None:
         """Queue one record; waits while the queue is full (the broker is slower than we are)."""
         while True:
             try:
                 if on_delivery is None:
-                    self._producer.produce(topic, value, key)
+                    self._producer.produce(topic, value, key, headers=headers)
                 else:
-                    self._producer.produce(topic, value, key, on_delivery=on_delivery)
+                    self._producer.produce(topic, value, key, on_delivery=on_delivery, headers=headers)
                 return
             except BufferError:
                 self._producer.poll(0.05)
@@ -46,3 +49,7 @@ class TopicSink:
     def flush(self, timeout_s: float) -> int:
         """Wait for all confirmations; how many are still missing."""
         return int(self._producer.flush(timeout_s))
+
+    def close(self) -> None:
+        """Leave the cluster; what is not confirmed yet never will be. Nothing can be sent any more."""
+        del self._producer

@@ -89,16 +89,32 @@ class Probe:
             [TopicPartition(RECOMMENDATIONS.name, partition, 0) for partition in range(RECOMMENDATIONS.partitions)]
         )
         self.recommendations: list[Recommendation] = []
+        self.headers: dict[int, dict[str, bytes]] = {}
         self._sent = 0
         self.last_offset: dict[str, int] = {}
 
-    def send(self, spec: TopicSpec, key: str, value: msgspec.Struct | bytes | None, flush: bool = True) -> None:
+    def send(
+        self,
+        spec: TopicSpec,
+        key: str,
+        value: msgspec.Struct | bytes | None,
+        flush: bool = True,
+        headers: dict[str, bytes] | None = None,
+    ) -> None:
         data = encode(value) if isinstance(value, msgspec.Struct) else value
-        self._producer.produce(spec.name, data, key, on_delivery=self._sent_to)
+        self._producer.produce(spec.name, data, key, on_delivery=self._sent_to, headers=headers)
         if flush:
             self._producer.flush(10)
 
-    def event(self, user: str, item: str, time_ms: int = START_MS, flush: bool = True, **fields: Any) -> BehaviorEvent:
+    def event(
+        self,
+        user: str,
+        item: str,
+        time_ms: int = START_MS,
+        flush: bool = True,
+        headers: dict[str, bytes] | None = None,
+        **fields: Any,
+    ) -> BehaviorEvent:
         self._sent += 1
         event = BehaviorEvent(
             event_id=f"{user}-{self._sent}-{time.time_ns()}",
@@ -108,7 +124,7 @@ class Probe:
             event_time_ms=time_ms,
             **fields,
         )
-        self.send(EVENTS, user, event, flush)
+        self.send(EVENTS, user, event, flush, headers)
         return event
 
     def _sent_to(self, error: Any, message: Any) -> None:
@@ -118,7 +134,9 @@ class Probe:
     def poll(self) -> list[Recommendation]:
         for message in self._consumer.consume(1_000, 0.02):
             if message.error() is None:
-                self.recommendations.append(msgspec.json.decode(message.value(), type=Recommendation))
+                recommendation = msgspec.json.decode(message.value(), type=Recommendation)
+                self.recommendations.append(recommendation)
+                self.headers[recommendation.version] = dict(message.headers() or [])
         return self.recommendations
 
     def of(self, user: str) -> list[Recommendation]:
@@ -132,6 +150,7 @@ class Probe:
 
     def close(self) -> None:
         self._consumer.close()
+        del self._producer  # or it would look for its broker as long as it lives, and say so
 
 
 def until(condition: Callable[[], bool], what: str, timeout_s: float = 30.0) -> None:

@@ -1,5 +1,6 @@
 """Records from Kafka: a consumer group over the users' topics, and every partition of the shared ones without a group."""
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from schemas.settings import KafkaSettings
 from schemas.topics import TopicSpec
 
 log = structlog.get_logger(__name__)
+log_of_client = logging.getLogger("kafka")
 
 
 class Record(NamedTuple):
@@ -81,7 +83,7 @@ class OwnedConsumer:
                 "fetch.error.backoff.ms": 50,
                 "queued.max.messages.kbytes": 65_536,
             },
-            logger=None,
+            logger=log_of_client,
         )
         counts = {spec.name: partitions_of(self._consumer, spec) for spec in specs}
         if len(set(counts.values())) != 1:
@@ -156,7 +158,8 @@ class SharedConsumer:
                 "fetch.wait.max.ms": 10,
                 "fetch.error.backoff.ms": 50,
                 "queued.max.messages.kbytes": 65_536,
-            }
+            },
+            logger=log_of_client,
         )
         partitions = [
             TopicPartition(spec.name, partition, OFFSET_BEGINNING)

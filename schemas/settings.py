@@ -96,6 +96,24 @@ class EventSettings(BaseSettings):
         )
 
 
+class PseudonymSettings(BaseSettings):
+    """How our own producers turn user ids into pseudonyms, where they are told to.
+
+    >>> PseudonymSettings(key="swordfish").key
+    SecretStr('**********')
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="CHRONOTOPE_PSEUDONYM_", frozen=True, extra="forbid", hide_input_in_errors=True
+    )
+
+    key: SecretStr | None = Field(
+        None,
+        min_length=1,
+        description="Key of the HMAC; whoever has it can tell whether an id is that of a given user.",
+    )
+
+
 class RedisSettings(BaseSettings):
     """How to reach Redis; ``rediss://`` turns TLS on.
 

@@ -153,7 +153,6 @@ def run_worker(settings: WorkerSettings) -> None:
 
 def quiet_logs() -> None:
     """Faust and aiokafka log every message at DEBUG and INFO, which costs half the throughput."""
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     for name in ("faust", "aiokafka", "mode", "asyncio"):
         logging.getLogger(name).setLevel(logging.WARNING)
 

@@ -10,6 +10,7 @@ WRONG_INPUT = 2
 SETTINGS_PREFIX = {
     "KafkaSettings": "CHRONOTOPE_KAFKA_",
     "EventSettings": "CHRONOTOPE_EVENT_",
+    "PseudonymSettings": "CHRONOTOPE_PSEUDONYM_",
     "RedisSettings": "CHRONOTOPE_REDIS_",
     "RegistrySettings": "CHRONOTOPE_REGISTRY_",
     "WorkerSettings": "CHRONOTOPE_WORKER_",

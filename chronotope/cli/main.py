@@ -11,11 +11,13 @@ from chronotope.cli import (
     doctor,
     evaluate,
     produce,
+    pseudonym,
     replay,
     serve,
     state,
     topics,
     train,
+    tune,
     up,
     validate,
     worker,
@@ -40,8 +42,10 @@ app.add_typer(topics.app, name="topics")
 app.command("validate")(validate.validate)
 app.command("produce")(produce.produce)
 app.command("replay")(replay.replay)
+app.command("pseudonym")(pseudonym.pseudonym)
 app.command("evaluate")(evaluate.evaluate)
 app.command("train")(train.train)
+app.command("tune")(tune.tune)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(state.app, name="state")
 app.command("doctor")(doctor.doctor)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from chronotope.cli.errors import WRONG_INPUT, CommandFailed
+
 if TYPE_CHECKING:
     from chronotope.local.stack import BrokerKind
     from schemas.settings import KafkaSettings
@@ -18,6 +20,9 @@ BrokerOption = Annotated[
     str, typer.Option("--broker", help="embedded, or kafka for a local Apache Kafka (after make kafka).")
 ]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document for machines.")]
+PseudonymsFlag = Annotated[
+    bool, typer.Option("--pseudonyms", help="Send HMAC(CHRONOTOPE_PSEUDONYM_KEY, user id) instead of user ids.")
+]
 RunDirOption = Annotated[
     Path | None, typer.Option("--run-dir", help="Folder for logs and local data. Default: var/runs/NAME.")
 ]
@@ -28,6 +33,16 @@ def kafka_settings(bootstrap: str | None) -> "KafkaSettings":
     from schemas.settings import KafkaSettings
 
     return KafkaSettings() if bootstrap is None else KafkaSettings(bootstrap=bootstrap)
+
+
+def pseudonym_key() -> bytes:
+    """The key of the environment. Raises CommandFailed if there is none."""
+    from schemas.settings import PseudonymSettings
+
+    key = PseudonymSettings().key
+    if key is None:
+        raise CommandFailed("set CHRONOTOPE_PSEUDONYM_KEY to a secret of your own", WRONG_INPUT)
+    return key.get_secret_value().encode()
 
 
 def parse_rate(text: str) -> float:

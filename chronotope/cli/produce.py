@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from chronotope.cli.errors import WRONG_INPUT, CommandFailed
-from chronotope.cli.options import BootstrapOption, JsonFlag, kafka_settings
+from chronotope.cli.options import BootstrapOption, JsonFlag, PseudonymsFlag, kafka_settings, pseudonym_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +24,7 @@ def produce(
     lat: Annotated[float | None, typer.Option(help="Where, WGS84 degrees.", min=-90, max=90)] = None,
     lon: Annotated[float | None, typer.Option(help="Where, WGS84 degrees.", min=-180, max=180)] = None,
     category: Annotated[str | None, typer.Option(help="Category of the item, for the catalogue.")] = None,
+    pseudonyms: PseudonymsFlag = False,
     bootstrap: BootstrapOption = None,
     json: JsonFlag = False,
 ) -> None:
@@ -57,7 +58,7 @@ def produce(
         events = iter([event])
     settings = kafka_settings(bootstrap)
     require_topics(settings)
-    run = Replay(EventProducer(settings), events)
+    run = Replay(EventProducer(settings, pseudonym_key() if pseudonyms else None), events)
     run.run()
     answer = {"events_sent": run.producer.sent, "items_sent": run.producer.items_sent}
     if json:

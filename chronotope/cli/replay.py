@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from chronotope.cli.options import BootstrapOption, JsonFlag, kafka_settings, parse_rate
+from chronotope.cli.options import BootstrapOption, JsonFlag, PseudonymsFlag, kafka_settings, parse_rate, pseudonym_key
 
 
 def replay(
@@ -13,6 +13,7 @@ def replay(
     format: Annotated[str, typer.Option("--format", help="foursquare, gowalla, geolife, sessions, csv or jsonl.")],
     rate: Annotated[str, typer.Option(help="Events per second, or max.")] = "max",
     duration: Annotated[float | None, typer.Option(help="End after this many seconds.", min=0.001)] = None,
+    pseudonyms: PseudonymsFlag = False,
     bootstrap: BootstrapOption = None,
     json: JsonFlag = False,
 ) -> None:
@@ -33,7 +34,7 @@ def replay(
     events = open_events(data, format)
     settings = kafka_settings(bootstrap)
     require_topics(settings)
-    run = Replay(EventProducer(settings), events, pace)
+    run = Replay(EventProducer(settings, pseudonym_key() if pseudonyms else None), events, pace)
     started = time.monotonic()
     with ticking(lambda: f"replaying: {run.producer.sent:,} events acknowledged"):
         run.run(until_s=math.inf if duration is None else duration)

@@ -13,5 +13,5 @@ def serve(bootstrap: BootstrapOption = None) -> None:
     from model_server.settings import ServerSettings
 
     settings = ServerSettings(kafka=kafka_settings(bootstrap))
-    configure_logs(settings.log_level)
+    configure_logs("server", settings.log_level)
     run_server(settings)

@@ -12,5 +12,6 @@ def worker(bootstrap: BootstrapOption = None) -> None:
     from streams.app import run_worker
     from streams.settings import WorkerSettings
 
-    configure_logs()
-    run_worker(WorkerSettings(kafka=kafka_settings(bootstrap)))
+    settings = WorkerSettings(kafka=kafka_settings(bootstrap))
+    configure_logs("worker", instance=settings.group_instance_id)
+    run_worker(settings)

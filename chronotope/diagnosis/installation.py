@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from pydantic_settings import BaseSettings
 
 from chronotope.diagnosis.finding import Finding, fine, problem, warning
-from schemas.settings import EventSettings, KafkaSettings, RedisSettings, RegistrySettings
+from schemas.settings import EventSettings, KafkaSettings, PseudonymSettings, RedisSettings, RegistrySettings
 
 if TYPE_CHECKING:
     from model_server.settings import ServerSettings
@@ -47,7 +47,9 @@ def settings_models() -> tuple[type[BaseSettings], ...]:
     from model_server.settings import ServerSettings
     from streams.settings import WorkerSettings
 
-    return KafkaSettings, EventSettings, RedisSettings, RegistrySettings, WorkerSettings, ServerSettings
+    return (
+        KafkaSettings, EventSettings, PseudonymSettings, RedisSettings, RegistrySettings, WorkerSettings, ServerSettings,
+    )  # fmt: skip
 
 
 def known_variables() -> set[str]:

@@ -10,6 +10,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from chronotope.kafka.errors import ClusterError
 from schemas import json_wire
 from schemas.events import BehaviorEvent, Item
+from schemas.pseudonyms import pseudonym
 from schemas.settings import KafkaSettings
 from schemas.topics import CATALOG, EVENTS, TopicSpec
 
@@ -47,10 +48,11 @@ class EventProducer:
     """Sends events (key: user) and items (key: item); ``sent`` counts what the broker acknowledged.
 
     A full queue waits; a record that the broker refuses for good raises ClusterError at the next call. Not thread-safe,
-    except that ``sent`` and ``times`` may be read from anywhere.
+    except that ``sent`` and ``times`` may be read from anywhere. With ``pseudonym_key`` no user id leaves this process.
     """
 
-    def __init__(self, settings: KafkaSettings, **options: Any) -> None:
+    def __init__(self, settings: KafkaSettings, pseudonym_key: bytes | None = None, **options: Any) -> None:
+        self._pseudonym_key = pseudonym_key
         self._producer = Producer(
             settings.confluent_producer() | {"log_level": 0, "queue.buffering.max.messages": 200_000} | options
         )
@@ -62,6 +64,8 @@ class EventProducer:
 
     def send_event(self, event: BehaviorEvent) -> None:
         """Queue one event. Raises ClusterError if an earlier one was refused."""
+        if self._pseudonym_key is not None:
+            event = msgspec.structs.replace(event, user_id=pseudonym(self._pseudonym_key, event.user_id))
         self._send(EVENTS, event.user_id, event, self._event_acknowledged)
 
     def send_item(self, item: Item) -> None:

@@ -1,5 +1,6 @@
 """The topic sink: idempotent, keyed by user, and only done when the broker has said so."""
 
+import logging
 from collections.abc import Callable
 
 from confluent_kafka import KafkaError, Message, Producer
@@ -25,7 +26,8 @@ class TopicSink:
                 "queue.buffering.max.messages": 200_000,
                 "queue.buffering.max.kbytes": 262_144,
                 "message.max.bytes": 8_388_608,
-            }
+            },
+            logger=logging.getLogger("kafka"),
         )
 
     def send(

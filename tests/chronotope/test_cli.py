@@ -11,12 +11,15 @@ from typing import NamedTuple
 import pytest
 
 from chronotope.cli.main import main
+from chronotope.kafka.reading import ends_of, read_to
 from chronotope.local.embedded import EmbeddedBroker
+from schemas.settings import KafkaSettings
+from schemas.topics import EVENTS
 
 COMMANDS = [
     ["demo"], ["up"], ["worker"], ["serve"], ["topics", "apply"], ["topics", "check"], ["validate"], ["produce"],
     ["replay"], ["evaluate"], ["train"], ["dlq", "inspect"], ["dlq", "redrive"], ["state", "inspect"],
-    ["state", "reset"], ["doctor"],
+    ["state", "reset"], ["doctor"], ["tune"], ["pseudonym"],
 ]  # fmt: skip
 
 
@@ -114,6 +117,28 @@ def test_validate_counts_what_would_be_rejected(run, tmp_path: Path):
     assert report["events"] == 3
     assert report["rejected"] == {"unknown_action": 1, "time_before_2000": 1}
     assert report["first_rejected"]["unknown_action"] == "c.csv:3"
+
+
+@pytest.mark.integration
+def test_no_user_id_leaves_a_producer_of_pseudonyms(
+    run, broker: EmbeddedBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    at = ["--bootstrap", broker.bootstrap]
+    run("topics", "apply", *at)
+    send = ["produce", "--user", "alice", "--item", "i", "--pseudonyms", *at]
+    assert "CHRONOTOPE_PSEUDONYM_KEY" in run(*send).err
+    monkeypatch.setenv("CHRONOTOPE_PSEUDONYM_KEY", "swordfish")
+    assert run(*send).code == 0
+    path = tmp_path / "c.csv"
+    path.write_text("user,item,time\nalice,i,1333476009\n")
+    assert run("replay", "--data", str(path), "--format", "csv", "--pseudonyms", *at).code == 0
+
+    known_as = run("pseudonym", "alice").out.strip()
+    kafka = KafkaSettings(bootstrap=broker.bootstrap)
+    records = list(read_to(kafka, ends_of(kafka, EVENTS.name)))
+    assert [record.key().decode() for record in records] == [known_as, known_as]
+    assert [json.loads(record.value())["user_id"] for record in records] == [known_as, known_as]
+    assert not any(b"alice" in record.value() for record in records)
 
 
 @pytest.mark.integration

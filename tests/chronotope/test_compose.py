@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer.main
 import yaml
+from command_line import parse
 
-from chronotope.cli.main import app
 from chronotope.diagnosis.installation import known_variables, settings_models
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,16 +19,6 @@ SERVICE_KEYS = {
     "stop_grace_period",
 }  # fmt: skip
 CONDITIONS = {"service_started", "service_healthy", "service_completed_successfully"}
-
-
-def parse(arguments: list[str]) -> None:
-    """Parse a command line down to its last option without running it."""
-    command: Any = typer.main.get_command(app)
-    context = command.make_context("chronotope", list(arguments))
-    while hasattr(command, "resolve_command"):
-        rest = [*context._protected_args, *context.args]
-        name, command, rest = command.resolve_command(context, rest)
-        context = command.make_context(name, rest, parent=context)
 
 
 def test_stack_is_whole():

@@ -193,3 +193,12 @@ def test_a_crowd_around_a_meridian_of_even_degrees_is_one_crowd() -> None:
     crowds = [update for update in latest.values() if update.change not in ("died", "merged")]
     assert len(crowds) == 1
     assert crowds[0].count > 300
+
+
+def test_a_snapshot_keeps_the_settings_that_are_part_of_its_state() -> None:
+    """The page on tuning says that they hold until the state is reset."""
+    _, routed = run_user([])
+    stage = absorbed("region", routed)
+    wide = msgspec.structs.replace(SMALL, region=msgspec.structs.replace(SMALL.region, eps_m=500.0))
+    assert stage_factory("region", wide)(0, stage.to_bytes()).dbscan.settings.eps_m == SMALL.region.eps_m
+    assert stage_factory("region", wide)(0, None).dbscan.settings.eps_m == 500.0

@@ -1,8 +1,10 @@
 """The manifests are valid Kubernetes, run commands and settings that exist, and scale no further than the partitions."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
@@ -17,6 +19,53 @@ from streams.settings import WorkerSettings
 
 FOLDER = Path(__file__).resolve().parents[2] / "ops" / "kubernetes"
 KUBERNETES_VERSION = "1.31"
+STRING, COUNT = {"type": "string", "minLength": 1}, {"type": "integer", "minimum": 0}
+# A KEDA trigger's metadata are strings, whatever they mean; a name that the Kafka scaler does not know is ignored by it.
+KAFKA_TRIGGER_NAMES = (
+    "activationLagThreshold", "allowIdleConsumers", "bootstrapServers", "consumerGroup", "ensureEvenDistributionOfPartitions",
+    "excludePersistentLag", "lagThreshold", "limitToPartitionsWithLag", "offsetResetPolicy", "partitionLimitation", "sasl",
+    "scaleToZeroOnInvalidOffset", "tls", "topic", "version",
+)  # fmt: skip
+KAFKA_TRIGGER = {
+    "type": "object", "additionalProperties": False, "required": ["bootstrapServers", "consumerGroup", "topic"],
+    "properties": dict.fromkeys(KAFKA_TRIGGER_NAMES, STRING),
+}  # fmt: skip
+# What keda.sh/v1alpha1 says of a ScaledObject, as far as a manifest of ours may go.
+SCALED_OBJECT = {
+    "type": "object", "additionalProperties": False, "required": ["apiVersion", "kind", "metadata", "spec"],
+    "properties": {
+        "apiVersion": {"const": "keda.sh/v1alpha1"},
+        "kind": {"const": "ScaledObject"},
+        "metadata": {
+            "type": "object", "additionalProperties": False, "required": ["name"],
+            "properties": {"name": STRING, "namespace": STRING, "labels": {"type": "object"}, "annotations": {"type": "object"}},
+        },
+        "spec": {
+            "type": "object", "additionalProperties": False, "required": ["scaleTargetRef", "triggers"],
+            "properties": {
+                "scaleTargetRef": {
+                    "type": "object", "additionalProperties": False, "required": ["name"],
+                    "properties": {"apiVersion": STRING, "kind": STRING, "name": STRING, "envSourceContainerName": STRING},
+                },
+                "pollingInterval": COUNT, "cooldownPeriod": COUNT, "initialCooldownPeriod": COUNT, "idleReplicaCount": COUNT,
+                "minReplicaCount": COUNT, "maxReplicaCount": COUNT, "advanced": {"type": "object"},
+                "fallback": {"type": "object", "required": ["failureThreshold", "replicas"]},
+                "triggers": {
+                    "type": "array", "minItems": 1,
+                    "items": {
+                        "type": "object", "additionalProperties": False, "required": ["type", "metadata"],
+                        "properties": {
+                            "type": {"const": "kafka"}, "name": STRING, "metadata": KAFKA_TRIGGER,
+                            "authenticationRef": {"type": "object", "required": ["name"]},
+                            "metricType": {"enum": ["AverageValue", "Value", "Utilization"]},
+                            "useCachedMetrics": {"type": "boolean"},
+                        },
+                    },
+                },
+            },
+        },
+    },
+}  # fmt: skip
 
 
 def _objects() -> list[dict[str, Any]]:
@@ -61,6 +110,38 @@ def test_settings_are_settings_of_ours() -> None:
     }
     lines = (FOLDER / "base" / "settings.env").read_text().split()
     assert {line.partition("=")[0] for line in lines} <= known
+
+
+def test_scaled_objects_are_valid_and_scale_something_that_is_there() -> None:
+    jsonschema.Draft202012Validator.check_schema(SCALED_OBJECT)
+    names = {(part["kind"], part["metadata"]["name"]) for part in CORE}
+    scaled = [part for part in _objects() if part["kind"] == "ScaledObject"]
+    assert scaled
+    for part in scaled:
+        jsonschema.validate(part, SCALED_OBJECT)
+        target = part["spec"]["scaleTargetRef"]
+        assert (target["kind"], target["name"]) in names
+
+
+def test_scaled_object_with_a_number_for_a_string_or_a_misspelt_name_would_be_noticed() -> None:
+    for name, value in (("lagThreshold", 50_000), ("lagTreshold", "50000")):
+        part = copy.deepcopy(next(part for part in _objects() if part["kind"] == "ScaledObject"))
+        part["spec"]["triggers"][0]["metadata"][name] = value
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(part, SCALED_OBJECT)
+
+
+def test_pods_have_probes_resources_and_no_variables_of_services() -> None:
+    """Kubernetes sets CHRONOTOPE_SERVER_SERVICE_HOST and the like for our own services, which the doctor takes for settings."""
+    for part in CORE:
+        if part["kind"] not in ("StatefulSet", "Job"):
+            continue
+        pod = part["spec"]["template"]["spec"]
+        assert pod["enableServiceLinks"] is False
+        for container in pod["containers"]:
+            assert {"requests", "limits"} <= set(container["resources"])
+            if part["kind"] == "StatefulSet":
+                assert {"startupProbe", "livenessProbe", "readinessProbe"} <= set(container)
 
 
 def test_scaling_ends_at_the_partition_count() -> None:

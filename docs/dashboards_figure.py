@@ -65,7 +65,8 @@ def draw_panel(axes: Axes, panel: dashboards.Panel, prometheus: LocalPrometheus,
     axes.tick_params(labelsize=6)
     axes.set_xlim(datetime.fromtimestamp(start_s), datetime.fromtimestamp(end_s))
     axes.xaxis.set_major_formatter(mdates.DateFormatter("%M:%S"))
-    axes.yaxis.set_major_formatter(EngFormatter(sep=""))
+    if drawn and drawn[0][0] >= 1_000:
+        axes.yaxis.set_major_formatter(EngFormatter(sep=""))
     axes.margins(y=0.35)  # room for the legend
     axes.set_ylim(bottom=min(0.0, *(min(v for v in line[3] if v == v) for line in drawn)) if drawn else 0.0)
     axes.grid(alpha=0.25, linewidth=0.5)

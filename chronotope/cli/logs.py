@@ -7,15 +7,17 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from structlog.typing import EventDict, Processor, WrappedLogger
 
 
 def configure_logs(service: str, level: str = "info", instance: str | None = None) -> None:
     """Set up logging for this process; ``level`` is the least severe that is written, to standard error.
 
-    Every line names the ``service`` and its ``instance`` (host and process unless given); what libraries log through the
-    standard library looks the same, from warnings on. Tracebacks carry no local variables: those hold users' data, and
-    rendering them takes longer than most failures.
+    Every line names the ``service`` and its ``instance`` (host and process unless given). What libraries log through the
+    standard library, from warnings on, and the error that a process ends by look the same. Tracebacks carry no local
+    variables: those hold users' data, and rendering them takes longer than most failures.
     """
     import structlog
 
@@ -48,3 +50,10 @@ def configure_logs(service: str, level: str = "info", instance: str | None = Non
         )
     )
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    sys.excepthook = _log_defect
+
+
+def _log_defect(kind: type[BaseException], error: BaseException, trace: "TracebackType | None") -> None:
+    import structlog
+
+    structlog.get_logger().critical("ended by an error", exc_info=(kind, error, trace))

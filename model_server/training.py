@@ -7,6 +7,8 @@ from typing import Any
 from model_server.ranking import LazyLearner
 from schemas.events import BehaviorEvent
 
+_OVER = object()
+
 
 class TrainingBacklog:
     """The admitted events of one strategy that it has not learned yet, oldest first.
@@ -42,10 +44,13 @@ class TrainingBacklog:
         """One step of the running block, or the first of the next. Raises what the ranker raises; the block is dropped then."""
         if self._running is None:
             self._running = self._ranker.learning(self._next_block(), train=True)
-        running, self._running = self._running, None
-        for _ in running:
-            self._running = running
-            return
+        try:
+            over = next(self._running, _OVER) is _OVER
+        except Exception:
+            self._running = None
+            raise
+        if over:
+            self._running = None
 
     def finish(self) -> int:
         """Leave nothing half-way: end the running block and only count the rest; how many events were counted."""

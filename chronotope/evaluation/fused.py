@@ -44,7 +44,7 @@ class FusedRun:
         names: tuple[str, ...],
     ) -> None:
         self.stream, self.mode, self.names = stream, mode, names
-        self.ranker = FusionRanker(msgspec.structs.replace(settings, modes=(mode,)))
+        self.ranker = FusionRanker(settings)
         self.pipeline = pipeline
         self.patterns = 0
         self._row: npt.NDArray[np.int64] = np.full(stream.items, -1, np.int64)

@@ -112,7 +112,7 @@ def evaluate(
     for name in names:
         if name in BASELINES:
             collected[name] = _run_baseline(BASELINES[name](stream), stream, mode, scored, known_before, name, progress)
-    settings = settings or FusionSettings()
+    settings = msgspec.structs.replace(settings or FusionSettings(), modes=(mode,))
     if family:
         collected |= _run_fused(stream, mode, settings, patterns, family, scored, known_before, "fused", progress)
     for name in names:

@@ -7,7 +7,7 @@ encoded afresh only once per half window. Within one anchor the cached path give
 import torch
 from torch import Tensor
 
-from model_server.sequence_model.memory import UserMemory
+from model_server.sequence_model.memory import History, UserMemory
 from model_server.sequence_model.model import SequenceModel, pairwise
 
 CATCH_UP = 4  # a user further behind is encoded afresh
@@ -16,7 +16,8 @@ CATCH_UP = 4  # a user further behind is encoded afresh
 class CachedEncoder:
     """States of users, with the keys and values of up to ``users`` of them (direct-mapped by row) kept between calls.
 
-    ``forget`` must be called after any change of the weights or of the item table.
+    ``forget`` must be called after any change of the weights or of the item table, ``forget_provisional`` when an item got a
+    vector of its own.
     Memory: users x layers x 2 x window x dim floats.
     """
 
@@ -30,12 +31,19 @@ class CachedEncoder:
         self._state = torch.zeros(users, settings.dim, device=device)
         self._owner = torch.full((users,), -1, device=device)
         self._count = torch.zeros(users, dtype=torch.int64, device=device)
+        self._provisional = torch.zeros(
+            users, dtype=torch.bool, device=device
+        )  # holds an item without a vector of its own
         self.full_encodings = 0
         self.cached_encodings = 0
 
     def forget(self) -> None:
         """Drop everything cached. O(users)."""
         self._owner.fill_(-1)
+
+    def forget_provisional(self) -> None:
+        """Drop what was computed while an item of the window had no vector of its own yet. O(users)."""
+        self._owner.masked_fill_(self._provisional, -1)
 
     def anchor(self, count: Tensor) -> Tensor:
         """The number of the first event in the window of a user with ``count`` >= 1 events."""
@@ -79,7 +87,12 @@ class CachedEncoder:
         self._keys.transpose(1, 3)[at] = keys[keep].transpose(1, 3)  # [kept, L, H, layers, d / H]
         self._values.transpose(1, 3)[at] = values[keep].transpose(1, 3)
         self._owner[slot], self._count[slot], self._state[slot] = users, count, states[keep, -1]
+        self._provisional[slot] = self._unadmitted(history)[keep]
         return states[:, -1]
+
+    def _unadmitted(self, history: History) -> Tensor:
+        """bool [B]: is there an item without a vector of its own?"""
+        return ((self.model.items.slot_of[history.items.clamp(min=0)] == 0) & history.mask).any(1)
 
     def _columns(self, n: int, count: Tensor) -> Tensor:
         """The cache column of each token of right-aligned windows of n <= window tokens; masked ones fall beyond the others."""
@@ -106,4 +119,5 @@ class CachedEncoder:
             values = self._values[slot[:, None], number, :, column].transpose(1, 2)
             x = layer.attend(x, u, q, keys, values, *pairs)
         self._count[slot] = count
+        self._provisional[slot] |= self._unadmitted(last)
         self._state[slot] = model.transducer.norm(x)[:, -1]

@@ -28,8 +28,7 @@ class Scorer:
     def admitted(self) -> None:
         """Forget what depends on which items have vectors of their own."""
         self._catalogue = None
-        if self.model.settings.admit_after > 1:  # else nobody's window holds an item that was just admitted
-            self.encoder.forget()
+        self.encoder.forget_provisional()  # a remembered event may have been scored before it was counted
 
     @torch.no_grad()
     def answer(self, users: Tensor, before: Tensor | None, query_time_s: Tensor | None) -> Answer:

@@ -104,7 +104,10 @@ class Probe:
         data = encode(value) if isinstance(value, msgspec.Struct) else value
         self._producer.produce(spec.name, data, key, on_delivery=self._sent_to, headers=headers)
         if flush:
-            self._producer.flush(10)
+            self.flush()
+
+    def flush(self) -> None:
+        self._producer.flush(10)
 
     def event(
         self,

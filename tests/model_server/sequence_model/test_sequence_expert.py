@@ -269,3 +269,16 @@ def test_impossible_settings_are_refused(wrong: dict[str, int]) -> None:
 
 def test_presets_grow() -> None:
     assert [PRESETS[name].dim for name in ("nano", "small", "base", "large")] == [64, 128, 256, 512]
+
+
+def test_an_item_that_was_ranked_with_before_it_was_counted_is_not_remembered_without_its_vector() -> None:
+    expert = SequenceExpert(ModelSettings(dim=16, window=8, memory=16, pointers=3), TrainerSettings(batch_events=1_000))
+    users, hour = np.zeros(3, np.int64), np.arange(3) * 3600.0
+    expert.observe(users, np.array([0, 1, 0]), hour)
+    new = Events.of(np.array([0]), np.array([2]), np.array([4 * 3600.0]), None, None, None, expert.device)
+    expert.remember(new)
+    expert.logits(np.array([0]))  # a standing answer between the event and the lesson
+    expert.absorb(new)
+    kept = expert.logits(np.array([0]))
+    expert.scorer.encoder.forget()
+    assert torch.allclose(kept, expert.logits(np.array([0])), atol=1e-6)

@@ -18,7 +18,14 @@ def evaluate(
         float | None, typer.Option(min=0.0, max=0.99, help="Score later events than the warm-up's end only.")
     ] = None,
     strategies: Annotated[
-        str | None, typer.Option(help="Names, comma-separated; also fused-without-EXPERT. Default: all main ones.")
+        str | None,
+        typer.Option(
+            help="Names, comma-separated; also A+B (a mixture), fused-without-EXPERT, fused-after-SECONDS (events arrive "
+            "late), logistic_regression, factorisation_machine. Default: the main ones."
+        ),
+    ] = None,
+    ab: Annotated[
+        str | None, typer.Option("--ab", metavar="A,B", help="Simulate an A/B test of two of the strategies.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=2, help="Use the first events of the file only.")] = None,
     json: Annotated[
@@ -33,15 +40,18 @@ def evaluate(
     import itertools
     import time
 
+    import msgspec
+    import torch
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from chronotope.cli.datasets import open_events
     from chronotope.cli.errors import WRONG_INPUT, CommandFailed
     from chronotope.cli.output import answers, remarks, write_json
-    from chronotope.evaluation.report import results_table, write_report
-    from chronotope.evaluation.runner import DEFAULT, check_names, scored_events
+    from chronotope.evaluation.ab import simulate
+    from chronotope.evaluation.report import ab_lines, results_table, write_report
+    from chronotope.evaluation.runner import DEFAULT, check_names
     from chronotope.evaluation.runner import evaluate as run
-    from chronotope.evaluation.stream import stream_of
+    from chronotope.evaluation.stream import scored_events, stream_of
 
     names = tuple(strategies.split(",")) if strategies else DEFAULT
     if mode not in ("refresh", "request"):
@@ -50,9 +60,13 @@ def evaluate(
         check_names(names)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+    tested = tuple(ab.split(",")) if ab else ()
+    if tested and (len(tested) != 2 or set(tested) - set(names)):
+        raise typer.BadParameter(f"--ab {ab!r}: two of the strategies {', '.join(names)}")
     stream = stream_of(itertools.islice(open_events(data, format), limit))
     if not scored_events(stream, warmup, warmup if score_from is None else score_from).any():
         raise CommandFailed(f"{data}: no event after the warm-up has a user with an earlier event", WRONG_INPUT)
+    torch.set_num_threads(1)  # the operations are small; another core takes the classic strategies
     started = time.monotonic()
     columns = (TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=remarks()) as bars:
@@ -77,9 +91,14 @@ def evaluate(
         "seconds": round(time.monotonic() - started, 1),
         "strategies": evaluation.report(),
     }
+    test = simulate(evaluation, *tested) if tested else None
+    if test is not None:
+        answer["ab"] = msgspec.to_builtins(test)
     if json:
         write_json(answer, json)
     if report is not None:
         write_report(report, evaluation, answer)
     if json != "-":
         answers().print(results_table(answer))
+        if test is not None:
+            answers().print(*ab_lines(test), sep="\n")

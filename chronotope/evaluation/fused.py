@@ -49,6 +49,7 @@ class FusedRun:
         self.patterns = 0
         self._row: npt.NDArray[np.int64] = np.full(stream.items, -1, np.int64)
         self._item: npt.NDArray[np.int64] = np.zeros(stream.items, np.int64)
+        self._number = stream.own_numbers()
         self._pending: dict[int, tuple[dict[str, Standing], float]] = {}
 
     def answers(self, scored: npt.NDArray[np.bool_]) -> Iterator[Answer]:
@@ -60,6 +61,52 @@ class FusedRun:
         for start in range(0, len(stream), block):
             stop = min(start + block, len(stream))
             yield from self._block(start, stop, scored, following)
+
+    def late_answers(self, scored: npt.NDArray[np.bool_], delay_s: float) -> Iterator[Answer]:
+        """The same for requests, from a model that every event, the user's own too, reaches ``delay_s`` after it happened.
+
+        A user of whom nothing has arrived yet is shown what is popular.
+        """
+        stream, ranker = self.stream, self.ranker
+        by_then = np.searchsorted(stream.time_s, stream.time_s - delay_s, side="right")
+        arrived = np.minimum(by_then, np.arange(len(stream)))
+        seen = 0
+        for start in range(0, len(stream), ranker.settings.micro_batch):
+            stop = min(start + ranker.settings.micro_batch, len(stream))
+            events = stream.events[seen : min(by_then[stop - 1], stop)]
+            arrivals = ranker.remember(events) if events else None
+            if arrivals is not None:
+                rows = arrivals.rows.cpu().numpy()
+                self._row[stream.item[seen : seen + len(events)]] = rows
+                self._item[rows] = stream.item[seen : seen + len(events)]
+                seen += len(events)
+            yield from self._asked_late(start + np.flatnonzero(scored[start:stop]), arrived)
+            if arrivals is not None:
+                ranker.learn(arrivals, ranker.test(arrivals))
+                if self.pipeline is not None:
+                    ranker.apply_patterns(self.pipeline.update(events))
+
+    def _asked_late(self, asked: npt.NDArray[np.int64], arrived: npt.NDArray[np.int64]) -> Iterator[Answer]:
+        stream, ranker = self.stream, self.ranker
+        before = np.array([self._own_before(at, int(arrived[at])) for at in asked.tolist()], np.int64)
+        for at in asked[before == 0].tolist():
+            known = np.flatnonzero(self._row >= 0)
+            touches = ranker.visits.touches[torch.from_numpy(self._row[known])].numpy()
+            yield Answer(at, dict.fromkeys(self.names, Standing.of(known, touches)), 1.0)
+        some, before = asked[before > 0], before[before > 0]
+        if not len(some):
+            return
+        slots = ranker.histories.slots_of([stream.events[at].user_id for at in some.tolist()])
+        scored = ranker.score(self.mode, slots, torch.from_numpy(before), torch.from_numpy(stream.time_s[some]))
+        for at, (rankings, explore) in zip(some.tolist(), self._rankings(scored, np.arange(len(some)))):
+            yield Answer(at, rankings, explore)
+
+    def _own_before(self, at: int, arrived: int) -> int:
+        """How many events of the user of event ``at`` are among the first ``arrived`` of the stream."""
+        before = int(self.stream.previous[at])
+        while before >= arrived:
+            before = int(self.stream.previous[before])
+        return int(self._number[before]) + 1 if before >= 0 else 0
 
     def _block(
         self, start: int, stop: int, scored: npt.NDArray[np.bool_], following: npt.NDArray[np.int64]

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from rich.table import Table
 
+from chronotope.evaluation.ab import ABTest
 from chronotope.evaluation.runner import Evaluation
 
 SHOWN = ("acc@1", "acc@5", "acc@10", "mrr")
@@ -33,6 +34,24 @@ def results_table(answer: dict[str, Any]) -> Table:
             f"{low:.4f} - {high:.4f}",
         )
     return table
+
+
+def ab_lines(test: ABTest) -> list[str]:
+    """A simulated A/B test in words."""
+    both = test.interleaved
+    return [
+        f"A/B, hit rate at 10: {test.first} {test.hit_rates[0]:.4f} ({test.users[0]:,} users), {test.second}"
+        f" {test.hit_rates[1]:.4f} ({test.users[1]:,} users); difference {test.difference:+.4f},"
+        f" 95 % {test.ci95[0]:+.4f} to {test.ci95[1]:+.4f}, p = {test.p_value:.4g}",
+        f"on everybody the difference is {test.paired_difference:+.4f}: a split test needs {_number(test.needed_users)} users"
+        " in each half to find it (5 % level, 80 % power)",
+        f"interleaved: {test.first} brought {both.first_wins:,}, {test.second} {both.second_wins:,} of what came"
+        f" (p = {both.p_value:.4g}); {_number(both.needed_events)} events are enough",
+    ]
+
+
+def _number(needed: int | None) -> str:
+    return "no number of" if needed is None else f"{needed:,}"
 
 
 def write_report(folder: Path, evaluation: Evaluation, answer: dict[str, Any]) -> Path:
@@ -117,10 +136,7 @@ def _over_time(evaluation: Evaluation) -> Any:
 def _by_experience(evaluation: Evaluation) -> Any:
     figure, axes = _axes("earlier events of the user", "hit rate at 10")
     stream = evaluation.stream
-    number = np.zeros(len(stream), np.int64)
-    for at in np.flatnonzero(stream.previous >= 0):
-        number[at] = number[stream.previous[at]] + 1
-    group = np.log2(number[evaluation.at]).astype(np.int64)
+    group = np.log2(stream.own_numbers()[evaluation.at]).astype(np.int64)
     _lines(evaluation, group, np.exp2(np.arange(group.max() + 1)), axes, mrr=False)
     axes.set_xscale("log", base=2)
     return figure

@@ -1,31 +1,26 @@
 """Runs strategies over a stream and collects the ranks of what came."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from chronotope.evaluation.baselines import BASELINES, Baseline
-from chronotope.evaluation.fused import FAMILY, FusedRun
+from chronotope.evaluation.baselines import BASELINES
+from chronotope.evaluation.beside import Beside, build
+from chronotope.evaluation.classic import CLASSIC
+from chronotope.evaluation.fused import FAMILY, FUSED, SEQUENCE, FusedRun
 from chronotope.evaluation.metrics import difference_of, intervals_of, metrics_of
-from chronotope.evaluation.ranking import Standing
-from chronotope.evaluation.stream import Stream, scored_events
+from chronotope.evaluation.pairs import Heard
+from chronotope.evaluation.results import Collector, Course, Progress, Result, run_strategy
+from chronotope.evaluation.stream import Stream
 from model_server.fusion.settings import FusionSettings, Mode
 from streams.pipeline import PatternPipeline
 
-LIST = 10
 WITHOUT = "fused-without-"
-DEFAULT = (*BASELINES, "sequence", "fused")
-Progress = Callable[[str, int], None]
-
-
-class Result(msgspec.Struct, frozen=True):
-    """Of one strategy: the rank of every scored event's item, the first ten shown, and P(explore) of the gate (NaN: none)."""
-
-    ranks: npt.NDArray[np.float64]
-    lists: npt.NDArray[np.int64]
-    explore: npt.NDArray[np.float64]
+AFTER = "fused-after-"
+DEFAULT = (*BASELINES, SEQUENCE, FUSED)
+WORTH_A_PROCESS = 10_000  # events
 
 
 class Evaluation(msgspec.Struct, frozen=True):
@@ -86,8 +81,29 @@ def _diversity(kinds: npt.NDArray[np.int64]) -> float:
 def check_names(names: Sequence[str]) -> None:
     """Raises ValueError naming the known strategies if one is unknown."""
     for name in names:
-        if name not in BASELINES and name not in FAMILY and not name.startswith(WITHOUT):
-            raise ValueError(f"unknown strategy {name!r}: one of {', '.join((*DEFAULT, WITHOUT + 'EXPERT'))}")
+        if name.startswith(WITHOUT):
+            FusionSettings(without=(name.removeprefix(WITHOUT),))
+        elif name.startswith(AFTER):
+            delay_of(name)
+        elif name not in (*BASELINES, *CLASSIC, *FAMILY) and not _is_pair(name):
+            known = (*DEFAULT, *CLASSIC, "A+B", WITHOUT + "EXPERT", AFTER + "SECONDS")
+            raise ValueError(f"unknown strategy {name!r}: one of {', '.join(known)}")
+
+
+def _is_pair(name: str) -> bool:
+    parts = name.split("+")
+    return len(set(parts)) == len(parts) > 1 and all(part in BASELINES or part == SEQUENCE for part in parts)
+
+
+def delay_of(name: str) -> float:
+    """The delay in seconds of a strategy like ``fused-after-60``. Raises ValueError if it is no number above or equal to 0."""
+    try:
+        delay_s = float(name.removeprefix(AFTER))
+    except ValueError:
+        delay_s = -1.0
+    if not 0 <= delay_s < float("inf"):
+        raise ValueError(f"{name!r} names no delay in seconds, like {AFTER}3600")
+    return delay_s
 
 
 def evaluate(
@@ -105,91 +121,71 @@ def evaluate(
     check_names(names)
     if mode not in ("refresh", "request"):
         raise ValueError(f"mode must be refresh or request, got {mode!r}")
-    scored = scored_events(stream, warmup, warmup if score_from is None else score_from)
-    known_before = np.cumsum(~stream.known) - ~stream.known
+    if mode == "refresh" and any(name.startswith(AFTER) for name in names):
+        raise ValueError(f"{AFTER}SECONDS delays the events before a request: it needs mode request")
+    course = Course.of(stream, mode, warmup, warmup if score_from is None else score_from)
+    fusion = _Fusion(course, msgspec.structs.replace(settings or FusionSettings(), modes=(mode,)), patterns)
+    fused = [name for name in names if name in FAMILY or name.startswith((WITHOUT, AFTER))]
+    listening = [name for name in names if SEQUENCE in name.split("+") and name not in fused]
+    classic = [name for name in names if name not in fused and name not in listening]
+    beside = Beside(course, classic, progress) if classic and fused and len(stream) >= WORTH_A_PROCESS else None
+
+    def told(name: str, done: int) -> None:
+        progress(name, done)
+        if beside is not None:
+            beside.drain()
+
     collected: dict[str, Result] = {}
+    heard = Heard(stream) if listening else None
     family = tuple(name for name in names if name in FAMILY)
-    for name in names:
-        if name in BASELINES:
-            collected[name] = _run_baseline(BASELINES[name](stream), stream, mode, scored, known_before, name, progress)
-    settings = msgspec.structs.replace(settings or FusionSettings(), modes=(mode,))
-    if family:
-        collected |= _run_fused(stream, mode, settings, patterns, family, scored, known_before, "fused", progress)
-    for name in names:
-        if name.startswith(WITHOUT):
-            less = msgspec.structs.replace(settings, without=(name.removeprefix(WITHOUT),))
-            found = _run_fused(stream, mode, less, patterns, ("fused",), scored, known_before, name, progress)
-            collected[name] = found["fused"]
-    return Evaluation(stream, mode, np.flatnonzero(scored), {name: collected[name] for name in names})
+    if family or listening:
+        collected |= fusion.run(family, "fused", told, heard=heard)
+    for name in fused:
+        if name not in FAMILY:
+            collected |= fusion.variant(name, told)
+    if beside is None:
+        collected |= {name: run_strategy(build(name, course), course, name, progress) for name in classic}
+    collected |= {name: run_strategy(build(name, course, heard), course, name, told) for name in listening}
+    if beside is not None:
+        collected |= beside.results()
+    return Evaluation(stream, mode, np.flatnonzero(course.scored), {name: collected[name] for name in names})
 
 
-class _Collector:
-    """Fills a Result as answers come in."""
+class _Fusion(msgspec.Struct, frozen=True):
+    """The fusion on one course, whole or changed."""
 
-    def __init__(self, stream: Stream, scored: npt.NDArray[np.bool_], known_before: npt.NDArray[np.int64]) -> None:
-        self._stream, self._known = stream, known_before
-        self._place = np.cumsum(scored) - 1
-        n = int(scored.sum())
-        self.ranks, self.explore = np.full(n, np.inf), np.full(n, np.nan)
-        self.lists = np.full((n, LIST), -1, np.int64)
+    course: Course
+    settings: FusionSettings
+    patterns: bool
 
-    def take(self, at: int, standing: Standing, explore: float = np.nan) -> None:
-        place = self._place[at]
-        top = standing.top(LIST)
-        self.lists[place, : len(top)] = top
-        self.explore[place] = explore
-        if self._stream.known[at]:
-            self.ranks[place] = standing.rank_of(int(self._stream.item[at]), int(self._known[at]))
+    def variant(self, name: str, progress: Progress) -> dict[str, Result]:
+        """{name: result} of ``fused-without-EXPERT`` or ``fused-after-SECONDS``."""
+        if name.startswith(AFTER):
+            return {name: self.run((FUSED,), name, progress, delay_s=delay_of(name))[FUSED]}
+        less = msgspec.structs.replace(self.settings, without=(name.removeprefix(WITHOUT),))
+        return {name: _Fusion(self.course, less, self.patterns).run((FUSED,), name, progress)[FUSED]}
 
-    def result(self) -> Result:
-        return Result(self.ranks, self.lists, self.explore)
-
-
-def _run_baseline(
-    strategy: Baseline,
-    stream: Stream,
-    mode: Mode,
-    scored: npt.NDArray[np.bool_],
-    known_before: npt.NDArray[np.int64],
-    name: str,
-    progress: Progress,
-) -> Result:
-    collector = _Collector(stream, scored, known_before)
-    awaited = np.zeros(len(stream), bool)
-    awaited[stream.previous[scored]] = True
-    pending: dict[int, Standing] = {}
-    for at in range(len(stream)):
-        user = int(stream.user[at])
-        if scored[at]:
-            standing = pending.pop(user) if mode == "refresh" else strategy.recommend(int(stream.previous[at]), at)
-            collector.take(at, standing)
-        strategy.learn(at)
-        if mode == "refresh" and awaited[at]:
-            pending[user] = strategy.recommend(at, None)
-        if at % 1000 == 0:
-            progress(name, at)
-    progress(name, len(stream))
-    return collector.result()
-
-
-def _run_fused(
-    stream: Stream,
-    mode: Mode,
-    settings: FusionSettings,
-    patterns: bool,
-    names: tuple[str, ...],
-    scored: npt.NDArray[np.bool_],
-    known_before: npt.NDArray[np.int64],
-    label: str,
-    progress: Progress,
-) -> dict[str, Result]:
-    pipeline = PatternPipeline(partitions=1) if patterns and "patterns" not in settings.without else None
-    run = FusedRun(stream, mode, settings, pipeline, names)
-    collectors = {name: _Collector(stream, scored, known_before) for name in names}
-    for answer in run.answers(scored):
-        for name, standing in answer.rankings.items():
-            collectors[name].take(answer.at, standing, answer.explore)
-        if answer.at % 100 == 0:
-            progress(label, answer.at)
-    progress(label, len(stream))
-    return {name: collector.result() for name, collector in collectors.items()}
+    def run(
+        self,
+        names: tuple[str, ...],
+        label: str,
+        progress: Progress,
+        *,
+        delay_s: float | None = None,
+        heard: Heard | None = None,
+    ) -> dict[str, Result]:
+        """One pass for all of these strategies of the family; ``heard`` is told what the sequence model says."""
+        course, stream = self.course, self.course.stream
+        mined = self.patterns and "patterns" not in self.settings.without
+        pipeline = PatternPipeline(partitions=1) if mined else None
+        run = FusedRun(stream, course.mode, self.settings, pipeline, names if heard is None else (*names, SEQUENCE))
+        collectors = {name: Collector(course) for name in names}
+        for answer in run.answers(course.scored) if delay_s is None else run.late_answers(course.scored, delay_s):
+            for name in names:
+                collectors[name].take(answer.at, answer.rankings[name], answer.explore)
+            if heard is not None:
+                heard.note(int(stream.previous[answer.at]), answer.rankings[SEQUENCE])
+            if answer.at % 100 == 0:
+                progress(label, answer.at)
+        progress(label, len(stream))
+        return {name: collector.result() for name, collector in collectors.items()}

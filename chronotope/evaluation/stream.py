@@ -44,6 +44,13 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
     def __len__(self) -> int:
         return len(self.user)
 
+    def own_numbers(self) -> Ints:
+        """How many events each event's user had before it, [n]."""
+        number = np.zeros(len(self), np.int64)
+        for at in np.flatnonzero(self.previous >= 0):
+            number[at] = number[self.previous[at]] + 1
+        return number
+
 
 def stream_of(events: Iterable[BehaviorEvent]) -> Stream:
     """The columns of events in time order. O(events).

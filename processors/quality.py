@@ -2,7 +2,7 @@
 
 ``support`` is the (decayed) number of events behind a pattern. ``significance`` is -log10 of the p-value against the
 pattern's own null hypothesis; the functions here give the nulls of counts. ``stability`` is the share of its life in which
-it did not change, kept by a :class:`PatternBook` for all patterns of a worker.
+it did not change, kept by a :class:`PatternBook` for the patterns of one kind.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import math
 from typing import Any
 
 import msgspec
+import numpy as np
 from scipy import special
 
 from processors.payload import decode_payload, encode_payload
 from schemas.patterns import PatternQuality
 
 MAX_SIGNIFICANCE = 1e6
-_FORMAT = "chronotope.pattern_book.1"
+_FORMAT = "chronotope.pattern_book.2"
 
 
 def significance_of(p_value: float) -> float:
@@ -29,6 +30,15 @@ def significance_of(p_value: float) -> float:
     if not 0 <= p_value <= 1:
         raise ValueError(f"p_value must lie in [0, 1], got {p_value}")
     return min(-math.log10(p_value), MAX_SIGNIFICANCE) + 0.0 if p_value > 0 else MAX_SIGNIFICANCE
+
+
+def best_of(significance: float, tried: int) -> float:
+    """The significance of the best of ``tried`` patterns, after Bonferroni.
+
+    >>> best_of(3.0, 10), best_of(0.5, 10)
+    (2.0, 0.0)
+    """
+    return max(significance - math.log10(max(tried, 1)), 0.0)
 
 
 def poisson_significance(count: float, expected: float) -> float:
@@ -79,13 +89,13 @@ def binomial_significance(count: float, total: float, share: float) -> float:
     return min(-(log_first - math.log1p(-min(ratio, 1 - 1e-9))) / math.log(10), MAX_SIGNIFICANCE)
 
 
-class PatternLife(msgspec.Struct):
+class PatternLife(msgspec.Struct, array_like=True, gc=False):
     """What is kept of one pattern: its latest quality and how its life was spent."""
 
     born_s: float
     seen_s: float
     unchanged_s: float
-    fingerprint: int
+    claim: int
     support: float
     significance: float
 
@@ -97,18 +107,18 @@ class PatternLife(msgspec.Struct):
 
 
 class PatternBook:
-    """The quality of every pattern that a worker holds, by kind and key, and the strongest of each kind.
+    """The quality of every pattern of one kind that a stage has published, by an int64 key.
 
     Args:
-        max_patterns: patterns kept per kind; beyond, the weakest eighth is forgotten.
+        max_patterns: patterns kept; beyond, the weakest eighth is forgotten.
 
     Example:
         >>> book = PatternBook()
-        >>> _ = book.record("transition", "cafe", time_s=0.0, support=5.0, significance=3.0, fingerprint=1)
-        >>> book.record("transition", "cafe", time_s=60.0, support=9.0, significance=6.0, fingerprint=1).stability
+        >>> cafe, office = 1, 2
+        >>> book.record(cafe, time_s=0.0, claim=office, support=5.0, significance=3.0).stability
+        0.0
+        >>> book.record(cafe, time_s=60.0, claim=office, support=9.0, significance=6.0).stability
         1.0
-        >>> book.strongest("transition", 1)[0][0]
-        'cafe'
     """
 
     def __init__(self, max_patterns: int = 100_000) -> None:
@@ -116,15 +126,14 @@ class PatternBook:
             raise ValueError(f"max_patterns must be at least 8, got {max_patterns}")
         self.max_patterns = max_patterns
         self.forgotten_patterns = 0
-        self._lives: dict[str, dict[str, PatternLife]] = {}
+        self._lives: dict[int, PatternLife] = {}
 
-    def record(
-        self, kind: str, key: str, *, time_s: float, support: float, significance: float, fingerprint: int
-    ) -> PatternQuality:
-        """Take note of a pattern as of ``time_s`` and return its quality.
+    def record(self, key: int, *, time_s: float, claim: int, support: float, significance: float) -> PatternQuality:
+        """Take note of a pattern as of ``time_s`` and return its quality. O(1), but for the forgetting.
 
-        ``fingerprint`` says what the pattern claims (a hash of its states, or of its period in steps): the time since the
-        last record counts as unchanged if it is the same as then. An earlier ``time_s`` than the last adds no life.
+        ``claim`` is what the pattern says, as a number (its most probable state, its period in steps): the time since the
+        last record counts as unchanged if the claim is the same as then. An earlier ``time_s`` than the last adds no life.
+        A significance beyond ``MAX_SIGNIFICANCE`` is cut.
 
         Raises:
             ValueError: a number is not finite, or support or significance is negative.
@@ -133,41 +142,34 @@ class PatternBook:
             raise ValueError(
                 f"time_s, support and significance must be finite and not negative: {time_s}, {support}, {significance}"
             )
-        lives = self._lives.setdefault(kind, {})
-        life = lives.get(key)
+        significance = min(significance, MAX_SIGNIFICANCE)
+        life = self._lives.get(key)
         if life is None:
-            if len(lives) >= self.max_patterns:
-                self._forget_weakest(lives)
-            life = lives[key] = PatternLife(time_s, time_s, 0.0, fingerprint, support, significance)
+            if len(self._lives) >= self.max_patterns:
+                self._forget_weakest()
+            life = self._lives[key] = PatternLife(time_s, time_s, 0.0, claim, support, significance)
             return life.quality()
         passed_s = max(time_s - life.seen_s, 0.0)
         life.seen_s += passed_s
-        if fingerprint == life.fingerprint:
+        if claim == life.claim:
             life.unchanged_s += passed_s
-        life.fingerprint, life.support, life.significance = fingerprint, support, significance
+        life.claim, life.support, life.significance = claim, support, significance
         return life.quality()
 
-    def _forget_weakest(self, lives: dict[str, PatternLife]) -> None:
-        weakest = sorted(lives, key=lambda key: (*_strength(lives[key]), key))[: max(1, len(lives) // 8)]
-        for key in weakest:
-            del lives[key]
+    def _forget_weakest(self) -> None:
+        keys = np.fromiter(self._lives, np.int64, len(self._lives))
+        strengths = np.array([strength(life.quality()) for life in self._lives.values()])
+        weakest = keys[np.lexsort((keys, strengths[:, 1], strengths[:, 0]))[: max(1, len(keys) // 8)]]
+        for key in weakest.tolist():
+            del self._lives[key]
         self.forgotten_patterns += len(weakest)
 
-    def retire(self, kind: str, key: str) -> None:
+    def retire(self, key: int) -> None:
         """Forget a pattern that is no more; an unknown one is ignored."""
-        self._lives.get(kind, {}).pop(key, None)
-
-    def strongest(self, kind: str, k: int = 10) -> list[tuple[str, PatternQuality]]:
-        """The ``k`` patterns of a kind with the most significance times stability, then support, then by key."""
-        lives = self._lives.get(kind, {})
-        ranked = sorted(lives, key=lambda key: (*(-part for part in _strength(lives[key])), key))[:k]
-        return [(key, lives[key].quality()) for key in ranked]
-
-    def kinds(self) -> list[str]:
-        return sorted(self._lives)
+        self._lives.pop(key, None)
 
     def __len__(self) -> int:
-        return sum(map(len, self._lives.values()))
+        return len(self._lives)
 
     def to_bytes(self) -> bytes:
         """The whole book; :meth:`from_bytes` goes on exactly like this one."""
@@ -180,10 +182,10 @@ class PatternBook:
         parts = decode_payload(_FORMAT, payload)
         book = cls(parts["max_patterns"])
         book.forgotten_patterns = parts["forgotten_patterns"]
-        book._lives = msgspec.convert(parts["lives"], dict[str, dict[str, PatternLife]])
+        book._lives = msgspec.convert(parts["lives"], dict[int, PatternLife])
         return book
 
 
-def _strength(life: PatternLife) -> tuple[float, float]:
-    quality = life.quality()
+def strength(quality: PatternQuality) -> tuple[float, float]:
+    """What orders patterns: significance, up to halved for instability, then support."""
     return quality.significance * (0.5 + 0.5 * quality.stability), quality.support

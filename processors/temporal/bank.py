@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from processors.temporal import bank_state, event_rings
 from processors.temporal.arrays import Bools, Floats, Ints
-from processors.temporal.examination import PeriodChange, choose_slots, differs, recheck_time, worth_of
+from processors.temporal.examination import PeriodChange, PeriodLook, choose_slots, differs, recheck_time, worth_of
 from processors.temporal.findings import find_periods
 from processors.temporal.periods import Period, PeriodicitySettings
 from processors.temporal.population_rate import PopulationRate
@@ -157,7 +157,11 @@ class PeriodicityBank:
         the last time. No periods in a change means that all are retired (or the key was evicted). One pass over the
         keys, then `budget` detections.
         """
-        changes = [PeriodChange(key, ()) for key in sorted(self._evicted_published)]
+        return [PeriodChange(one.key, one.periods) for one in self.look(budget, now_s) if one.has_changed]
+
+    def look(self, budget: int, now_s: float) -> list[PeriodLook]:
+        """As `examine`, but returns every key that was examined, those whose periods are the same among them."""
+        looks = [PeriodLook(key, (), True) for key in sorted(self._evicted_published)]
         self._evicted_published.clear()
         for slot in choose_slots(self._rings, self._n_keys, self.settings.min_events, budget, now_s).tolist():
             key = int(self._rings.key[slot])
@@ -171,9 +175,8 @@ class PeriodicityBank:
                 self._published[key] = periods
             else:
                 self._published.pop(key, None)
-            if differs(before, periods):
-                changes.append(PeriodChange(key, periods))
-        return changes
+            looks.append(PeriodLook(key, periods, differs(before, periods)))
+        return looks
 
     def worthwhile(self, now_s: float) -> int:
         """How many keys `examine` would find worth it, without a budget. One pass over the keys."""

@@ -24,6 +24,14 @@ class PeriodChange(NamedTuple):
     periods: tuple[Period, ...]
 
 
+class PeriodLook(NamedTuple):
+    """A key that was examined, its periods now, and whether they are others than before."""
+
+    key: int
+    periods: tuple[Period, ...]
+    has_changed: bool
+
+
 def choose_slots(rings: Rings, n_keys: int, min_events: int, budget: int, now_s: float) -> npt.NDArray[np.int64]:
     """At most `budget` slots: first the overdue, then those whose events are newest relative to what was seen."""
     if budget <= 0 or n_keys == 0:

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 import msgspec
 import numpy as np
 
+from processors.quality import PatternBook, best_of
 from processors.spatial import ClusterChanges, SlidingDBSCAN
 from processors.spatial.covisits import CoVisits
-from schemas.patterns import ClusterChange, ClusterUpdate, CoVisit, CoVisitUpdate, NamedCount, Pattern, PatternQuality
+from schemas.patterns import ClusterChange, ClusterUpdate, CoVisit, CoVisitUpdate, NamedCount, Pattern
 from streams.stages.cluster_summary import ClusterSummary, summarise
 from streams.stages.internal_stage import InternalStage, Rows
 from streams.stages.packing import pack_arrays, unpack_arrays
@@ -27,7 +28,6 @@ class LiveCluster(msgspec.Struct):
     change: ClusterChange
     related: int | None = None
     published: bool = False
-    messages: int = 0
     lat: float = 0.0
     lon: float = 0.0
 
@@ -45,6 +45,7 @@ class RegionStage(InternalStage):
         self.dbscan = SlidingDBSCAN(own.eps_m, own.min_samples, own.window_s, min_cluster_size=own.min_samples)
         self.points = WindowPoints()
         self.clusters: dict[int, LiveCluster] = {}
+        self.cluster_book, self.covisit_book = PatternBook(own.max_names), PatternBook(own.max_names)
         self.covisits = CoVisits(own.covisit_distance_m, own.covisit_window_s, min_support=own.covisit_min_support)
         self._paired: set[int] = set()
         self._waiting: set[int] = set()
@@ -118,9 +119,9 @@ class RegionStage(InternalStage):
                 CoVisit(other, pair.support, pair.confidence, pair.lift, pair.participation_index)
                 for pair, other in found if other is not None
             ],
-            quality=PatternQuality(
-                support=sum(pair.support for pair, _ in found), stability=1.0,
-                significance=min(max(pair.significance for pair, _ in found), 1e6),
+            quality=self.covisit_book.record(
+                place, time_s=now_s, claim=found[0][0].other, support=sum(pair.support for pair, _ in found),
+                significance=best_of(max(pair.significance for pair, _ in found), len(found)),
             ),
         )  # fmt: skip
 
@@ -158,13 +159,10 @@ class RegionStage(InternalStage):
             known.published, known.change = False, "born"
             return update
         known.published = True
-        known.messages += 1
         known.lat, known.lon = summary.lat, summary.lon
         return self._message(cluster, known, summary, version)
 
     def _message(self, cluster: int, known: LiveCluster, summary: ClusterSummary, version: int) -> ClusterUpdate:
-        age_ms = int(self.dbscan.now_s * MS) - known.born_at_ms
-        stable = 1.0 - known.messages / (known.messages + age_ms / (self.settings.region.window_s * MS) + 1.0)
         return ClusterUpdate(
             cluster_id=self._id(cluster), version=version, change=known.change,
             event_time_ms=int(self.dbscan.now_s * MS), born_at_ms=known.born_at_ms, lat=summary.lat, lon=summary.lon,
@@ -175,12 +173,14 @@ class RegionStage(InternalStage):
                 if (name := self.names.get(code)) is not None
             ],
             hour_of_week=summary.hour_of_week,
-            quality=PatternQuality(
-                support=float(summary.count), significance=min(summary.significance, 1e6), stability=stable
+            quality=self.cluster_book.record(
+                cluster, time_s=self.dbscan.now_s, claim=summary.items[0][0], support=float(summary.count),
+                significance=summary.significance,
             ),
         )  # fmt: skip
 
     def _ending(self, cluster: int, known: LiveCluster, version: int) -> ClusterUpdate:
+        self.cluster_book.retire(cluster)
         change: ClusterChange = "merged" if known.change == "merged" else "died"
         return ClusterUpdate(
             cluster_id=self._id(cluster), version=version, change=change,
@@ -204,6 +204,8 @@ class RegionStage(InternalStage):
             "dbscan": self.dbscan.to_bytes(),
             "points": pack_arrays(self.points.state()),
             "covisits": self.covisits.to_bytes(),
+            "cluster_book": self.cluster_book.to_bytes(),
+            "covisit_book": self.covisit_book.to_bytes(),
             "told": msgspec.msgpack.encode(told),
         }
 
@@ -215,3 +217,6 @@ class RegionStage(InternalStage):
         self._waiting, self._since_summary = set(told["waiting"]), told["since"]
         self._tiles, self._paired = set(told["tiles"]), set(told["paired"])
         self.covisits = CoVisits.from_bytes(blobs["covisits"])
+        if "cluster_book" in blobs:  # states written before patterns had lives
+            self.cluster_book = PatternBook.from_bytes(blobs["cluster_book"])
+            self.covisit_book = PatternBook.from_bytes(blobs["covisit_book"])

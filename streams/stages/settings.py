@@ -16,7 +16,8 @@ class UserSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     A personal transition is published when its from-state has ``min_support`` events of the user, and again when they have
     grown by the share ``growth``. A profile is published at ``profile_min_events`` events, when they have doubled, and at the
-    latest after ``profile_at_most`` more; the bank's own test of how far it moved costs more than the message.
+    latest after ``profile_at_most`` more; the bank's own test of how far it moved costs more than the message. Of at most
+    ``max_published`` patterns of a kind it is remembered how stable they have been.
     """
 
     admission: AdmissionSettings = AdmissionSettings()
@@ -26,6 +27,7 @@ class UserSettings(msgspec.Struct, frozen=True, kw_only=True):
     profile_min_events: int = 3
     profile_at_most: int = 64
     max_users: int = 1_000_000
+    max_published: int = 250_000
     min_support: int = 8
     growth: float = 1.0
 
@@ -37,6 +39,7 @@ class TransitionStageSettings(msgspec.Struct, frozen=True, kw_only=True):
     min_support: int = 4
     growth: float = 0.5
     published_next_states: int = 20
+    max_published: int = 250_000
 
 
 class RegionStageSettings(msgspec.Struct, frozen=True, kw_only=True):

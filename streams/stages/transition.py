@@ -4,12 +4,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from processors.quality import PatternBook
 from processors.sequence import TransitionCounts
-from schemas.patterns import NamedShare, Pattern, PatternQuality, TransitionUpdate
+from schemas.patterns import NamedShare, Pattern, TransitionUpdate
 from streams.stages.growth import GrowthLedger
 from streams.stages.internal_stage import InternalStage, Rows
 from streams.stages.packing import pack_arrays, unpack_arrays
 from streams.stages.settings import MiningSettings
+from streams.stages.transition_quality import best_follower
 
 MS = 1000.0
 
@@ -22,6 +24,7 @@ class TransitionStage(InternalStage):
         super().__init__(settings, partition, max_names=own.counts.max_contexts)
         self.counts = TransitionCounts(own.counts)
         self.ledger = GrowthLedger(min_support=own.min_support, growth=own.growth, max_keys=own.counts.max_contexts)
+        self.book = PatternBook(own.max_published)
         self._due = np.empty(0, np.int64)
         self._now_s = 0.0
 
@@ -61,17 +64,23 @@ class TransitionStage(InternalStage):
         return TransitionUpdate(
             state_kind="item", from_state=name, version=version, event_time_ms=int(self._now_s * MS),
             next_states=shares, total=total,
-            quality=PatternQuality(support=float(support), significance=0.0, stability=1.0),
+            quality=self.book.record(
+                code, time_s=self._now_s, claim=int(states[0]), support=float(support),
+                significance=best_follower(self.counts, code, self._now_s, states, weights),
+            ),
         )  # fmt: skip
 
     def _own_blobs(self) -> dict[str, bytes]:
         return {
             "counts": self.counts.to_bytes(),
             "ledger": pack_arrays(self.ledger.state()),
+            "book": self.book.to_bytes(),
             "now": pack_arrays({"now_s": np.array([self._now_s])}),
         }
 
     def _load_blobs(self, blobs: Mapping[str, bytes]) -> None:
         self.counts = TransitionCounts.from_bytes(blobs["counts"])
         self.ledger.load(unpack_arrays(blobs["ledger"]))
+        if "book" in blobs:  # states written before patterns had lives
+            self.book = PatternBook.from_bytes(blobs["book"])
         self._now_s = float(unpack_arrays(blobs["now"])["now_s"][0])

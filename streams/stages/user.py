@@ -3,6 +3,7 @@
 import numpy as np
 
 from processors.profile import UserProfiles
+from processors.quality import PatternBook
 from processors.sequence import NO_STATE, TransitionCounts
 from schemas.patterns import Pattern
 from schemas.topics import INTERNAL_PLACE, INTERNAL_REGION, INTERNAL_TRANSITION
@@ -47,10 +48,12 @@ class UserStage:
         self.transition_ledger = GrowthLedger(
             min_support=own.min_support, growth=own.growth, max_keys=2 * own.periodicity.max_keys
         )
+        self.transition_book = PatternBook(own.max_published)
         self.profiles = UserProfiles(own.profile)
         self.profile_ledger = GrowthLedger(
             min_support=own.profile_min_events, growth=1.0, at_most=own.profile_at_most, max_keys=2 * own.max_users
         )
+        self.profile_book = PatternBook(own.max_published)
         self.user_periods = PeriodWatch(own.periodicity, self._name_of_user)
         self.user_item_periods = PeriodWatch(own.periodicity, self._names_of_pair)
         self._turns = (self.user_item_periods, self.user_periods)
@@ -68,7 +71,8 @@ class UserStage:
             return StageOutput(routed=self.announce(caught_up), late=events.offset[late], counts=counts)
         self.private.learn(admitted.item, admitted.category)
         previous, last = self.last_items.advance(admitted.user, admitted.item, admitted.time_ms)
-        patterns = self._learn_profiles(admitted) + self._learn_transitions(admitted, previous, last)
+        # What a profile prefers is held against what everybody does, these events included: transitions first.
+        patterns = self._learn_transitions(admitted, previous, last) + self._learn_profiles(admitted)
         counts["evicted_periods"] = self._learn_periods(admitted)
         counts["evicted_users"] = len(self.last_items.forget_surplus())
         return StageOutput(
@@ -110,7 +114,8 @@ class UserStage:
         )  # fmt: skip
         due, now_s = self.profile_ledger.due(admitted.user).tolist(), float(admitted.time_ms.max()) / MS
         profiles = self.profiles.profiles(due, now_s)
-        updates = (profile_update(profile, self.names, self.absorbed_offset) for profile in profiles)
+        common = self.transitions, self.profile_book, self.names, self.absorbed_offset
+        updates = (profile_update(profile, *common) for profile in profiles)
         return [update for update in updates if update is not None]
 
     def _learn_transitions(self, admitted: EventColumns, previous: np.ndarray, last: np.ndarray) -> list[Pattern]:
@@ -122,7 +127,14 @@ class UserStage:
         for key, support in zip(due.tolist(), self.transition_ledger.seen(due).tolist(), strict=True):
             pair = self.pairs.of(key)
             update = pair and personal_transition(
-                self.transitions, self.names, *pair, float(time_s.max()), support, self.absorbed_offset
+                self.transitions,
+                self.transition_book,
+                self.names,
+                key,
+                *pair,
+                float(time_s.max()),
+                support,
+                self.absorbed_offset,
             )
             if update:
                 updates.append(update)
@@ -192,8 +204,10 @@ class UserStage:
                 "private": pack_arrays(self.private.state()),
                 "transitions": self.transitions.to_bytes(),
                 "transition_ledger": pack_arrays(self.transition_ledger.state()),
+                "transition_book": self.transition_book.to_bytes(),
                 "profiles": self.profiles.to_bytes(),
                 "profile_ledger": pack_arrays(self.profile_ledger.state()),
+                "profile_book": self.profile_book.to_bytes(),
                 "user_periods": self.user_periods.to_bytes(),
                 "user_item_periods": self.user_item_periods.to_bytes(),
             }
@@ -211,6 +225,9 @@ class UserStage:
             self.private.load(unpack_arrays(blobs["private"]))
         self.transitions = TransitionCounts.from_bytes(blobs["transitions"])
         self.transition_ledger.load(unpack_arrays(blobs["transition_ledger"]))
+        if "transition_book" in blobs:  # states written before patterns had lives
+            self.transition_book = PatternBook.from_bytes(blobs["transition_book"])
+            self.profile_book = PatternBook.from_bytes(blobs["profile_book"])
         self.profiles = UserProfiles.from_bytes(blobs["profiles"])
         self.profile_ledger.load(unpack_arrays(blobs["profile_ledger"]))
         self.user_periods.load(blobs["user_periods"])

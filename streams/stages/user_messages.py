@@ -3,16 +3,20 @@
 from collections.abc import Iterable
 
 from processors.profile import UserProfile
-from processors.sequence import TransitionCounts
+from processors.quality import PatternBook, best_of, binomial_significance
+from processors.sequence import NO_STATE, TransitionCounts
 from schemas.patterns import AnchorPlace, NamedShare, PatternQuality, ProfileUpdate, TransitionUpdate
 from streams.stages.names import Names
+from streams.stages.transition_quality import best_follower
 
 MS = 1000
 PERSONAL_NEXT_STATES = 10
 
 
-def profile_update(profile: UserProfile, names: Names, version: int) -> ProfileUpdate | None:
-    """The message of a profile; None for a user whose id is forgotten."""
+def profile_update(
+    profile: UserProfile, everybody: TransitionCounts, book: PatternBook, names: Names, version: int
+) -> ProfileUpdate | None:
+    """The message of a profile; None for a user whose id is forgotten. ``everybody`` counts what all users do."""
     user = names.get(profile.user)
     if user is None:
         return None
@@ -34,14 +38,29 @@ def profile_update(profile: UserProfile, names: Names, version: int) -> ProfileU
         explore_share=profile.explore_share,
         events_per_day=profile.events_per_day,
         usual_hours=profile.usual_hours,
-        quality=PatternQuality(support=profile.support, significance=0.0, stability=1.0),
+        quality=_profile_quality(profile, everybody, book),
+    )
+
+
+def _profile_quality(profile: UserProfile, everybody: TransitionCounts, book: PatternBook) -> PatternQuality:
+    """A profile claims its first item; by chance the user would touch it as often as everybody does."""
+    claim, significance = NO_STATE, 0.0
+    every = everybody.total(None, profile.time_s)
+    if profile.items and every > 0:
+        claim, share = profile.items[0]
+        events = min(profile.support, float(profile.events))  # an action's weight is not more evidence
+        expected = min(max(everybody.count(None, claim, profile.time_s), share * events) / every, 1.0)
+        significance = best_of(binomial_significance(share * events, events, expected), len(profile.items))
+    return book.record(
+        profile.user, time_s=profile.time_s, claim=claim, support=profile.support, significance=significance
     )
 
 
 def personal_transition(
-    counts: TransitionCounts, names: Names, user: int, item: int, now_s: float, support: int, version: int
-) -> TransitionUpdate | None:
-    """What a user does after an item; None if an id is forgotten or the context is no longer held."""
+    counts: TransitionCounts, book: PatternBook, names: Names, key: int, user: int, item: int, now_s: float,
+    support: int, version: int,
+) -> TransitionUpdate | None:  # fmt: skip
+    """What a user does after an item, ``key`` in the book; None if an id is forgotten or the context is no longer held."""
     states, weights = counts.counts_of(item, now_s, owner=user)
     total = counts.total(item, now_s, owner=user)
     user_name, item_name = names.get(user), names.get(item)
@@ -52,7 +71,10 @@ def personal_transition(
     return TransitionUpdate(
         state_kind="item", from_state=item_name, version=version, event_time_ms=int(now_s * MS),
         next_states=named_shares(shares, names), total=total, user_id=user_name,
-        quality=PatternQuality(support=float(support), significance=0.0, stability=1.0),
+        quality=book.record(
+            key, time_s=now_s, claim=int(states[0]), support=float(support),
+            significance=best_follower(counts, item, now_s, states, weights, owner=user),
+        ),
     )  # fmt: skip
 
 

@@ -11,10 +11,13 @@ from scipy import stats
 from processors.quality import (
     MAX_SIGNIFICANCE,
     PatternBook,
+    best_of,
     binomial_significance,
     poisson_significance,
     significance_of,
+    strength,
 )
+from schemas.patterns import PatternQuality
 
 
 @pytest.mark.parametrize(("count", "expected"), [(1, 0.01), (3, 2.5), (10, 10), (40, 3.3), (200, 150)])
@@ -53,40 +56,45 @@ def test_edges_of_significance() -> None:
         significance_of(-0.1)
 
 
-def record(book: PatternBook, key: str, time_s: float, fingerprint: int, significance: float = 5.0) -> float:
-    return book.record(
-        "cluster", key, time_s=time_s, support=10.0, significance=significance, fingerprint=fingerprint
-    ).stability
+def record(book: PatternBook, key: int, time_s: float, claim: int, significance: float = 5.0) -> float:
+    return book.record(key, time_s=time_s, claim=claim, support=10.0, significance=significance).stability
 
 
 def test_stability_is_the_share_of_life_without_a_change() -> None:
     book = PatternBook()
-    assert [record(book, "a", t, f) for t, f in ((0, 1), (10, 1), (20, 2), (40, 2))] == [0.0, 1.0, 0.5, 0.75]
-    assert record(book, "a", 30.0, 2) == 0.75  # a late record adds no life
-    book.retire("cluster", "a")
-    assert record(book, "a", 50.0, 2) == 0.0
+    assert [record(book, 7, t, c) for t, c in ((0, 1), (10, 1), (20, 2), (40, 2))] == [0.0, 1.0, 0.5, 0.75]
+    assert record(book, 7, 30.0, 2) == 0.75  # a late record adds no life
+    book.retire(7)
+    assert record(book, 7, 50.0, 2) == 0.0
 
 
-def test_strongest_are_significant_and_stable() -> None:
-    book = PatternBook()
-    for key, significance in (("weak", 1.0), ("strong", 9.0), ("restless", 9.0)):
-        for step in range(5):
-            record(book, key, step, step if key == "restless" else 0, significance)
-    assert [key for key, _ in book.strongest("cluster")] == ["strong", "restless", "weak"]
-    assert book.strongest("period") == [] and book.kinds() == ["cluster"]
+def test_strong_is_what_is_significant_and_stable() -> None:
+    def made(significance: float, stability: float, support: float = 1.0) -> PatternQuality:
+        return PatternQuality(support=support, significance=significance, stability=stability)
+
+    ordered = [made(1.0, 1.0), made(9.0, 0.0), made(9.0, 1.0), made(9.0, 1.0, 2.0)]
+    assert all(strength(weaker) < strength(stronger) for weaker, stronger in pairwise(ordered))
 
 
-def test_book_is_bounded_forgets_the_weakest_and_survives_a_restart() -> None:
-    book = PatternBook(max_patterns=64)
+def test_the_best_of_many_is_worth_less_than_the_same_one_alone() -> None:
+    assert best_of(5.0, 1) == 5.0 and best_of(5.0, 100) == pytest.approx(3.0) and best_of(1.0, 100) == 0.0
+
+
+def test_book_is_bounded_forgets_the_weakest_and_goes_on_after_a_restart() -> None:
+    books = [PatternBook(max_patterns=64), PatternBook(max_patterns=64)]
     for i in range(1000):
-        record(book, f"p{i}", 0.0, 0, significance=float(i % 100))
-    book = PatternBook.from_bytes(book.to_bytes())
-    assert len(book) <= 64 and book.forgotten_patterns == 1000 - len(book)
-    assert min(quality.significance for _, quality in book.strongest("cluster", 20)) > 90
+        if i % 97 == 0:
+            books[1] = PatternBook.from_bytes(books[1].to_bytes())
+        told = [record(book, i, 0.0, 0, significance=float(i % 100)) for book in books]
+        assert told[0] == told[1]
+    assert books[0].to_bytes() == books[1].to_bytes()
+    assert len(books[0]) <= 64 and books[0].forgotten_patterns == 1000 - len(books[0])
+    # What is left is the strong and the newest: a strong one has its life still, a weak one begins anew.
+    assert record(books[0], 99, 10.0, 0, 99.0) == 1.0 and record(books[0], 0, 10.0, 0, 0.0) == 0.0
     with pytest.raises(ValueError, match="payload"):
         PatternBook.from_bytes(b"nothing")
 
 
 def test_numbers_that_are_none_are_refused() -> None:
     with pytest.raises(ValueError, match="significance"):
-        PatternBook().record("k", "a", time_s=0.0, support=1.0, significance=math.inf, fingerprint=0)
+        PatternBook().record(1, time_s=0.0, claim=0, support=1.0, significance=math.inf)

@@ -1,5 +1,6 @@
 """A stream worker on a real broker: what it keeps when it is killed, what it does with bad input, how it ends."""
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,9 +8,11 @@ from pathlib import Path
 import pytest
 from cluster import Cluster
 from registry_double import SCHEMA_ID, running_registry
-from workload import BROKEN, workload
+from workload import BROKEN, START_MS, workload
 
+from chronotope.cli.state import inspect
 from chronotope.kafka.reading import ends_of, read_to
+from chronotope.kafka.strongest import strongest
 from chronotope.local.embedded import EmbeddedBroker
 from schemas import json_wire
 from schemas.avro_wire import frame
@@ -33,7 +36,10 @@ def wait_until(holds: object, timeout_s: float = 60.0) -> None:
         time.sleep(0.05)
 
 
-def test_a_worker_killed_in_mid_stream_ends_with_the_tables_of_an_undisturbed_run(cluster: Cluster) -> None:
+def test_a_worker_killed_in_mid_stream_ends_with_the_tables_of_an_undisturbed_run(
+    cluster: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster.produce(weekly_visits(weeks=40))
     cluster.produce(workload(seed=11, events=16_000))
     worker = cluster.workers[0].start()
     wait_until(lambda: worker.absorbed() >= 4_000)
@@ -43,9 +49,35 @@ def test_a_worker_killed_in_mid_stream_ends_with_the_tables_of_an_undisturbed_ru
     worker.kill()
     worker.start()
     cluster.quiesce()
+    wait_until(lambda: "periodicity" in strongest(cluster.kafka, 1))
     assert worker.stop() == 0
     code, report = cluster.verdict()
     assert code == 0, report
+    assert_lists_the_strongest_patterns(cluster, capsys)
+
+
+def weekly_visits(weeks: int) -> Iterator[tuple[bytes, bytes]]:
+    """Somebody's visits to the choir, one a week, until the workload begins."""
+    for week in range(weeks):
+        time_ms = START_MS - (weeks - week) * 7 * 86_400_000
+        event = BehaviorEvent(
+            event_id=f"w{week}", user_id="weekly", item_id="choir", action="view", event_time_ms=time_ms
+        )
+        yield event.user_id.encode(), json_wire.encode(event)
+
+
+def assert_lists_the_strongest_patterns(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert inspect(bootstrap=cluster.kafka.bootstrap, json=True) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert len(answer["partitions"]) == 16
+    assert answer["patterns"].keys() >= {"cluster", "periodicity", "profile", "transition"}
+    for patterns in answer["patterns"].values():
+        ranks = [each["significance"] * (1 + each["stability"]) for each in patterns]
+        assert 0 < len(ranks) <= 5 and ranks == sorted(ranks, reverse=True) and ranks[0] > 2
+        assert all(each["support"] > 0 for each in patterns)
+    assert any("every 7.0 d" in each["pattern"] for each in answer["patterns"]["periodicity"])
+    assert any(each["stability"] > 0 for patterns in answer["patterns"].values() for each in patterns)
 
 
 def test_bad_input_is_set_aside_and_a_drained_worker_goes_on_where_it_was(cluster: Cluster) -> None:

@@ -64,19 +64,14 @@ class TileGrid(msgspec.Struct, frozen=True, kw_only=True):
         A few tiles that are a little farther may be named too. O(n) and the tiles named.
         """
         dlat, dlon = self._margins(lat, radius)
-        south, north = self._row(lat - dlat), self._row(lat + dlat)
-        west, east = self._column_unwrapped(lon - dlon), self._column_unwrapped(lon + dlon)
-        east = np.minimum(east, west + self.around - 1)
-        index = np.arange(len(lat), dtype=np.int64)
-        alone = (south == north) & (west == east)
-        found = [(index[alone], self._number(south[alone], west[alone] % self.around))]
-        for i in index[~alone].tolist():
-            rows, columns = np.meshgrid(
-                np.arange(south[i], north[i] + 1), np.arange(west[i], east[i] + 1) % self.around
-            )
-            tiles = self._number(rows.ravel(), columns.ravel())
-            found.append((np.full(len(tiles), i, np.int64), tiles))
-        return np.concatenate([a for a, _ in found]), np.concatenate([b for _, b in found])
+        south, west = self._row(lat - dlat), self._column_unwrapped(lon - dlon)
+        rows = self._row(lat + dlat) - south + 1
+        columns = np.minimum(self._column_unwrapped(lon + dlon) - west + 1, self.around)
+        tiles = rows * columns
+        index = np.repeat(np.arange(len(lat), dtype=np.int64), tiles)
+        at = np.arange(len(index)) - np.repeat(np.cumsum(tiles) - tiles, tiles)
+        row, column = np.divmod(at, columns[index])
+        return index, self._number(south[index] + row, (west[index] + column) % self.around)
 
     def is_near(self, tile: int, lat: Floats, lon: Floats, radius: float) -> NDArray[np.bool_]:
         """Whether each position is within `radius` of a tile, or a little farther."""
@@ -118,6 +113,17 @@ class TileReport(msgspec.Struct, frozen=True):
     own_points: Ids  # per label: core points that the tile owns
     border_ids: Ids  # core points within eps of the border, on either side
     border_labels: Ids
+
+    def to_bytes(self) -> bytes:
+        """The report as a message, for `from_bytes`."""
+        columns = (self.labels, self.own_points, self.border_ids, self.border_labels)
+        return msgspec.msgpack.encode((self.tile, *(column.astype("<i8", copy=False).tobytes() for column in columns)))
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> TileReport:
+        """The report of `to_bytes`. Raises msgspec.DecodeError if `data` is something else."""
+        tile, *columns = msgspec.msgpack.decode(data, type=tuple[int, bytes, bytes, bytes, bytes])
+        return cls(tile, *(np.frombuffer(column, "<i8") for column in columns))
 
 
 def report_of(dbscan: SlidingDBSCAN, grid: TileGrid, tile: int) -> TileReport:

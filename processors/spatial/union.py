@@ -7,6 +7,7 @@ all points (tests/processors/spatial/test_tile_union.py holds it against one).
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
@@ -16,6 +17,7 @@ from processors.spatial.life import ClusterChanges
 from processors.spatial.tiles import TileReport
 
 Ids = NDArray[np.int64]
+NO_IDS: Ids = np.zeros(0, np.int64)
 
 
 class ClusterUnion:
@@ -36,7 +38,7 @@ class ClusterUnion:
 
     def __init__(self) -> None:
         self._reports: dict[int, TileReport] = {}
-        self._ids: dict[tuple[int, int], int] = {}
+        self._resolved: dict[int, tuple[Ids, Ids]] = {}  # per tile its labels, ascending, and their global ids
         self._next_id = 0
 
     def update(self, report: TileReport) -> None:
@@ -52,23 +54,44 @@ class ClusterUnion:
 
         O(clusters + border points), nearly.
         """
-        nodes = [(report.tile, label) for report in self._tiles() for label in report.labels.tolist()]
-        if nodes:
-            part = self._parts(len(nodes))
-            sizes = np.bincount(part, weights=np.concatenate([r.own_points for r in self._tiles()])).astype(np.int64)
-        else:
-            part, sizes = np.zeros(0, np.int64), np.zeros(0, np.int64)
-        before = [self._ids.get(node, -1) for node in nodes]
-        ids = self._carry_over(part, np.array(before, np.int64), sizes)
-        former = set(self._ids.values())
-        self._ids = {node: int(ids[p]) for node, p in zip(nodes, part.tolist())}
+        reports = self._tiles()
+        part = self._parts(sum(len(report.labels) for report in reports))
+        sizes = np.bincount(part, weights=_joined([report.own_points for report in reports])).astype(np.int64)
+        before = _joined([self.global_ids(report.tile, report.labels) for report in reports])
+        former = _joined([ids for _, ids in self._resolved.values()])
+        ids = self._carry_over(part, before, sizes)
+        ends = np.cumsum([len(report.labels) for report in reports])[:-1]
+        now = np.split(ids[part], ends) if reports else []
+        self._resolved = {report.tile: (report.labels, mine) for report, mine in zip(reports, now)}
         return changes_between(former, before, ids, part)
 
     def global_ids(self, tile: int, labels: Ids) -> Ids:
         """The global ids of a tile's labels as of the last `resolve`; noise (-1) and unknown labels give -1."""
-        present, inverse = np.unique(labels, return_inverse=True)
-        known = np.array([self._ids.get((tile, label), -1) for label in present.tolist()], np.int64)
-        return known[inverse] if len(labels) else np.zeros(0, np.int64)
+        known, ids = self._resolved.get(tile, (NO_IDS, NO_IDS))
+        if not len(known):
+            return np.full(len(labels), -1, np.int64)
+        at = np.minimum(np.searchsorted(known, labels), len(known) - 1)
+        return np.where(known[at] == labels, ids[at], -1)
+
+    def to_bytes(self) -> bytes:
+        """Everything, for `from_bytes`."""
+        reports = [report.to_bytes() for report in self._tiles()]
+        resolved = {tile: [packed.tobytes() for packed in pair] for tile, pair in self._resolved.items()}
+        return msgspec.msgpack.encode([self._next_id, reports, resolved])
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> ClusterUnion:
+        """The union that `to_bytes` saved."""
+        union = cls()
+        union._next_id, reports, resolved = msgspec.msgpack.decode(
+            data, type=tuple[int, list[bytes], dict[int, tuple[bytes, bytes]]]
+        )
+        union._reports = {report.tile: report for report in map(TileReport.from_bytes, reports)}
+        union._resolved = {
+            tile: (np.frombuffer(labels, np.int64), np.frombuffer(ids, np.int64))
+            for tile, (labels, ids) in resolved.items()
+        }
+        return union
 
     def _tiles(self) -> list[TileReport]:
         return [self._reports[tile] for tile in sorted(self._reports)]
@@ -76,6 +99,8 @@ class ClusterUnion:
     def _parts(self, n: int) -> Ids:
         """The component of each node: nodes that name the same border point belong together."""
         points, owners, first = [], [], 0
+        if n == 0:
+            return NO_IDS
         for report in self._tiles():
             points.append(report.border_ids)
             owners.append(first + np.searchsorted(report.labels, report.border_labels))
@@ -104,23 +129,22 @@ class ClusterUnion:
         return ids
 
 
-def changes_between(former: set[int], before: list[int], ids: Ids, part: Ids) -> ClusterChanges:
+def _joined(parts: list[Ids]) -> Ids:
+    return np.concatenate(parts) if parts else NO_IDS
+
+
+def changes_between(former: Ids, before: Ids, ids: Ids, part: Ids) -> ClusterChanges:
     """What became of the former ids, given each node's id before and its part now."""
-    now = set(ids.tolist())
-    came_from: dict[int, int] = {}
-    went_to: dict[int, int] = {}
-    for was, p in zip(before, part.tolist()):
-        cluster = int(ids[p])
-        if was >= 0 and was != cluster:
-            if was not in now:
-                went_to.setdefault(was, cluster)
-            if cluster not in former:
-                came_from.setdefault(cluster, was)
-    born = sorted(now - former - came_from.keys())
-    died = sorted(former - now - went_to.keys())
+    former, now = np.unique(former), np.unique(ids)
+    cluster = ids[part]
+    other = (before >= 0) & (before != cluster)
+    went = np.stack([before, cluster], axis=1)[other & ~np.isin(before, now)]
+    came = np.stack([cluster, before], axis=1)[other & ~np.isin(cluster, former)]
+    went = went[np.unique(went[:, 0], return_index=True)[1]]
+    came = came[np.unique(came[:, 0], return_index=True)[1]]
     return ClusterChanges(
-        born=np.array(born, np.int64),
-        died=np.array(died, np.int64),
-        merged=np.array(sorted(went_to.items()), np.int64).reshape(-1, 2),
-        split=np.array(sorted(came_from.items()), np.int64).reshape(-1, 2),
+        born=np.setdiff1d(np.setdiff1d(now, former), came[:, 0]),
+        died=np.setdiff1d(np.setdiff1d(former, now), went[:, 0]),
+        merged=went,
+        split=came,
     )

@@ -86,6 +86,7 @@ def test_global_ids_live_on_as_those_of_one_process():
         for tile, dbscan in windows.items():
             dbscan.advance(time_s[-1])
             union.update(report_of(dbscan, grid, tile))
+        union = ClusterUnion.from_bytes(union.to_bytes())
         changes = union.resolve()
         born = set(changes.born.tolist()) | set(changes.split[:, 0].tolist())
         gone = set(changes.died.tolist()) | set(changes.merged[:, 0].tolist())

@@ -59,7 +59,7 @@ class ServerMetrics:
         self.lag = Gauge(
             "chronotope_server_lag_records",
             "Records behind the end of a partition.",
-            ["topic", "partition"],
+            ["group", "topic", "partition"],
             registry=registry,
         )
         self.observe_seconds = Histogram(

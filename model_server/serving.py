@@ -234,7 +234,7 @@ class Server:
         self._metrics.evicted_users.inc(self.users.take_evicted())
         self.strategies.measure()
         for source, lag in owned.lag().items():
-            self._metrics.lag.labels(source.topic, source.partition).set(lag)
+            self._metrics.lag.labels(self._settings.group, source.topic, source.partition).set(lag)
 
     def _sink_failed(self, user_id: str, keys: list[Hashable]) -> None:
         for key in keys:
@@ -309,6 +309,7 @@ class Server:
         self.publisher.flush(2.0)
         if self._owned is not None:
             self._store_offsets(self._owned)
+        self._metrics.lag.clear()  # what is still owned is set again at once
         self.ledger.drop(sources)
         gone = {source.partition for source in sources if source.topic == EVENTS.name}
         lost_users = {user for user in self.users if (r := self.users.get(user)) is not None and r.partition in gone}

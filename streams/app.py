@@ -45,7 +45,7 @@ class TopicsMissingError(RuntimeError):
 
 def build_app(settings: WorkerSettings, partitions: int, metrics: WorkerMetrics | None = None) -> BatchApp:
     """The Faust app of one worker; ``partitions`` is the partition count of the event and internal topics."""
-    metrics = metrics or WorkerMetrics()
+    metrics = metrics or WorkerMetrics(settings.app_id)
     mining = settings.mining(partitions)
     app = BatchApp(
         settings.app_id,
@@ -178,7 +178,7 @@ def check_topics(settings: WorkerSettings) -> int:
 
 
 async def _serve(settings: WorkerSettings, partitions: int) -> int:
-    metrics, heartbeat, ending = WorkerMetrics(), Heartbeat(), asyncio.Event()
+    metrics, heartbeat, ending = WorkerMetrics(settings.app_id), Heartbeat(), asyncio.Event()
     app = build_app(settings, partitions, metrics)
     health = HealthServer(settings.http_host, settings.http_port, heartbeat, metrics.registry)
     health.start()

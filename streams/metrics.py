@@ -17,9 +17,10 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 
 
 class WorkerMetrics:
-    """Counters of one worker in a registry of its own."""
+    """Counters of one worker of a consumer ``group``, in a registry of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, group: str = "chronotope") -> None:
+        self.group = group
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         keep: dict[str, Any] = {"registry": self.registry}
@@ -46,9 +47,11 @@ class WorkerMetrics:
             "Time from the oldest record's timestamp to its batch being durable.", ["stage"], buckets=SECONDS, **keep,
         )  # fmt: skip
         self.committed_offset = Gauge(
-            "chronotope_committed_offset", "Committed offset.", ["topic", "partition"], **keep
+            "chronotope_committed_offset", "Committed offset.", ["group", "topic", "partition"], **keep
         )
-        self.end_offset = Gauge("chronotope_end_offset", "End offset last seen.", ["topic", "partition"], **keep)
+        self.end_offset = Gauge(
+            "chronotope_end_offset", "End of a partition that the worker owns.", ["group", "topic", "partition"], **keep
+        )
         self.rebalances = Counter("chronotope_rebalances", "Rebalances of the worker's group.", **keep)
         self.state_bytes = Gauge("chronotope_state_snapshot_bytes", "Last snapshot.", ["table", "partition"], **keep)
         self.ready = Gauge("chronotope_ready", "1 while the worker has its partitions and their state.", **keep)
@@ -96,6 +99,12 @@ class WorkerMetrics:
         for pattern in patterns:
             self.patterns.labels(str(pattern.__struct_config__.tag), getattr(pattern, "change", "")).inc()
 
+    def on_offsets(self, offsets: Mapping[TP, tuple[int, int]]) -> None:
+        """Note the committed offset and the end of each partition that the worker owns, and of no others."""
+        of = {(self.group, tp.topic, str(tp.partition)): both for tp, both in offsets.items()}
+        _replace(self.committed_offset, {labels: committed for labels, (committed, _) in of.items()})
+        _replace(self.end_offset, {labels: end for labels, (_, end) in of.items()})
+
     def on_states(self, tables: Mapping[str, Any]) -> None:
         """Note how large the live states of each stage's table are, and how far their event time has come."""
         logs = [(stage, str(p), extent) for stage, table in tables.items() for p, extent in table.extents.items()]
@@ -131,13 +140,13 @@ class WorkerMonitor(Monitor):
         """The end offset of a partition was seen."""
         super().track_tp_end_offset(tp, offset)
         if offset is not None:
-            self.metrics.end_offset.labels(tp.topic, tp.partition).set(offset)
+            self.metrics.end_offset.labels(self.metrics.group, tp.topic, tp.partition).set(offset)
 
     def on_tp_commit(self, tp_offsets: dict[TP, int]) -> None:
         """Offsets were committed."""
         super().on_tp_commit(tp_offsets)
         for tp, offset in tp_offsets.items():
-            self.metrics.committed_offset.labels(tp.topic, tp.partition).set(offset)
+            self.metrics.committed_offset.labels(self.metrics.group, tp.topic, tp.partition).set(offset)
 
     def on_rebalance_start(self, app: Any) -> Any:
         """A rebalance began."""

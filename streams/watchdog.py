@@ -1,10 +1,12 @@
 """Watches a worker's progress and decides when it is better started again than waited for."""
 
 import asyncio
+import contextlib
 import time
 from typing import Any
 
 import structlog
+from aiokafka.errors import KafkaError
 
 from streams.health import Heartbeat
 from streams.metrics import WorkerMetrics
@@ -13,6 +15,7 @@ from streams.settings import WorkerSettings
 log = structlog.get_logger()
 INTERVAL_S = 0.25
 NOTE_STATES_EVERY_S = 1.0
+NOTE_OFFSETS_EVERY_S, NOTE_OFFSETS_WITHIN_S = 5.0, 5.0
 
 
 class Watchdog:
@@ -25,7 +28,7 @@ class Watchdog:
         self._metrics = metrics
         self._heartbeat = heartbeat
         self._progress: tuple[Any, ...] = ()
-        self._progressed_at = self._recovered_at = self._noted_at = time.monotonic()
+        self._progressed_at = self._recovered_at = self._noted_at = self._offsets_at = time.monotonic()
 
     async def watch(self) -> None:
         """Return when the worker should end; ``verdict`` says why."""
@@ -38,7 +41,16 @@ class Watchdog:
             if now - self._noted_at > NOTE_STATES_EVERY_S:
                 self._metrics.on_states(self._app.tables)
                 self._noted_at = now
+            if self._heartbeat.ready and now - self._offsets_at > NOTE_OFFSETS_EVERY_S:
+                self._offsets_at = now
+                await self._note_offsets()
             self.verdict = self._crash() or self._overdue_recovery(now) or self._stall(now)
+
+    async def _note_offsets(self) -> None:
+        """A worker that is stuck fetches nothing more, so the ends are asked for; a broker that is away leaves what was known."""
+        with contextlib.suppress(TimeoutError, KafkaError):
+            offsets = await asyncio.wait_for(self._app.consumer.progress(), NOTE_OFFSETS_WITHIN_S)
+            self._metrics.on_offsets(offsets)
 
     def _is_ready(self) -> bool:
         app = self._app

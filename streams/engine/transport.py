@@ -50,6 +50,11 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         tails = {tp: end - 1 for tp, end in reported.items() if end}
         return reported | (await self._fetched_ends(tails) if tails else {})
 
+    async def reported_ends(self, partitions: Sequence[TP]) -> Mapping[TP, int]:
+        """The end offsets that the brokers report: one request, and on some brokers a little before the end."""
+        ends: Mapping[TP, int] = await self.call_thread(super()._highwaters, list(partitions))
+        return ends
+
     async def _fetched_ends(self, tails: dict[TP, int]) -> dict[TP, int]:
         """The high watermarks that fetches at ``tails`` report, exact on every broker."""
         consumer = AIOKafkaConsumer(**self._probe_settings(), enable_auto_commit=False)
@@ -103,6 +108,12 @@ class BatchConsumer(driver.Consumer):
             return None
         self._acked[tp][:] = [offset for offset in self._acked[tp] if offset > last]
         return last + 1
+
+    async def progress(self) -> dict[TP, tuple[int, int]]:
+        """The committed offset and the end of every partition of the batch topics that we own, whether it is fetched or not."""
+        owned = [tp for tp in self.assignment() if tp.topic in self.app.batch_topics]
+        ends = await self._thread.reported_ends(owned) if owned else {}
+        return {tp: (self._committed_offset[tp] or 0, max(end, self.highwater(tp) or 0)) for tp, end in ends.items()}
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Forget the delivery order of what was fetched: a later owner, us included, fetches from the commit again."""

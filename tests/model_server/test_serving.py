@@ -276,5 +276,8 @@ def test_while_redis_is_away_the_topic_goes_on_and_redis_catches_up(
         with EmbeddedRedis(tmp_path, port) as server:
             until(lambda: len(running.server.ledger) == 0, "everything is settled")
             client = redis.Redis.from_url(server.url)
-            version = int(client.hget("chronotope:recommendation:patient", "version") or 0)
-            until(lambda: max(r.version for r in probe.of("patient")) == version, "redis holds the last version")
+
+            def version() -> int:
+                return int(client.hget("chronotope:recommendation:patient", "version") or 0)
+
+            until(lambda: max(r.version for r in probe.of("patient")) == version(), "redis holds the last version")

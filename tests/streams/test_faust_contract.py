@@ -77,6 +77,8 @@ def test_every_override_still_overrides_something(ours: type, theirs: type) -> N
         "_unread",
         "_deliver",
         "_batch_message",
+        "reported_ends",
+        "progress",
     }
     own |= {"append", "wants_snapshot", "start_snapshot", "_write", "_write_snapshot", "_drop", "_build"}
     methods = {name for name, value in vars(ours).items() if inspect.isfunction(value) and not name.startswith("__")}

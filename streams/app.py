@@ -30,6 +30,8 @@ from streams.runner import StageRunner, UserStep, internal_step
 from streams.settings import WorkerSettings
 from streams.stages.compiled import warm_up
 from streams.stages.factory import stage_factory
+from streams.stages.kept_settings import kept_settings
+from streams.stages.settings import MiningSettings
 from streams.watchdog import Watchdog
 
 log = structlog.get_logger()
@@ -59,7 +61,7 @@ def build_app(settings: WorkerSettings, partitions: int, metrics: WorkerMetrics 
     for stage in settings.stages:
         announce = Announcer(app, writer) if stage == "user" else None
         table = StateTable(
-            app, name=stage, partitions=partitions, new_state=stage_factory(stage, mining), on_live=announce
+            app, name=stage, partitions=partitions, new_state=_new_state(stage, mining), on_live=announce
         )
         app.tables.add(table)
         if announce is not None:
@@ -72,6 +74,22 @@ def build_app(settings: WorkerSettings, partitions: int, metrics: WorkerMetrics 
         if stage in SEARCHING:
             app.task(PeriodSearch(runner).run)
     return app
+
+
+def _new_state(stage: str, mining: MiningSettings) -> Callable[[int, bytes | None], Any]:
+    """The stage's factory; it says so if a snapshot keeps settings that are no longer asked for."""
+    make = stage_factory(stage, mining)
+
+    def new_state(partition: int, snapshot: bytes | None) -> Any:
+        state = make(partition, snapshot)
+        for name, (asked, kept) in kept_settings(stage, state, mining).items():
+            log.warning(
+                "a setting is part of the state and stays as it was until the state is reset",
+                table=stage, partition=partition, setting=name, asked=asked, kept=kept,
+            )  # fmt: skip
+        return state
+
+    return new_state
 
 
 def _is_last(app: BatchApp) -> Callable[[ConsumerRecord], bool]:

@@ -17,6 +17,7 @@ from streams.decoding import EventDecoder
 from streams.pipeline import BEHIND, PatternPipeline
 from streams.stages.columns import decode_internal, encode_events, encode_internal
 from streams.stages.factory import STAGES, stage_factory
+from streams.stages.kept_settings import kept_settings
 from streams.stages.output import Routed, key_of, topic_of
 from streams.stages.records import encode_values
 from streams.stages.settings import MiningSettings, UserSettings
@@ -195,10 +196,21 @@ def test_a_crowd_around_a_meridian_of_even_degrees_is_one_crowd() -> None:
     assert crowds[0].count > 300
 
 
-def test_a_snapshot_keeps_the_settings_that_are_part_of_its_state() -> None:
-    """The page on tuning says that they hold until the state is reset."""
-    _, routed = run_user([])
-    stage = absorbed("region", routed)
-    wide = msgspec.structs.replace(SMALL, region=msgspec.structs.replace(SMALL.region, eps_m=500.0))
-    assert stage_factory("region", wide)(0, stage.to_bytes()).dbscan.settings.eps_m == SMALL.region.eps_m
-    assert stage_factory("region", wide)(0, None).dbscan.settings.eps_m == 500.0
+@pytest.mark.parametrize("name", STAGES)
+def test_a_snapshot_keeps_the_settings_that_are_part_of_its_state_and_says_which(name: str) -> None:
+    user, routed = run_user([])
+    snapshot = (user if name == "user" else absorbed(name, routed)).to_bytes()
+    half_life_s = SMALL.user.transitions.half_life_s
+    counts = msgspec.structs.replace(SMALL.user.transitions, half_life_s=2 * half_life_s)
+    changed = msgspec.structs.replace(
+        SMALL,
+        region=msgspec.structs.replace(SMALL.region, eps_m=2 * SMALL.region.eps_m),
+        user=msgspec.structs.replace(SMALL.user, transitions=counts),
+        transition=msgspec.structs.replace(SMALL.transition, counts=counts),
+    )
+    expected = {"region": {"eps_m": (2 * SMALL.region.eps_m, SMALL.region.eps_m)}, "place": {}}.get(
+        name, {"half_life_s": (2 * half_life_s, half_life_s)}
+    )
+    assert kept_settings(name, stage_factory(name, changed)(0, snapshot), changed) == expected
+    assert kept_settings(name, stage_factory(name, SMALL)(0, snapshot), SMALL) == {}
+    assert kept_settings(name, stage_factory(name, changed)(0, None), changed) == {}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def demo(
     data: Annotated[Path | None, typer.Option("--data", help="Replay this file instead of simulated people.")] = None,
     format: Annotated[
-        str | None, typer.Option("--format", help="foursquare, gowalla, geolife, sessions, csv or jsonl.")
+        str | None, typer.Option("--format", help="foursquare, gowalla, geolife, trips, sessions, csv or jsonl.")
     ] = None,
     rate: Annotated[str, typer.Option(help="Events per second, or max.")] = "max",
     duration: Annotated[float | None, typer.Option(help="End sending after this many seconds.", min=0.001)] = None,

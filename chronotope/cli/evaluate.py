@@ -8,7 +8,9 @@ import typer
 
 def evaluate(
     data: Annotated[Path, typer.Option("--data", help="The file; gzip is read as it is.", show_default=False)],
-    format: Annotated[str, typer.Option("--format", help="foursquare, gowalla, geolife, sessions, csv or jsonl.")],
+    format: Annotated[
+        str, typer.Option("--format", help="foursquare, gowalla, geolife, trips, sessions, csv or jsonl.")
+    ],
     mode: Annotated[
         str,
         typer.Option(help="refresh: computed after the user's previous event; request: the target's time is known."),
@@ -57,13 +59,16 @@ def evaluate(
     if mode not in ("refresh", "request"):
         raise typer.BadParameter(f"mode {mode!r}: 'refresh' or 'request'")
     try:
-        check_names(names)
+        check_names(names, mode)  # type: ignore[arg-type]
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     tested = tuple(ab.split(",")) if ab else ()
     if tested and (len(tested) != 2 or set(tested) - set(names)):
         raise typer.BadParameter(f"--ab {ab!r}: two of the strategies {', '.join(names)}")
-    stream = stream_of(itertools.islice(open_events(data, format), limit))
+    try:
+        stream = stream_of(itertools.islice(open_events(data, format), limit))
+    except ValueError as error:
+        raise CommandFailed(f"{data}: {error}", WRONG_INPUT) from None
     if not scored_events(stream, warmup, warmup if score_from is None else score_from).any():
         raise CommandFailed(f"{data}: no event after the warm-up has a user with an earlier event", WRONG_INPUT)
     torch.set_num_threads(1)  # the operations are small; another core takes the classic strategies

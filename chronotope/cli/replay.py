@@ -10,7 +10,9 @@ from chronotope.cli.options import BootstrapOption, JsonFlag, PseudonymsFlag, ka
 
 def replay(
     data: Annotated[Path, typer.Option("--data", help="The file; gzip is read as it is.", show_default=False)],
-    format: Annotated[str, typer.Option("--format", help="foursquare, gowalla, geolife, sessions, csv or jsonl.")],
+    format: Annotated[
+        str, typer.Option("--format", help="foursquare, gowalla, geolife, trips, sessions, csv or jsonl.")
+    ],
     rate: Annotated[str, typer.Option(help="Events per second, or max.")] = "max",
     duration: Annotated[float | None, typer.Option(help="End after this many seconds.", min=0.001)] = None,
     pseudonyms: PseudonymsFlag = False,

@@ -10,7 +10,9 @@ from chronotope.cli.options import JsonFlag
 
 def train(
     data: Annotated[Path, typer.Option("--data", help="The file; gzip is read as it is.", show_default=False)],
-    format: Annotated[str, typer.Option("--format", help="foursquare, gowalla, geolife, sessions, csv or jsonl.")],
+    format: Annotated[
+        str, typer.Option("--format", help="foursquare, gowalla, geolife, trips, sessions, csv or jsonl.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="Folder for sequence.ckpt and metrics.json.", show_default=False)],
     preset: Annotated[str, typer.Option(help="nano, small, base or large.")] = "nano",
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the history.")] = 3,

@@ -10,7 +10,9 @@ from chronotope.cli.options import JsonFlag
 
 def validate(
     data: Annotated[Path, typer.Option("--data", help="The file; gzip is read as it is.", show_default=False)],
-    format: Annotated[str, typer.Option("--format", help="foursquare, gowalla, geolife, sessions, csv or jsonl.")],
+    format: Annotated[
+        str, typer.Option("--format", help="foursquare, gowalla, geolife, trips, sessions, csv or jsonl.")
+    ],
     json: JsonFlag = False,
 ) -> int:
     """Read a file without sending it and count what the workers would reject; exit code 1 if there is any.

@@ -7,7 +7,8 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     """The columns of a tabular format: for each field of an event the header names that are accepted for it.
 
     ``original`` are the columns of the data set as its authors publish it (tab- or comma-separated, without a header).
-    ``place_is_item`` makes the item a square of ``ITEM_CELL_DEG`` degrees, for tracks that visit no named place.
+    ``place_is_item`` makes the item a square of ``ITEM_CELL_DEG`` degrees, for tracks that visit no named place;
+    ``entered_only`` then leaves out the points of a user that lie in the same square as the one before.
     """
 
     summary: str
@@ -16,6 +17,7 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     action: str
     original: tuple[str, ...] = ()
     place_is_item: bool = False
+    entered_only: bool = False
 
 
 ITEM_CELL_DEG = 0.002
@@ -27,6 +29,8 @@ LAT = ("lat", "latitude")
 LON = ("lon", "lng", "long", "longitude")
 ACTION = ("action", "event", "event_type", "behavior")
 CATEGORY = ("category", "category_name", "venue_category", "venuecategory", "type")
+
+TRACK_COLUMNS = {"user": USER, "session": ("traj", "trajectory", *SESSION), "time": TIME, "lat": LAT, "lon": LON}
 
 LAYOUTS: dict[str, Layout] = {
     "foursquare": Layout(
@@ -45,10 +49,18 @@ LAYOUTS: dict[str, Layout] = {
     ),
     "geolife": Layout(
         summary="GPS tracks: user, traj, lat, lon, time; an item is a square of 0.002 degrees",
-        columns={"user": USER, "session": ("traj", "trajectory", *SESSION), "time": TIME, "lat": LAT, "lon": LON},
+        columns=TRACK_COLUMNS,
         required=("user", "time", "lat", "lon"),
         action="trip",
         place_is_item=True,
+    ),
+    "trips": Layout(
+        summary="the same GPS tracks as trips through the city: one event per square that is entered",
+        columns=TRACK_COLUMNS,
+        required=("user", "time", "lat", "lon"),
+        action="trip",
+        place_is_item=True,
+        entered_only=True,
     ),
     "sessions": Layout(
         summary="clicks: SessionId, ItemId, Time (with a header, or the original yoochoose file); a session is a user",

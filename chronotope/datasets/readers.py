@@ -38,9 +38,17 @@ def read_events(path: Path, format: str) -> Iterator[BehaviorEvent]:
     ordered, rows = _scan(times())
     if not rows:
         raise DatasetError(path, None, "holds no events")
-    if ordered:
-        return events()
-    return iter(sorted(events(), key=lambda event: event.event_time_ms))
+    found = events() if ordered else iter(sorted(events(), key=lambda event: event.event_time_ms))
+    return _entered(found) if format in LAYOUTS and LAYOUTS[format].entered_only else found
+
+
+def _entered(events: Iterator[BehaviorEvent]) -> Iterator[BehaviorEvent]:
+    """The events that bring a user somewhere else than the one before."""
+    here: dict[str, str] = {}
+    for event in events:
+        if here.get(event.user_id) != event.item_id:
+            here[event.user_id] = event.item_id
+            yield event
 
 
 def _source(path: Path, format: str) -> tuple[Callable[[], Iterator[int]], Callable[[], Iterator[BehaviorEvent]]]:

@@ -78,8 +78,10 @@ def _diversity(kinds: npt.NDArray[np.int64]) -> float:
     return 1.0 - float((sizes * (sizes - 1)).sum()) / (n * (n - 1))
 
 
-def check_names(names: Sequence[str]) -> None:
-    """Raises ValueError naming the known strategies if one is unknown."""
+def check_names(names: Sequence[str], mode: Mode = "request") -> None:
+    """Raises ValueError naming the known strategies if one is unknown, or is none of this mode."""
+    if mode == "refresh" and any(name.startswith(AFTER) for name in names):
+        raise ValueError(f"{AFTER}SECONDS delays the events before a request: it needs mode request")
     for name in names:
         if name.startswith(WITHOUT):
             FusionSettings(without=(name.removeprefix(WITHOUT),))
@@ -118,11 +120,9 @@ def evaluate(
     progress: Progress = lambda name, done: None,
 ) -> Evaluation:
     """Test-then-train of the named strategies; see docs/evaluation.md for the protocol. ``progress(strategy, events done)``."""
-    check_names(names)
     if mode not in ("refresh", "request"):
         raise ValueError(f"mode must be refresh or request, got {mode!r}")
-    if mode == "refresh" and any(name.startswith(AFTER) for name in names):
-        raise ValueError(f"{AFTER}SECONDS delays the events before a request: it needs mode request")
+    check_names(names, mode)
     course = Course.of(stream, mode, warmup, warmup if score_from is None else score_from)
     fusion = _Fusion(course, msgspec.structs.replace(settings or FusionSettings(), modes=(mode,)), patterns)
     fused = [name for name in names if name in FAMILY or name.startswith((WITHOUT, AFTER))]

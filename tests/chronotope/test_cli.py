@@ -77,6 +77,9 @@ def test_start_of_the_command_line_loads_nothing_heavy():
         (["produce", "--user", "u"], "--user and --item come together"),
         (["produce", "--user", "u", "--item", "i", "--lat", "1"], "--lat and --lon come together"),
         (["produce", "--user", "u", "--item", "i", "--lat", "91", "--lon", "0"], "less than or equal to 90"),
+        (["evaluate", "--data", "x", "--format", "csv", "--strategies", "oracle"], "unknown strategy 'oracle'"),
+        (["evaluate", "--data", "x", "--format", "csv", "--ab", "fused,oracle"], "two of the strategies"),
+        (["evaluate", "--data", "x", "--format", "csv", "--strategies", "fused-after-60"], "needs mode request"),
         (["state", "reset"], "--yes"),
         (["nonsense"], "No such command 'nonsense'"),
         (["demo", "--nonsense"], "No such option: --nonsense"),
@@ -90,6 +93,54 @@ def test_wrong_input_is_one_line_and_exit_code_2(run, arguments: list[str], what
     (line,) = done.err.splitlines()
     assert line.startswith("chronotope: error: ")
     assert what in line
+
+
+@pytest.mark.parametrize(
+    ("format", "text", "what"),
+    [
+        ("csv", "user,item,time\na,x,1\na,x\n", "data:3: has 2 columns, 3 expected"),
+        ("csv", "user,item,time\na,x,1\na,y,soon\n", "data:3: time is 'soon', not a time"),
+        ("csv", "user,item\na,x\n", "data:1: the header lacks a column for time"),
+        ("csv", "user,item,time,lat,lon\na,x,1,91,0\n", "data:2: lat is '91', outside -90 to 90"),
+        ("csv", "user,item,time\na,x,1\nb,x,2\n", "data: no event after the warm-up has a user with an earlier event"),
+        ("csv", "", "data: is empty"),
+        ("jsonl", '{"event_id": 1', "data:1: Input data was truncated"),
+        ("sessions", "\x1f\x8b", "data"),
+    ],
+)  # fmt: skip
+def test_a_broken_file_is_one_clear_line_of_the_evaluation(run, tmp_path: Path, format: str, text: str, what: str):
+    (tmp_path / "data").write_bytes(text.encode("latin-1"))
+    done = run("evaluate", "--data", str(tmp_path / "data"), "--format", format, "--strategies", "counter")
+    assert (done.code, done.out) == (2, "")
+    (line,) = done.err.splitlines()
+    assert line.startswith(f"chronotope: error: {tmp_path}/{what}")
+
+
+@pytest.mark.parametrize("places", [False, True])
+def test_any_csv_is_evaluated_by_one_command(run, tmp_path: Path, places: bool):
+    rows = [f"u{n % 3},i{n % 2},{n * 60}" + (f",40.{n % 2},-74,bar,a bar" if places else "") for n in range(60)]
+    header = "user,item,time" + (",lat,lon,category,text" if places else "")
+    path, out = tmp_path / "any.csv", tmp_path / "out.json"
+    path.write_text("\n".join([header, *rows]))
+    names = "counter,content,spatial,fused"
+    done = run(
+        "evaluate",
+        "--data",
+        str(path),
+        "--format",
+        "csv",
+        "--strategies",
+        names,
+        "--ab",
+        "fused,counter",
+        "--json",
+        str(out),
+    )
+    assert done.code == 0, done.err
+    answer = json.loads(out.read_bytes())
+    assert list(answer["strategies"]) == names.split(",") and answer["scored"] == 48
+    assert answer["strategies"]["fused"]["all"]["acc@5"] == 1.0
+    assert answer["ab"]["first"] == "fused" and "A/B, hit rate at 10" in done.out
 
 
 @pytest.mark.parametrize("arguments", [["topics", "check"], ["dlq", "inspect"]], ids=" ".join)

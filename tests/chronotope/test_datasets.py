@@ -52,6 +52,16 @@ def test_geolife_point_is_a_trip_to_the_square_it_lies_in(tmp_path: Path):
     assert (event.item_id, event.action, event.session_id) == ("cell:39.920,116.472", "trip", "t1")
 
 
+def test_a_trip_is_told_by_the_squares_that_are_entered(tmp_path: Path):
+    points = [("a", 0.0005), ("a", 0.0015), ("b", 0.0005), ("a", 0.0025), ("b", 0.0011), ("a", 0.0007)]
+    rows = "".join(f"2007-08-04T03:30:{n:02}Z,{user},t,0.0,{lon}\n" for n, (user, lon) in enumerate(points))
+    path = _write(tmp_path / "p.csv", "time_utc,user,traj,lat,lon\n" + rows)
+    assert [(event.user_id, event.item_id) for event in read_events(path, "trips")] == [
+        ("a", "cell:0.000,0.000"), ("b", "cell:0.000,0.000"), ("a", "cell:0.000,0.002"), ("a", "cell:0.000,0.000"),
+    ]  # fmt: skip
+    assert len(list(read_events(path, "geolife"))) == len(points)
+
+
 @pytest.mark.parametrize("format", ["sessions", "csv"])
 def test_clicks_without_users_take_the_session_as_user(tmp_path: Path, format: str):
     path = _write(tmp_path / "c.csv", "SessionId,ItemId,Time\n3,214716935,1396437466.94\n")
@@ -177,5 +187,5 @@ def test_real_data_is_read_whole(data_dir: Path, path: str, format: str, events:
 
 
 def test_every_format_says_what_it_reads():
-    assert set(FORMATS) == {"foursquare", "gowalla", "geolife", "sessions", "csv", "jsonl"}
+    assert set(FORMATS) == {"foursquare", "gowalla", "geolife", "trips", "sessions", "csv", "jsonl"}
     assert all(FORMATS.values())

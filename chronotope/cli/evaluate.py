@@ -95,6 +95,7 @@ def evaluate(
         "scored": len(evaluation.at),
         "seconds": round(time.monotonic() - started, 1),
         "strategies": evaluation.report(),
+        "learning_curve": evaluation.learning_curve(),
     }
     test = simulate(evaluation, *tested) if tested else None
     if test is not None:

@@ -56,6 +56,18 @@ class Evaluation(msgspec.Struct, frozen=True):
                 report[name]["all"]["fused_minus_this_ci95"] = difference_of(fused, result.ranks, users)
         return report
 
+    def learning_curve(self, bins: int = 24) -> dict[str, object]:
+        """The MRR in equal stretches of the stream: {"until": [share of the stream], "mrr": {strategy: [...]}}."""
+        first = self.at.min() if len(self.at) else 0
+        stretch = np.minimum((self.at - first) * bins // max(len(self.stream) - first, 1), bins - 1)
+        held = np.maximum(np.bincount(stretch, minlength=bins), 1)
+        until = (first + (np.arange(bins) + 1) / bins * (len(self.stream) - first)) / len(self.stream)
+        found = {name: np.bincount(stretch, 1.0 / result.ranks, bins) / held for name, result in self.results.items()}
+        return {
+            "until": until.round(4).tolist(),
+            "mrr": {name: values.round(4).tolist() for name, values in found.items()},
+        }
+
     def _spread(self, result: Result) -> dict[str, float]:
         shown = result.lists[result.lists >= 0]
         kind = np.zeros(self.stream.items, np.int64)

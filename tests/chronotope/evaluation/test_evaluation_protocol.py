@@ -137,6 +137,15 @@ def test_unknown_strategies_are_named() -> None:
         check_names(["fused", "oracle"])
 
 
+def test_a_learning_curve_is_the_mrr_of_each_stretch() -> None:
+    evaluation = evaluate(by_the_clock(days=10), "request", ("counter",))
+    curve = evaluation.learning_curve(bins=4)
+    ranks, until = evaluation.results["counter"].ranks, curve["until"]
+    assert until[-1] == 1.0 and len(until) == len(curve["mrr"]["counter"]) == 4
+    last = evaluation.at >= round(until[-2] * len(evaluation.stream))
+    assert curve["mrr"]["counter"][-1] == pytest.approx((1 / ranks[last]).mean(), abs=0.02)
+
+
 def test_report_has_every_slice_and_metric() -> None:
     report = evaluate(by_the_clock(days=10), "request", ("counter", "fused-without-hour"), settings=SMALL).report()
     for parts in report.values():

@@ -8,7 +8,7 @@ it did not change, kept by a :class:`PatternBook` for the patterns of one kind.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
@@ -17,6 +17,7 @@ from scipy import special
 from processors.payload import decode_payload, encode_payload
 from schemas.patterns import PatternQuality
 
+Floats: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 MAX_SIGNIFICANCE = 1e6
 _FORMAT = "chronotope.pattern_book.2"
 
@@ -87,6 +88,20 @@ def binomial_significance(count: float, total: float, share: float) -> float:
     log_first = log_choose + count * math.log(share) + rest * math.log1p(-share)
     ratio = rest / (count + 1) * share / (1 - share)
     return min(-(log_first - math.log1p(-min(ratio, 1 - 1e-9))) / math.log(10), MAX_SIGNIFICANCE)
+
+
+def binomial_significances(count: Floats, total: Floats, share: Floats) -> Floats:
+    """:func:`binomial_significance` of many patterns at once, float64[n] each. O(n).
+
+    >>> binomial_significances(np.array([8.0, 0.0]), np.array([10.0, 10.0]), np.array([0.5, 0.5])).round(3).tolist()
+    [1.262, 0.0]
+    """
+    tail = special.betainc(np.maximum(count, 1e-300), np.maximum(total - count, 0.0) + 1.0, share)
+    plain = (count > 0) & (count <= total) & (share > 0) & (share < 1) & (tail > 1e-290)
+    out = np.maximum(-np.log10(np.where(plain, tail, 1.0)), 0.0)
+    for row in np.flatnonzero(~plain).tolist():
+        out[row] = binomial_significance(float(count[row]), float(total[row]), float(share[row]))
+    return out
 
 
 class PatternLife(msgspec.Struct, array_like=True, gc=False):

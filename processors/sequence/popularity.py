@@ -40,6 +40,14 @@ def find_state(states: Any, state: int) -> int:
 
 
 @kernel
+def weights_of(states: Any, wanted: Any, weights: Any) -> None:
+    """The stored weight of each of ``wanted``, 0 for states that are not held."""
+    for row in range(len(wanted)):
+        slot = find_state(states, wanted[row])
+        weights[row] = states[slot].weight if slot >= 0 else 0.0
+
+
+@kernel
 def count_state(tables: Any, state: int, weight: float, max_states: int) -> int:
     """Add ``weight`` to a state. Nothing has changed unless the status is DONE."""
     states, ints, floats = tables.states, tables.ints, tables.floats

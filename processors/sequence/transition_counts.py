@@ -13,7 +13,7 @@ from processors.sequence.columns import Context, Floats, Ints, as_codes, as_time
 from processors.sequence.contexts import find_context
 from processors.sequence.heaviest import HeaviestStates, list_heaviest
 from processors.sequence.mixing import decay_factor, most_probable, probabilities_of, weigh_chain, weigh_recent
-from processors.sequence.popularity import find_state
+from processors.sequence.popularity import find_state, weights_of
 from processors.sequence.room import NO_KEYS, keys_of, make_room
 from processors.sequence.rows import SMALLEST_BLOCK, find
 from processors.sequence.settings import NO_STATE, TransitionSettings
@@ -208,6 +208,13 @@ class TransitionCounts:
             return 0.0, float(held["floor"] * factor)
         entry = tables.entries[place]
         return float(entry["weight"] * factor), float((entry["weight"] + entry["error"]) * factor)
+
+    def counts_anywhere(self, states: Any, time_s: float) -> Floats:
+        """The decayed count of each of ``states`` (int64[n]) after whatever it was, float64[n]: order 0's :meth:`count`."""
+        wanted = as_codes("states", states)
+        weights = np.empty(len(wanted), np.float64)
+        weights_of(self._tables.states, wanted, weights)
+        return weights * self._factor(time_s)
 
     def counts_of(self, context: Context, time_s: float, owner: int | None = None) -> tuple[Ints, Floats]:
         """All states held for a context and their decayed counts, heaviest first, then by code."""

@@ -23,6 +23,7 @@ def warm_up() -> None:
     counts.probabilities(1, codes[:2], 2000.0)
     counts.count(1, 2, 2000.0)
     counts.heaviest(codes[:2], 2000.0, k=2)
+    counts.counts_anywhere(codes[:2], 2000.0)
     TransitionCounts.from_bytes(counts.to_bytes())
     FrequentSequences(half_life_s=1.0, max_sequences=8).update(
         *Sessions(gap_s=1e9, max_users=8).update(codes, codes, times)[:3]

@@ -20,7 +20,7 @@ from streams.stages.periodicity import PeriodWatch
 from streams.stages.private_places import PrivatePlaces
 from streams.stages.settings import MiningSettings
 from streams.stages.tiles import tile_of
-from streams.stages.user_messages import personal_transition, profile_update
+from streams.stages.user_messages import personal_transition, profile_updates
 
 MS = 1000.0
 SOLAR_DEGREES_PER_HOUR = 15.0
@@ -114,9 +114,7 @@ class UserStage:
         )  # fmt: skip
         due, now_s = self.profile_ledger.due(admitted.user).tolist(), float(admitted.time_ms.max()) / MS
         profiles = self.profiles.profiles(due, now_s)
-        common = self.transitions, self.profile_book, self.names, self.absorbed_offset
-        updates = (profile_update(profile, *common) for profile in profiles)
-        return [update for update in updates if update is not None]
+        return list(profile_updates(profiles, self.transitions, self.profile_book, self.names, self.absorbed_offset))
 
     def _learn_transitions(self, admitted: EventColumns, previous: np.ndarray, last: np.ndarray) -> list[Pattern]:
         contexts, time_s = np.stack([previous, last], axis=1), admitted.time_ms / MS

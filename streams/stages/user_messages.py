@@ -1,9 +1,11 @@
 """The user stage's messages: profiles and personal transitions in ids instead of codes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+import numpy as np
 
 from processors.profile import UserProfile
-from processors.quality import PatternBook, best_of, binomial_significance
+from processors.quality import PatternBook, best_of, binomial_significances
 from processors.sequence import NO_STATE, TransitionCounts
 from schemas.patterns import AnchorPlace, NamedShare, PatternQuality, ProfileUpdate, TransitionUpdate
 from streams.stages.names import Names
@@ -13,10 +15,18 @@ MS = 1000
 PERSONAL_NEXT_STATES = 10
 
 
-def profile_update(
-    profile: UserProfile, everybody: TransitionCounts, book: PatternBook, names: Names, version: int
-) -> ProfileUpdate | None:
-    """The message of a profile; None for a user whose id is forgotten. ``everybody`` counts what all users do."""
+def profile_updates(
+    profiles: Sequence[UserProfile], everybody: TransitionCounts, book: PatternBook, names: Names, version: int
+) -> list[ProfileUpdate]:
+    """The messages of profiles, but of users whose id is forgotten. ``everybody`` counts what all users do."""
+    qualities = _profile_qualities(profiles, everybody, book)
+    updates = (
+        _profile_update(profile, quality, names, version) for profile, quality in zip(profiles, qualities, strict=True)
+    )
+    return [update for update in updates if update is not None]
+
+
+def _profile_update(profile: UserProfile, quality: PatternQuality, names: Names, version: int) -> ProfileUpdate | None:
     user = names.get(profile.user)
     if user is None:
         return None
@@ -38,22 +48,30 @@ def profile_update(
         explore_share=profile.explore_share,
         events_per_day=profile.events_per_day,
         usual_hours=profile.usual_hours,
-        quality=_profile_quality(profile, everybody, book),
+        quality=quality,
     )
 
 
-def _profile_quality(profile: UserProfile, everybody: TransitionCounts, book: PatternBook) -> PatternQuality:
+def _profile_qualities(
+    profiles: Sequence[UserProfile], everybody: TransitionCounts, book: PatternBook
+) -> list[PatternQuality]:
     """A profile claims its first item; by chance the user would touch it as often as everybody does."""
-    claim, significance = NO_STATE, 0.0
-    every = everybody.total(None, profile.time_s)
-    if profile.items and every > 0:
-        claim, share = profile.items[0]
-        events = min(profile.support, float(profile.events))  # an action's weight is not more evidence
-        expected = min(max(everybody.count(None, claim, profile.time_s), share * events) / every, 1.0)
-        significance = best_of(binomial_significance(share * events, events, expected), len(profile.items))
-    return book.record(
-        profile.user, time_s=profile.time_s, claim=claim, support=profile.support, significance=significance
-    )
+    if not profiles:
+        return []
+    time_s, every = profiles[0].time_s, everybody.total(None, profiles[0].time_s)
+    claims = [profile.items[0][0] if profile.items else NO_STATE for profile in profiles]
+    # An action's weight is not more evidence.
+    events = np.array([min(profile.support, float(profile.events)) for profile in profiles])
+    count = events * np.array([profile.items[0][1] if profile.items else 0.0 for profile in profiles])
+    expected = np.minimum(np.maximum(everybody.counts_anywhere(claims, time_s), count) / max(every, 1e-300), 1.0)
+    raw = binomial_significances(count, events, expected).tolist()
+    return [
+        book.record(
+            profile.user, time_s=time_s, claim=claim, support=profile.support,
+            significance=best_of(significance, len(profile.items)),
+        )
+        for profile, claim, significance in zip(profiles, claims, raw, strict=True)
+    ]  # fmt: skip
 
 
 def personal_transition(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from scipy import stats
 
@@ -13,6 +14,7 @@ from processors.quality import (
     PatternBook,
     best_of,
     binomial_significance,
+    binomial_significances,
     poisson_significance,
     significance_of,
     strength,
@@ -98,3 +100,10 @@ def test_book_is_bounded_forgets_the_weakest_and_goes_on_after_a_restart() -> No
 def test_numbers_that_are_none_are_refused() -> None:
     with pytest.raises(ValueError, match="significance"):
         PatternBook().record(1, time_s=0.0, claim=0, support=1.0, significance=math.inf)
+
+
+def test_significances_of_many_are_those_of_each() -> None:
+    cases = [(5.0, 9.0, 0.2), (0.0, 4.0, 0.5), (2.0, 4.0, 0.0), (4.0, 4.0, 1.0), (900.0, 2000.0, 0.05), (0.3, 0.7, 0.9)]
+    count, total, share = np.array(cases).T
+    expected = [binomial_significance(*case) for case in cases]
+    np.testing.assert_allclose(binomial_significances(count, total, share), expected)

@@ -427,6 +427,12 @@ def test_heaviest_states_of_many_contexts_are_those_of_each(seed: int, k: int) -
         assert listed.total[row] == pytest.approx(counts.total(row, times[row], owner=row % 3))
 
 
+def test_counts_anywhere_are_those_of_order_zero() -> None:
+    counts = TransitionCounts(half_life_s=50.0)
+    counts.update(np.array([1, 2, 1]), np.array([5, 5, 6]), np.array([0.0, 10.0, 20.0]))
+    assert counts.counts_anywhere([5, 6, 7], 30.0) == pytest.approx([counts.count(None, s, 30.0) for s in (5, 6, 7)])
+
+
 def test_heaviest_refuses_what_it_cannot_answer() -> None:
     counts = TransitionCounts()
     with pytest.raises(ValueError, match="k must be"):

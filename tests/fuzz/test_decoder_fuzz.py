@@ -138,7 +138,7 @@ def test_the_model_server_uses_a_record_or_counts_it_as_refused(
     metrics = ServerMetrics()
     intake = Intake(TOPICS, LIMITS, metrics, ConfluentAvroDecoder(BehaviorEvent, Schemas()) if avro else None)
     source = Source(topic.name, 0)
-    records = [ConsumedRecord(source, at, NOW_MS, b"key", value) for at, value in enumerate(raw)]
+    records = [ConsumedRecord(source, at, NOW_MS, b"key", value, ()) for at, value in enumerate(raw)]
     used = list(intake.receive(records, NOW_MS))
     refused = sum(
         sample.value

@@ -4,6 +4,7 @@ Every one answers for a user who has a past, with scores over all items touched 
 stream that carries what may be known: the user's last event for a standing answer (``now`` None), else the target's time.
 """
 
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from typing import Protocol
 
@@ -49,7 +50,7 @@ class Counts:
             onto[np.fromiter(row.keys(), np.int64, len(row))] += weight * np.fromiter(row.values(), float, len(row))
 
 
-class Baseline:
+class Baseline(ABC):
     """What all of them share: the stream, and how often each item was touched."""
 
     def __init__(self, stream: Stream) -> None:
@@ -70,11 +71,11 @@ class Baseline:
         self.absorb(at)
         self.popularity[item] += 1
 
+    @abstractmethod
     def scores(self, last: int, target: int | None) -> Floats:
         """A score of every item of the stream; those nobody touched are not read."""
-        raise NotImplementedError
 
-    def absorb(self, at: int) -> None:
+    def absorb(self, at: int) -> None:  # noqa: B027 - popularity alone is something to learn
         """Learn from an event; ``popularity`` does not hold it yet."""
 
     def prior(self) -> Floats:

@@ -1,5 +1,6 @@
 """The classic reference: one feature model of river ranks a shortlist of candidates, learned online against sampled ones."""
 
+from abc import abstractmethod
 from collections import defaultdict
 
 import numpy as np
@@ -33,9 +34,9 @@ class FeatureRanker(Markov):
         self._popular: list[int] = []
         self._random = np.random.default_rng(0)
 
+    @abstractmethod
     def build(self) -> FeatureModel:
         """The untrained model."""
-        raise NotImplementedError
 
     def scores(self, last: int, target: int | None) -> Floats:
         """1 + P(chosen) of the candidates, then popularity."""

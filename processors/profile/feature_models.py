@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,7 +27,7 @@ class FeatureModel(Protocol):
         """The model as it is, for ``processors.profile.load_feature_model``."""
 
 
-class _Learner:
+class _Learner(ABC):
     """A river model on cleaned records; what one record is to it, a subclass says."""
 
     def update(self, columns: Columns, targets: Any) -> Floats:
@@ -57,14 +58,14 @@ class _Learner:
     def _accepts(self, targets: Floats) -> bool:
         return bool(np.isfinite(targets).all())
 
-    def _records(self, columns: Columns, learn: bool) -> list[Any]:
-        raise NotImplementedError
+    @abstractmethod
+    def _records(self, columns: Columns, learn: bool) -> list[Any]: ...
 
-    def _predict(self, record: Any) -> float:
-        raise NotImplementedError
+    @abstractmethod
+    def _predict(self, record: Any) -> float: ...
 
-    def _learn(self, record: Any, target: float) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _learn(self, record: Any, target: float) -> None: ...
 
 
 class _CleanedLearner(_Learner):

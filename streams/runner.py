@@ -14,8 +14,9 @@ from aiokafka import ConsumerRecord
 
 from schemas.patterns import Pattern
 from streams.decoding import EventDecoder
-from streams.engine.statelog import Chunk
+from streams.engine.statelog import NOTHING_ABSORBED, Chunk
 from streams.engine.table import StateTable
+from streams.engine.transport import FetchedBatch
 from streams.engine.writer import BatchWriter, OutRecord
 from streams.metrics import WorkerMetrics
 from streams.records import late_records, output_records, pattern_records, rejected_records
@@ -27,6 +28,10 @@ from streams.stages.user import UserStage
 MAX_IN_HAND = 4
 # Turns of the event loop that take a write from our task through the producer's to the socket.
 HAND_OFFS = 8
+
+
+class SkippedRecordsError(RuntimeError):
+    """Records of the source were never handed to the stage: to absorb what follows would lose them."""
 
 
 class Work(msgspec.Struct, frozen=True):
@@ -121,13 +126,14 @@ class StageRunner:
         """Batches that are absorbed and not durable yet."""
         return len(self._in_hand)
 
-    async def take(self, records: Sequence[ConsumerRecord], done: Callable[[], None]) -> None:
+    async def take(self, batch: FetchedBatch, done: Callable[[], None]) -> None:
         """Absorb a batch of one partition, and call ``done`` once it and every batch before it are durable.
 
         A batch whose partition is given up before it is durable is never done. Returns when there is room for another one.
-        Raises what the stage raises, or what an earlier write raised.
+        Raises what the stage raises, or what an earlier write raised, and SkippedRecordsError if the batch does not follow what
+        the state has absorbed.
         """
-        partition = records[0].partition
+        partition = batch.records[0].partition
         if self.table.wants_snapshot(partition):
             # A snapshot must not hold what is not in the log yet: its outputs could be lost.
             await self._settled_below(1)
@@ -135,7 +141,11 @@ class StageRunner:
         state: Any = self.table.states.get(partition)
         if state is None:
             return
-        self._in_hand.append(self._absorbed(state, records, done))
+        if batch.read_from > state.absorbed_offset + 1 and state.absorbed_offset != NOTHING_ABSORBED:
+            raise SkippedRecordsError(
+                f"{self.stage}, partition {partition}: read from {batch.read_from}, but absorbed to {state.absorbed_offset}"
+            )
+        self._in_hand.append(self._absorbed(state, batch.records, done))
         if self._settling is None or self._settling.done():
             self._settling = asyncio.create_task(self._settle())
         for _ in range(HAND_OFFS):

@@ -1,7 +1,7 @@
 """A Faust transport that hands an agent one message per fetched partition batch, and commits by batch ends.
 
 Stock Faust passes records one by one through several asyncio tasks (3,000 to 6,000 events/s). Here the message's value is
-the list of fetched records, so everything else of Faust stays: assignor, agents, acks, commits, tables and recovery.
+a batch of fetched records, so everything else of Faust stays: assignor, agents, acks, commits, tables and recovery.
 ``tests/streams/test_faust_contract.py`` holds the contract of every private method that is overridden.
 """
 
@@ -11,17 +11,41 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import faust
+import msgspec
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
+from mode.utils.objects import cached_property
+from mode.utils.queues import FlowControlEvent
 
 END_OFFSET_DEADLINE_S = 20.0
 FETCH_MAX_WAIT_MS = 20
 MAX_BATCH_BYTES = 2_000_000
+PAUSE_S = 0.05
+
+
+class FetchedBatch(msgspec.Struct, frozen=True):
+    """Consecutive records of one partition. Of the offsets from ``read_from`` on, the log holds no record before them."""
+
+    records: Sequence[ConsumerRecord]
+    read_from: int
+
+
+class KeepingFlowControl(FlowControlEvent):
+    """A flow control that keeps what was delivered while the flow was being resumed.
+
+    Faust resumes partitions and seeks before it resumes the flow, and stock ``resume`` empties the agents' queues: a batch that
+    came between is lost. What is stale was emptied when the flow was suspended.
+    """
+
+    def resume(self) -> None:
+        """Let the queues be filled again."""
+        self._suspend.clear()
+        self._resume.set()
 
 
 class BatchSchema(faust.Schema):
-    """Passes keys and values through untouched: the value is the list of records of one fetched batch."""
+    """Passes keys and values through untouched: the value is one FetchedBatch."""
 
     def compile(self, app: Any, *, default_propagate: bool = False, **_: Any) -> Any:
         """The decode function that Faust calls per message; it only wraps the message in an event."""
@@ -128,7 +152,15 @@ class BatchConsumer(driver.Consumer):
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Mapping[TP, list[ConsumerRecord]]:
-        """What is fetched of the internal topics first: work that is half done comes before new work."""
+        """What is fetched of the internal topics first: work that is half done comes before new work.
+
+        Nothing of the batch topics before a rebalance has ended: until then neither states nor read positions are final.
+        """
+        if self.app.rebalancing and active_partitions is not None:
+            active_partitions = {tp for tp in active_partitions if tp.topic not in self.app.batch_topics}
+            if not active_partitions:  # an empty set would fetch of all
+                await self.sleep(PAUSE_S)
+                return {}
         inner = {tp for tp in active_partitions or () if tp.topic in self.app.inner_topics}
         if inner:
             records = await super()._getmany(inner, 0.0)
@@ -154,8 +186,9 @@ class BatchConsumer(driver.Consumer):
         for tp, records in fetched.items():
             if not self.flow_active or self.should_stop or self.app.consumer_generation_id != generation:
                 return
+            early = self.app.rebalancing and tp.topic in self.app.batch_topics
             given_up = tp not in self.assignment()
-            if given_up or (active is not None and tp not in active and tp not in self._buffered_partitions):
+            if early or given_up or (active is not None and tp not in active and tp not in self._buffered_partitions):
                 continue
             wanted = self._unread(tp, records)
             if not wanted:
@@ -181,15 +214,15 @@ class BatchConsumer(driver.Consumer):
                 self._read_offset[tp] = record.offset
             return
         for batch in cut_batches(records, self.app.max_batch_events):
-            end, ends = batch[-1].offset, self._batch_ends[tp]
+            end, ends, read_from = batch[-1].offset, self._batch_ends[tp], self._read_offset[tp] or 0
             while ends and ends[-1] >= batch[0].offset:  # delivered again after a seek: the first copy may be gone
                 ends.pop()
             ends.append(end)
-            await self.callback(self._batch_message(tp, batch))
+            await self.callback(self._batch_message(tp, FetchedBatch(batch, read_from)))
             self._read_offset[tp] = end + 1
 
-    def _batch_message(self, tp: TP, batch: Sequence[ConsumerRecord]) -> ConsumerMessage:
-        last = batch[-1]
+    def _batch_message(self, tp: TP, batch: FetchedBatch) -> ConsumerMessage:
+        last = batch.records[-1]
         return ConsumerMessage(
             last.topic, last.partition, last.offset, last.timestamp / 1000.0, last.timestamp_type, (), None, batch,
             None, None, None, tp, generation_id=self.app.consumer_generation_id,
@@ -227,6 +260,11 @@ class BatchApp(faust.App):
         self.inner_topics = frozenset(inner_topics)
         self.max_batch_events = max_batch_events
         super().__init__(*args, **kwargs)
+
+    @cached_property
+    def flow_control(self) -> FlowControlEvent:
+        """Suspends and resumes the agents' queues."""
+        return KeepingFlowControl(loop=self.loop)
 
     def _new_transport(self) -> BatchTransport:
         return BatchTransport(self.conf.broker_consumer, self, loop=self.loop)

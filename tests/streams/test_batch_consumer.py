@@ -1,14 +1,17 @@
 """The batch consumer's arithmetic: how records are cut into batches, and which offset may be committed."""
 
+import asyncio
 from collections import defaultdict, deque
 from types import SimpleNamespace
+from typing import Any
 
 from faust.types import TP
 from hypothesis import given
 from hypothesis import strategies as st
+from mode.utils.queues import FlowControlQueue
 
 from streams.engine import transport
-from streams.engine.transport import BatchConsumer, cut_batches
+from streams.engine.transport import BatchConsumer, FetchedBatch, KeepingFlowControl, cut_batches
 
 TP0 = TP("events", 0)
 
@@ -75,3 +78,55 @@ def test_batches_hold_all_records_in_order_within_their_bounds(sizes: list[int],
     assert [record.offset for batch in batches for record in batch] == list(range(len(sizes)))
     assert all(1 <= len(batch) <= most for batch in batches)
     assert all(len(batch) == 1 or sum(len(record.value) for record in batch) <= 100 for batch in batches)
+
+
+def test_what_is_delivered_while_the_flow_is_being_resumed_is_kept() -> None:
+    flow = KeepingFlowControl()
+    queue = FlowControlQueue[int](flow_control=flow, clear_on_resume=True)
+    queue.put_nowait(7)
+    flow.resume()
+    assert flow.is_active() and queue.get_nowait() == 7
+    queue.put_nowait(8)
+    flow.suspend()
+    flow.clear()
+    assert queue.empty()
+
+
+def delivered(rebalancing: bool, fetched: dict[TP, list[int]]) -> list[tuple[TP, list[int], int]]:
+    """What the agents get of the records that a fetch brought: their partition, offsets, and where they were read from."""
+    got: list[tuple[TP, list[int], int]] = []
+    consumer: Any = BatchConsumer.__new__(BatchConsumer)
+
+    async def on_message(message: Any) -> None:
+        batch: FetchedBatch = message.value
+        got.append((message.tp, [record.offset for record in batch.records], batch.read_from))
+
+    async def delivery_first(delivery: Any, suspension: Any) -> None:
+        suspension.close()
+        await delivery
+
+    def record(tp: TP, offset: int) -> SimpleNamespace:
+        return SimpleNamespace(
+            topic=tp.topic, partition=tp.partition, offset=offset, timestamp=0, timestamp_type=0, value=b""
+        )
+
+    app = SimpleNamespace(
+        batch_topics={"events"}, rebalancing=rebalancing, max_batch_events=2, consumer_generation_id=1,
+        monitor=SimpleNamespace(track_tp_end_offset=lambda *_: None),
+    )  # fmt: skip
+    vars(consumer).update(
+        app=app, callback=on_message, flow_active=True, _batch_ends=defaultdict(deque), _read_offset={TP0: 5}, _sought={TP0: 5},
+        _buffered_partitions=set(), assignment=lambda: {TP0}, highwater=lambda _: 9, suspend_flow=asyncio.Event(),
+        wait_first=delivery_first, _stopped=asyncio.Event(), _crashed=asyncio.Event(),
+    )  # fmt: skip
+    records = {tp: [record(tp, offset) for offset in offsets] for tp, offsets in fetched.items()}
+    asyncio.run(consumer._deliver_fetched(records, set(fetched)))
+    return got
+
+
+def test_every_batch_says_from_where_it_was_read() -> None:
+    assert delivered(False, {TP0: [6, 7, 9]}) == [(TP0, [6, 7], 5), (TP0, [9], 8)]
+
+
+def test_nothing_is_delivered_before_a_rebalance_has_ended() -> None:
+    assert delivered(True, {TP0: [5, 6]}) == []

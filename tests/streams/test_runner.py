@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from streams.engine.statelog import Chunk
+from streams.engine.transport import FetchedBatch
 from streams.engine.writer import OutRecord
 from streams.metrics import WorkerMetrics
-from streams.runner import MAX_IN_HAND, StageRunner, Work
+from streams.runner import MAX_IN_HAND, SkippedRecordsError, StageRunner, Work
 
 
 class Log:
@@ -50,8 +51,9 @@ def step(state: Any, records: Sequence[Any]) -> Work:
     return Work(value, [OutRecord("out", 0, None, value)], [], {})
 
 
-def batch(first: int, last: int, partition: int = 0) -> list[Any]:
-    return [SimpleNamespace(offset=at, partition=partition, timestamp=0) for at in range(first, last + 1)]
+def batch(first: int, last: int, partition: int = 0, read_from: int | None = None) -> FetchedBatch:
+    records: list[Any] = [SimpleNamespace(offset=at, partition=partition, timestamp=0) for at in range(first, last + 1)]
+    return FetchedBatch(records, first if read_from is None else read_from)
 
 
 def scenario(
@@ -106,7 +108,7 @@ def test_no_more_batches_are_taken_than_may_be_in_hand() -> None:
     async def play(runner: StageRunner, log: Log, acked: list[Any], _: list[Any]) -> None:
         for at in range(MAX_IN_HAND - 1):
             await runner.take(batch(at, at), lambda: acked.append("done"))
-        last = asyncio.create_task(runner.take(batch(MAX_IN_HAND, MAX_IN_HAND), lambda: acked.append("done")))
+        last = asyncio.create_task(runner.take(batch(MAX_IN_HAND - 1, MAX_IN_HAND - 1), lambda: acked.append("done")))
         await asyncio.sleep(0.01)
         assert not last.done()
         log.gate.set()
@@ -155,3 +157,33 @@ def test_a_snapshot_waits_until_what_the_state_has_absorbed_is_durable() -> None
     log, acked, _ = scenario(play)
     assert log.written == [b"0-4", (0, -1, 0, 4), ("snapshot", 4), b"5-9", (0, 4, 5, 9)]
     assert acked == [4, 9]
+
+
+def test_a_batch_that_does_not_follow_what_was_absorbed_is_refused() -> None:
+    async def play(runner: StageRunner, log: Log, acked: list[Any], _: list[Any]) -> None:
+        log.gate.set()
+        await runner.take(batch(0, 4), lambda: acked.append("first"))
+        with pytest.raises(SkippedRecordsError, match="read from 7, but absorbed to 4"):
+            await runner.take(batch(7, 9), lambda: acked.append("after a hole"))
+        assert log.states[0].absorbed_offset == 4
+
+    assert scenario(play)[1] in (["first"], [])
+
+
+def test_a_hole_of_the_log_itself_is_no_loss() -> None:
+    async def play(runner: StageRunner, log: Log, acked: list[Any], _: list[Any]) -> None:
+        log.gate.set()
+        await runner.take(batch(0, 4), lambda: acked.append("first"))
+        await runner.take(batch(7, 9, read_from=5), lambda: acked.append("after transaction markers"))
+        assert log.states[0].absorbed_offset == 9
+
+    scenario(play)
+
+
+def test_a_new_state_begins_where_its_log_begins() -> None:
+    async def play(runner: StageRunner, log: Log, acked: list[Any], _: list[Any]) -> None:
+        log.gate.set()
+        await runner.take(batch(1_000, 1_004), lambda: acked.append("first"))
+        assert log.states[0].absorbed_offset == 1_004
+
+    scenario(play)

@@ -12,10 +12,13 @@ from model_server.recommending import Task
 from model_server.sinks.redis_sink import RedisSink, StoredRecommendation
 from model_server.sinks.topic import TopicSink
 from model_server.tracing import Traced, tracing
+from schemas.headers import cloudevents_headers
 from schemas.json_wire import encode
 from schemas.recommendations import NextBehaviour, Recommendation
 from schemas.settings import RedisSettings
 from schemas.topics import PREDICTIONS, RECOMMENDATIONS
+
+CLOUDEVENTS_SOURCE = "chronotope/model-server"
 
 
 class Publisher:
@@ -77,7 +80,10 @@ class Publisher:
                 to_redis.append(stored)
             traced = self._trace(task.trace, task.trigger, task.since_ms)
             delivered = partial(self._delivered, recommendation, task.since_ms, traced)
-            self._topic.send(RECOMMENDATIONS.name, user, value, delivered, traced.headers)
+            event = cloudevents_headers(
+                RECOMMENDATIONS.name, CLOUDEVENTS_SOURCE, recommendation.request_id, recommendation.generated_at_ms
+            )
+            self._topic.send(RECOMMENDATIONS.name, user, value, delivered, event + traced.headers)
         if self._redis is not None:
             self._redis.put(to_redis)
 

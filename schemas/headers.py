@@ -1,6 +1,7 @@
-"""Which record headers travel on: W3C trace context and CloudEvents binary-mode attributes."""
+"""Record headers: W3C trace context and CloudEvents binary-mode attributes, and which of them travel on."""
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 
 TRACE_HEADERS = ("traceparent", "tracestate")
 CLOUDEVENTS_PREFIX = "ce_"
@@ -27,4 +28,27 @@ def kept_headers(headers: Iterable[tuple[str, bytes | None]] | None) -> Headers:
         (name, value)
         for name, value in headers or ()
         if value is not None and (name in TRACE_HEADERS or name.startswith(CLOUDEVENTS_PREFIX))
+    ]
+
+
+def cloudevents_headers(topic: str, source: str, event_id: str, time_ms: int) -> Headers:
+    """The attributes that make a record a CloudEvent 1.0 in binary mode.
+
+    >>> for name, value in cloudevents_headers("recommendation.user.v1", "chronotope/serve", "r-1", 1_333_238_400_000):
+    ...     print(name, value.decode())
+    ce_specversion 1.0
+    ce_type chronotope.recommendation.user.v1
+    ce_source chronotope/serve
+    ce_id r-1
+    ce_time 2012-04-01T00:00:00.000Z
+    content-type application/json
+    """
+    time = datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return [
+        ("ce_specversion", b"1.0"),
+        ("ce_type", f"chronotope.{topic}".encode()),
+        ("ce_source", source.encode()),
+        ("ce_id", event_id.encode()),
+        ("ce_time", time.encode()),
+        ("content-type", b"application/json"),
     ]

@@ -13,6 +13,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from chronotope.diagnosis import Finding, examine
 from chronotope.diagnosis.installation import check_settings, check_versions
 from chronotope.kafka.topics import apply_topics
+from chronotope.local.apache_kafka import ApacheKafka
 from chronotope.local.embedded import EmbeddedBroker, EmbeddedRedis
 from schemas.events import BehaviorEvent
 from schemas.json_wire import encode
@@ -255,3 +256,24 @@ def test_group_that_committed_beyond_the_end_is_named(kafka: KafkaSettings):
     found = the_problem()
     assert found.check == "lag"
     assert "model server (group chronotope-server) committed beyond the end" in found.detail
+
+
+@pytest.mark.integration
+@pytest.mark.kafka
+def test_events_that_expired_unread_are_counted(
+    kafka_broker: ApacheKafka, healthy: dict[str, str], monkeypatch: pytest.MonkeyPatch
+):
+    for name, value in (healthy | {"CHRONOTOPE_KAFKA_BOOTSTRAP": kafka_broker.bootstrap}).items():
+        monkeypatch.setenv(name, value)
+    kafka = KafkaSettings()
+    apply_topics(kafka)
+    for partition in range(EVENTS.partitions):
+        send(kafka, *(event(number) for number in range(40)), partition=partition)
+    commit(kafka, "chronotope-server", 1)
+    admin = AdminClient(kafka.confluent())  # held until it is done: its end would cancel it
+    (deleted,) = admin.delete_records([TopicPartition(EVENTS.name, 0, 31)]).values()
+    assert deleted.result(30).low_watermark == 31
+    expired = [found for found in problems() if found.check == "lag"]
+    assert [found.detail for found in expired] == [
+        "model server (group chronotope-server): 30 events expired before they were read"
+    ]

@@ -13,6 +13,7 @@ from serving_harness import START_MS, Probe, RunningServer, probing, settings_of
 from chronotope.kafka.topics import apply_topics
 from chronotope.local.stack import LocalStack
 from schemas.events import Item, RecommendationFeedback, RecommendationRequest
+from schemas.headers import TRACE_HEADERS
 from schemas.patterns import ClusterUpdate, NamedCount, PeriodEstimate, PeriodicityUpdate
 from schemas.recommendations import NextBehaviour, Recommendation
 from schemas.topics import CATALOG, EVENTS, FEEDBACK, PREDICTIONS, REQUESTS, SPATIAL, TEMPORAL
@@ -52,19 +53,26 @@ def cluster(lat: float, lon: float, name: str, event_time_ms: int = START_MS) ->
     )  # fmt: skip
 
 
+def trace_of(headers: dict[str, bytes]) -> dict[str, bytes]:
+    return {name: value for name, value in headers.items() if name in TRACE_HEADERS}
+
+
 def test_trace_of_an_event_is_that_of_its_recommendation(serving: RunningServer, probe: Probe) -> None:
     trace = {"traceparent": b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate": b"shop=1"}
     probe.event("tracy", "cafe", headers=trace | {"ce_id": b"7", "other": b"x"})
-    assert probe.headers[probe.next_of("tracy").version] == trace
+    first = probe.next_of("tracy")
+    assert trace_of(probe.headers[first.version]) == trace
+    assert probe.headers[first.version]["ce_type"] == b"chronotope.recommendation.user.v1"
+    assert probe.headers[first.version]["ce_id"] == first.request_id.encode()
     probe.event("tracy", "bar", START_MS + 1_000)
-    assert probe.headers[probe.next_of("tracy", after=1).version] == {}
+    assert trace_of(probe.headers[probe.next_of("tracy", after=1).version]) == {}
     request = RecommendationRequest(
         request_id="traced", user_id="tracy", request_time_ms=START_MS + 2_000, categories=["x"]
     )
     probe.send(REQUESTS, "tracy", request, headers=trace)
     until(lambda: any(each.request_id == "traced" for each in probe.of("tracy")), "the request is answered")
     (answer,) = [each for each in probe.of("tracy") if each.request_id == "traced"]
-    assert probe.headers[answer.version] == trace
+    assert trace_of(probe.headers[answer.version]) == trace
 
 
 def test_an_event_leads_to_a_recommendation_in_kafka_and_redis(

@@ -1,4 +1,5 @@
-"""An event becomes a recommendation over TLS with SCRAM on Kafka and TLS with an ACL user on Redis; a wrong password does not."""
+"""An event becomes a recommendation over TLS, with SCRAM and the documented rights on Kafka and an ACL user on Redis; a wrong
+password does not."""
 
 import json
 import os
@@ -11,8 +12,9 @@ from pathlib import Path
 import pytest
 import redis
 from certificates import Certificates, make_certificates
-from confluent_kafka import Producer
-from secured_kafka import PASSWORD, USER, SecuredKafka
+from confluent_kafka import Consumer, Producer
+from confluent_kafka.admin import AdminClient
+from secured_kafka import ADMIN, PASSWORD, SecuredKafka, documented_rights, grant
 from tls_relay import tls_front
 
 from chronotope.local.apache_kafka import unavailable
@@ -22,7 +24,7 @@ from chronotope.local.process import ManagedProcess
 from schemas.events import BehaviorEvent
 from schemas.json_wire import encode
 from schemas.settings import KafkaSettings
-from schemas.topics import EVENTS
+from schemas.topics import EVENTS, RECOMMENDATIONS
 
 REDIS_USER, REDIS_PASSWORD = "server", "swordfish-swordfish"
 pytestmark = [pytest.mark.integration, pytest.mark.kafka, pytest.mark.timeout(300)]
@@ -35,19 +37,33 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[dict[str, str]]:
-    """The environment of a client of the secured broker."""
+    """The environment of the operator of the secured broker, which grants the documented rights."""
     reason = unavailable()
     if reason is not None:
         pytest.skip(f"NOT TESTED: {reason}")
     with SecuredKafka(tmp_path_factory.mktemp("kafka"), certificates) as kafka:
-        yield {
+        client = {
             "CHRONOTOPE_KAFKA_BOOTSTRAP": kafka.bootstrap,
             "CHRONOTOPE_KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
             "CHRONOTOPE_KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
-            "CHRONOTOPE_KAFKA_SASL_USERNAME": USER,
+            "CHRONOTOPE_KAFKA_SASL_USERNAME": "operator",
             "CHRONOTOPE_KAFKA_SASL_PASSWORD": PASSWORD,
             "CHRONOTOPE_KAFKA_SSL_CA_FILE": str(certificates.authority),
         }
+        grant(AdminClient(_settings(as_user(client, ADMIN)).confluent()), documented_rights())
+        yield client
+
+
+def as_user(env: dict[str, str], user: str) -> dict[str, str]:
+    """The same environment for another user of Kafka."""
+    return env | {"CHRONOTOPE_KAFKA_SASL_USERNAME": user}
+
+
+def _settings(env: dict[str, str]) -> KafkaSettings:
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in env.items():
+            patched.setenv(name, value)
+        return KafkaSettings()
 
 
 @pytest.fixture
@@ -77,7 +93,7 @@ def _service(command: str, env: dict[str, str], run_dir: Path) -> ManagedProcess
 
 
 def test_event_becomes_a_recommendation_over_tls(
-    secured: dict[str, str], secured_redis: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    secured: dict[str, str], secured_redis: dict[str, str], tmp_path: Path
 ) -> None:
     worker_port, server_port = free_ports(2)
     env = secured | secured_redis | {
@@ -87,13 +103,14 @@ def test_event_becomes_a_recommendation_over_tls(
     }  # fmt: skip
     applied = _chronotope("topics", "apply", env=env)
     assert applied.returncode == 0, applied.stderr
-    services = [_service(command, env, tmp_path) for command in ("worker", "serve")]
+    services = [
+        _service("worker", as_user(env, "worker"), tmp_path),
+        _service("serve", as_user(env, "server"), tmp_path),
+    ]
     try:
         for service in services:
             service.start()
-        for name, value in env.items():
-            monkeypatch.setenv(name, value)
-        producer = Producer(KafkaSettings().confluent_producer())
+        producer = Producer(_settings(as_user(env, "producer")).confluent_producer())
         for number in range(20):
             event = BehaviorEvent(
                 event_id=f"e{number}", user_id="u", item_id=f"i{number % 3}", action="view",
@@ -103,6 +120,7 @@ def test_event_becomes_a_recommendation_over_tls(
         assert producer.flush(30) == 0
         client = redis.Redis.from_url(env["CHRONOTOPE_REDIS_URL"], ssl_ca_certs=env["CHRONOTOPE_REDIS_SSL_CA_FILE"])
         assert _await_recommendation(client, "u")["user_id"] == "u"
+        assert _read_one(_settings(as_user(env, "consumer")), RECOMMENDATIONS.name, "shop-front") == b"u"
     finally:
         for service in services:
             service.stop()
@@ -120,6 +138,25 @@ def _await_recommendation(client: "redis.Redis[bytes]", user_id: str) -> dict[st
             return found
         time.sleep(0.3)
     raise AssertionError("no recommendation reached Redis")
+
+
+def _read_one(kafka: KafkaSettings, topic: str, group: str) -> bytes | None:
+    consumer = Consumer(kafka.confluent() | {"group.id": group, "auto.offset.reset": "earliest"})
+    try:
+        consumer.subscribe([topic])
+        message = consumer.poll(60)
+        assert message is not None, f"nothing came from {topic}"
+        assert message.error() is None, message.error().str()
+        return message.key()
+    finally:
+        consumer.close()
+
+
+def test_whoever_has_no_right_to_the_topics_gets_one_clear_line(secured: dict[str, str]) -> None:
+    done = _chronotope("topics", "apply", env=as_user(secured, "consumer"))
+    assert done.returncode != 0
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert "authoriz" in done.stderr.lower()
 
 
 def test_wrong_password_is_one_clear_line_without_the_secret(secured: dict[str, str]) -> None:

@@ -36,7 +36,8 @@ class _Identity(msgspec.Struct, frozen=True):
 
 def topic_id(kafka: KafkaSettings, topic: str) -> str:
     """The broker's unique id of a topic: a topic that was deleted and created again has another; "" if it has none."""
-    futures = AdminClient(kafka.confluent()).describe_topics(TopicCollection([topic]), request_timeout=10)
+    admin = AdminClient(kafka.confluent())  # held until it is done: its end would cancel it
+    futures = admin.describe_topics(TopicCollection([topic]), request_timeout=10)
     try:
         return str(futures[topic].result().topic_id)
     except KafkaException as error:

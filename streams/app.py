@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -36,6 +37,7 @@ from streams.watchdog import Watchdog
 
 log = structlog.get_logger()
 WORKER_TOPICS_TIMEOUT_S = 10.0
+STOP_DEADLINE_S = 30.0
 # Tracked objects made before the young ones are looked through, and how many looks before the older ones are.
 GARBAGE_THRESHOLDS = (200_000, 20, 50)
 SEARCHING = ("user", "place")
@@ -218,9 +220,12 @@ async def _serve(settings: WorkerSettings, partitions: int) -> int:
     return 1 if watchdog.verdict else 0
 
 
-async def _stop(app: BatchApp, starting: "asyncio.Task[Any]") -> None:
-    try:
-        await asyncio.wait_for(app.stop(), timeout=30.0)
-    except TimeoutError:
-        log.error("the worker did not end in time")
+async def _stop(app: BatchApp, starting: "asyncio.Task[Any]", within_s: float = STOP_DEADLINE_S) -> None:
+    """Stop the app. If it does not end in time the process does, at once: nothing unacknowledged was promised to anybody."""
+    stopping = asyncio.create_task(app.stop())
+    await asyncio.wait([stopping], timeout=within_s)
+    if not stopping.done():  # a cancellation would be waited for, and may be swallowed
+        log.error("the worker did not end in time", seconds=within_s)
+        os._exit(1)
+    stopping.result()
     starting.cancel()

@@ -34,6 +34,10 @@ class SkippedRecordsError(RuntimeError):
     """Records of the source were never handed to the stage: to absorb what follows would lose them."""
 
 
+class StateMissingError(RuntimeError):
+    """A partition of the source is ours and its state is not: its changelog was not assigned with it."""
+
+
 class Work(msgspec.Struct, frozen=True):
     """What became of a batch: the chunk to remember, the records to write, the patterns among them, and events by what
     happened to them."""
@@ -130,16 +134,18 @@ class StageRunner:
         """Absorb a batch of one partition, and call ``done`` once it and every batch before it are durable.
 
         A batch whose partition is given up before it is durable is never done. Returns when there is room for another one.
-        Raises what the stage raises, or what an earlier write raised, and SkippedRecordsError if the batch does not follow what
-        the state has absorbed.
+        Raises what the stage raises, or what an earlier write raised; SkippedRecordsError if the batch does not follow what the
+        state has absorbed, and StateMissingError if there is no state for a partition that is ours.
         """
-        partition = batch.records[0].partition
+        topic, partition = batch.records[0].topic, batch.records[0].partition
         if self.table.wants_snapshot(partition):
             # A snapshot must not hold what is not in the log yet: its outputs could be lost.
             await self._settled_below(1)
             self.table.start_snapshot(partition)
         state: Any = self.table.states.get(partition)
         if state is None:
+            if self.table.owns(topic, partition):
+                raise StateMissingError(f"{self.stage}, partition {partition}: its state was never recovered")
             return
         if batch.read_from > state.absorbed_offset + 1 and state.absorbed_offset != NOTHING_ABSORBED:
             raise SkippedRecordsError(

@@ -51,7 +51,7 @@ class OffsetReader:
         """The offset that the next record of each partition will get. Raises ClusterError when the time is up."""
         tails = []
         for name, index in partitions:
-            low, high = self._consumer.get_watermark_offsets(TopicPartition(name, index), timeout=REQUEST_TIMEOUT_S)
+            low, high = self._watermarks(name, index)
             tails.append(TopicPartition(name, index, max(low, high - 1)))
         ends: dict[Partition, int] = {}
         self._consumer.assign(tails)
@@ -67,13 +67,19 @@ class OffsetReader:
         return ends
 
     def starts(self, partitions: list[Partition]) -> dict[Partition, int]:
-        """The oldest offset that each partition still holds."""
-        return {
-            (name, index): self._consumer.get_watermark_offsets(TopicPartition(name, index), timeout=REQUEST_TIMEOUT_S)[
-                0
-            ]
-            for name, index in partitions
-        }
+        """The oldest offset that each partition still holds. Raises ClusterError if it cannot be read."""
+        return {(name, index): self._watermarks(name, index)[0] for name, index in partitions}
+
+    def _watermarks(self, name: str, index: int) -> tuple[int, int]:
+        try:
+            found: tuple[int, int] = self._consumer.get_watermark_offsets(
+                TopicPartition(name, index), timeout=REQUEST_TIMEOUT_S
+            )
+        except KafkaException as error:
+            raise ClusterError(
+                f"the offsets of {name}, partition {index} cannot be read ({error.args[0].str()})"
+            ) from error
+        return found
 
     def committed(self, partitions: list[Partition]) -> dict[Partition, int]:
         """The group's committed offset of each partition, 0 where it has none. Raises ClusterError."""

@@ -88,6 +88,10 @@ class StateTable(faust.Table):
         """What the changelog holds of each live partition."""
         return self._extents
 
+    def owns(self, topic: str, partition: int) -> bool:
+        """Whether a partition of a source topic is assigned to this worker now."""
+        return TP(topic, partition) in self.app.consumer.assignment() and not self.app.rebalancing
+
     # -- writing
 
     async def append(self, partition: int, chunk: statelog.Chunk) -> None:

@@ -2,47 +2,51 @@
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
-from cluster import Cluster
+from cluster import Victim
 
-ACTIONS = ("kill", "pause", "leave", "nothing")
+ACTIONS = ("kill", "pause", "leave")
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """After ``after_s`` seconds do ``action`` to a worker; what it takes away comes back ``for_s`` seconds later."""
+    """After ``after_s`` seconds do ``action`` to a victim; what it takes away comes back ``for_s`` seconds later."""
 
     after_s: float
     action: str
-    worker: int
+    victim: str
     for_s: float
 
 
-def schedule(seed: int, faults: int, workers: int) -> list[Fault]:
-    """The faults of a run: kills, pauses (beyond the session timeout or within it) and workers that leave and come back."""
+def schedule(seed: int, faults: int, victims: Sequence[str]) -> list[Fault]:
+    """The faults of a run: kills, pauses (beyond the session timeout or within it) and processes that leave and come back."""
     rng = random.Random(seed)
     return [
-        Fault(rng.uniform(0.2, 5.0), rng.choice(ACTIONS[:3]), rng.randrange(workers), rng.choice([0.3, 2.0, 9.0]))
+        Fault(rng.uniform(0.2, 5.0), rng.choice(ACTIONS), rng.choice(victims), rng.choice([0.3, 2.0, 9.0]))
         for _ in range(faults)
     ]
 
 
-def unleash(cluster: Cluster, faults: Sequence[Fault], sleep: float = 1.0) -> None:
-    """Let the faults happen, one after the other; every worker is back at the end. ``sleep`` scales all times."""
+def unleash(victims: Mapping[str, Victim], faults: Sequence[Fault], revive: Callable[[], None]) -> None:
+    """Let the faults happen, one after the other; every victim is back at the end.
+
+    ``revive`` is called after each of them: a fault may end others than its victim.
+    """
     for fault in faults:
-        time.sleep(fault.after_s * sleep)
-        worker = cluster.workers[fault.worker]
-        if not worker.process.running:
-            worker.start()
+        time.sleep(fault.after_s)
+        victim = victims[fault.victim]
+        if not victim.process.running:
+            victim.start()
         if fault.action == "kill":
-            worker.kill()
+            victim.kill()
         elif fault.action == "pause":
-            worker.pause()
+            victim.pause()
         else:
-            worker.stop()
-        time.sleep(fault.for_s * sleep)
-        if worker.paused:
-            worker.resume()
-        if not worker.process.running:
-            worker.start()
+            victim.stop()
+        time.sleep(fault.for_s)
+        if victim.paused:
+            victim.resume()
+        if not victim.process.running:
+            victim.start()
+        revive()

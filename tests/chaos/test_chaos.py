@@ -6,13 +6,17 @@ its schedule and its events.
 
 import os
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster import Cluster
+from cluster import RECOMMENDATIONS_VERIFIER, VERIFIER, Cluster, Victim
 from nemesis import schedule, unleash
 from workload import workload
+
+from chronotope.local.apache_kafka import ApacheKafka
+from chronotope.local.embedded import EmbeddedRedis
 
 SEEDS = [int(seed) for seed in os.environ.get("CHRONOTOPE_CHAOS_SEEDS", "1 2 3").split()]
 FAULTS = int(os.environ.get("CHRONOTOPE_CHAOS_FAULTS", "5"))
@@ -25,17 +29,38 @@ pytestmark = [pytest.mark.integration, pytest.mark.chaos, pytest.mark.timeout(90
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_verifier_is_content_after_a_random_schedule_of_faults(any_broker: Any, tmp_path: Path, seed: int) -> None:
     with Cluster(any_broker.bootstrap, tmp_path, workers=WORKERS) as cluster:
-        for worker in cluster.workers:
-            worker.start()
-        events = list(workload(seed, EVENTS))
-        half = len(events) // 2
-        cluster.produce(events[:half])
-        later = threading.Thread(target=cluster.produce, args=(events[half:],))
-        later.start()
-        unleash(cluster, schedule(seed, FAULTS, WORKERS))
-        later.join()
-        cluster.quiesce(300)
-        for worker in cluster.workers:
-            worker.stop()
+        suffer(cluster, {worker.name: worker for worker in cluster.workers}, seed, EVENTS)
         code, report = cluster.verdict()
         assert code == 0, f"seed {seed}: {report}"
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("seed", SEEDS)
+def test_recommendations_survive_the_loss_of_server_redis_and_broker(
+    kafka_broker: ApacheKafka, redis_server: EmbeddedRedis, tmp_path: Path, seed: int
+) -> None:
+    (broker,) = kafka_broker.brokers
+    others = {
+        "broker": Victim(broker, lambda: kafka_broker.restart(0)),
+        "redis": Victim(redis_server.process, redis_server.start),
+    }
+    with Cluster(kafka_broker.bootstrap, tmp_path, redis_url=redis_server.url) as cluster:
+        suffer(cluster, {service.name: service for service in cluster.services} | others, seed, EVENTS // 4)
+        for words, verifier in (((), VERIFIER), (("--redis", redis_server.url), RECOMMENDATIONS_VERIFIER)):
+            code, report = cluster.verdict(*words, verifier=verifier)
+            assert code == 0, f"seed {seed}: {report}"
+
+
+def suffer(cluster: Cluster, victims: Mapping[str, Victim], seed: int, events: int) -> None:
+    """Produce events while the faults of a seed happen, wait until all is absorbed, and end the services."""
+    cluster.start()
+    records = list(workload(seed, events))
+    half = len(records) // 2
+    cluster.produce(records[:half])
+    later = threading.Thread(target=cluster.produce, args=(records[half:],))
+    later.start()
+    unleash(victims, schedule(seed, FAULTS, sorted(victims)), cluster.revive)
+    later.join()
+    cluster.quiesce(300)
+    for service in cluster.services:
+        service.stop()

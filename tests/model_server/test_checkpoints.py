@@ -8,7 +8,10 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from confluent_kafka.admin import AdminClient, NewTopic
+from serving_harness import until
 
+from chronotope.local.apache_kafka import ApacheKafka
 from model_server.checkpoints import (
     DIGEST_BYTES,
     MAGIC,
@@ -18,6 +21,8 @@ from model_server.checkpoints import (
     load_checkpoint,
     save_checkpoint,
 )
+from model_server.recovery import topic_id
+from schemas.settings import KafkaSettings
 
 
 class _Settings(msgspec.Struct, frozen=True):
@@ -125,3 +130,18 @@ def _torch_bytes(value: object) -> bytes:
     buffer = io.BytesIO()
     torch.save(value, buffer)
     return buffer.getvalue()
+
+
+@pytest.mark.integration
+@pytest.mark.kafka
+def test_a_topic_that_was_made_anew_has_another_id(kafka_broker: ApacheKafka) -> None:
+    kafka = KafkaSettings(bootstrap=kafka_broker.bootstrap)
+    admin = AdminClient(kafka.confluent())
+    ids = []
+    for _ in range(2):
+        admin.create_topics([NewTopic("events", 1, 1)])["events"].result()
+        ids += [topic_id(kafka, "events") for _ in range(3)]
+        admin.delete_topics(["events"])["events"].result()
+        until(lambda: "events" not in admin.list_topics(timeout=10).topics, "the topic is gone")
+    assert len(set(ids[:3])) == 1 and len(set(ids[3:])) == 1
+    assert ids[0] != ids[3] and all(ids)

@@ -11,7 +11,7 @@ from streams.engine.statelog import Chunk
 from streams.engine.transport import FetchedBatch
 from streams.engine.writer import OutRecord
 from streams.metrics import WorkerMetrics
-from streams.runner import MAX_IN_HAND, SkippedRecordsError, StageRunner, Work
+from streams.runner import MAX_IN_HAND, SkippedRecordsError, StageRunner, StateMissingError, Work
 
 
 class Log:
@@ -22,6 +22,7 @@ class Log:
         self.gate, self.written = asyncio.Event(), list[Any]()
         self.failing: Any = None
         self.due = set[int]()
+        self.owned = set[int]()
 
     async def write(self, records: Sequence[OutRecord]) -> None:
         await self.gate.wait()
@@ -36,6 +37,9 @@ class Log:
         if what == self.failing:
             raise OSError(f"the broker refused {what}")
         self.written.append(what)
+
+    def owns(self, topic: str, partition: int) -> bool:
+        return partition in self.owned
 
     def wants_snapshot(self, partition: int) -> bool:
         return partition in self.due
@@ -52,7 +56,9 @@ def step(state: Any, records: Sequence[Any]) -> Work:
 
 
 def batch(first: int, last: int, partition: int = 0, read_from: int | None = None) -> FetchedBatch:
-    records: list[Any] = [SimpleNamespace(offset=at, partition=partition, timestamp=0) for at in range(first, last + 1)]
+    records: list[Any] = [
+        SimpleNamespace(topic="events", offset=at, partition=partition, timestamp=0) for at in range(first, last + 1)
+    ]
     return FetchedBatch(records, first if read_from is None else read_from)
 
 
@@ -187,3 +193,14 @@ def test_a_new_state_begins_where_its_log_begins() -> None:
         assert log.states[0].absorbed_offset == 1_004
 
     scenario(play)
+
+
+def test_a_partition_that_is_ours_without_its_state_is_an_error_and_not_a_standstill() -> None:
+    async def play(runner: StageRunner, log: Log, acked: list[Any], _: list[Any]) -> None:
+        log.gate.set()
+        await runner.take(batch(0, 4, partition=7), lambda: acked.append("not ours"))
+        log.owned.add(7)
+        with pytest.raises(StateMissingError, match="partition 7"):
+            await runner.take(batch(0, 4, partition=7), lambda: acked.append("ours"))
+
+    assert scenario(play)[1] == []

@@ -15,13 +15,14 @@ import time
 
 import msgspec
 import redis
-from verifier import RawRecord, read_raw, refused
+from verifier import RawRecord, read_raw
 
 from chronotope.kafka.reading import ends_of, read_to
+from model_server.learning import TOLERATED_DISORDER_MS
 from schemas.json_wire import decoder
 from schemas.recommendations import Recommendation
 from schemas.settings import KafkaSettings, RedisSettings
-from schemas.topics import LATE, RECOMMENDATIONS
+from schemas.topics import RECOMMENDATIONS
 from streams.decoding import EventDecoder
 from streams.settings import WorkerSettings
 
@@ -35,17 +36,20 @@ class Verdict(msgspec.Struct, kw_only=True):
 
 
 def last_events(kafka: KafkaSettings) -> dict[str, tuple[int, int]]:
-    """Partition and offset of each user's last event that can be used: neither rejected, nor repeated, nor late."""
-    late, seen = refused(kafka, LATE), set[int]()
+    """Partition and offset of each user's last event that can be used: neither rejected, nor repeated, nor late for its user."""
+    seen, newest_ms = set[int](), dict[str, int]()
     decode = EventDecoder(WorkerSettings(kafka=kafka).mining(1).limits).decode
     last: dict[str, tuple[int, int]] = {}
     raw: dict[int, list[RawRecord]] = read_raw(kafka)
     for partition, records in raw.items():
         events, _ = decode(records, int(time.time() * 1000))
-        rows = zip(events.user.tolist(), events.event_hash.tolist(), events.offset.tolist(), strict=True)
-        for user, event_hash, offset in rows:
-            if event_hash not in seen and (partition, offset) not in late:
-                last[events.names[user]] = (partition, offset)
+        columns = (events.user, events.event_hash, events.time_ms, events.offset)
+        for user, event_hash, time_ms, offset in zip(*(column.tolist() for column in columns), strict=True):
+            user_id = events.names[user]
+            before_ms = newest_ms.get(user_id, time_ms)
+            if event_hash not in seen and before_ms - time_ms <= TOLERATED_DISORDER_MS:
+                last[user_id] = (partition, offset)
+                newest_ms[user_id] = max(before_ms, time_ms)
             seen.add(event_hash)
     return last
 

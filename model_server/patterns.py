@@ -155,6 +155,8 @@ class PatternStore:
                 self.periods_of_user.setdefault(user_id, {})[row] = pattern.periods
             case PeriodicityUpdate(entity_kind="item"):
                 self.periods_of_item[pattern.entity] = pattern.periods
+            case ForecastUpdate(steps=[]):
+                self.forecasts.pop((pattern.entity_kind, pattern.entity), None)
             case ForecastUpdate():
                 self.forecasts[pattern.entity_kind, pattern.entity] = pattern
             case ProfileUpdate():

@@ -104,6 +104,15 @@ def binomial_significances(count: Floats, total: Floats, share: Floats) -> Float
     return out
 
 
+def normal_significance(z: float) -> float:
+    """-log10 P(X >= z) for X standard normal. Reaches far below the smallest double.
+
+    >>> round(normal_significance(1.645), 2), round(normal_significance(0.0), 2)
+    (1.3, 0.3)
+    """
+    return min(float(-special.log_ndtr(-z)) / math.log(10) + 0.0, MAX_SIGNIFICANCE)
+
+
 class PatternLife(msgspec.Struct, array_like=True, gc=False):
     """What is kept of one pattern: its latest quality and how its life was spent."""
 

@@ -125,7 +125,10 @@ Surge = Literal["none", "surge", "drop"]
 
 
 class ForecastUpdate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="forecast"):
-    """How many events an entity will have in its next bins, and whether the latest bin was a surge or a drop."""
+    """How many events an entity will have in its next bins, and whether the latest bin was a surge or a drop.
+
+    Without ``steps`` it withdraws what was published before. ``version`` is the end of the latest bin in seconds.
+    """
 
     entity_kind: EntityKind
     entity: str

@@ -40,7 +40,7 @@ WORKER_TOPICS_TIMEOUT_S = 10.0
 STOP_DEADLINE_S = 30.0
 # Tracked objects made before the young ones are looked through, and how many looks before the older ones are.
 GARBAGE_THRESHOLDS = (200_000, 20, 50)
-SEARCHING = ("user", "place")
+SEARCHING = ("user", "region", "place")
 
 
 class TopicsMissingError(RuntimeError):

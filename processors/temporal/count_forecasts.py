@@ -11,6 +11,7 @@ from processors.temporal.conformal import AdaptiveIntervals
 from processors.temporal.forecaster import RestorableForecaster, SeasonalNaive
 from processors.temporal.model_choice import PrequentialChoice
 from processors.temporal.online_arima import ArimaOrder, OnlineARIMA
+from processors.temporal.skill import ForecastSkill
 from processors.temporal.surge import Surge, SurgeDetector
 
 
@@ -39,7 +40,10 @@ class ForecastSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CountForecast(NamedTuple):
-    """Expected counts of the next bins with their interval, and whether the bin just learned was out of the ordinary."""
+    """Expected counts of the next bins with their interval, and whether the bin just learned was out of the ordinary.
+
+    ``bins`` were learned, ``support`` is the decayed number of events in them, ``significance`` is that of `ForecastSkill`.
+    """
 
     key: int
     mean: Floats
@@ -47,6 +51,9 @@ class CountForecast(NamedTuple):
     high: Floats
     model: str
     surge: Surge
+    bins: int
+    support: float
+    significance: float
 
 
 class ForecasterState(msgspec.Struct, frozen=True, array_like=True):
@@ -56,6 +63,8 @@ class ForecasterState(msgspec.Struct, frozen=True, array_like=True):
     standing: dict[str, bytes]
     intervals: list[bytes]
     upcoming: float
+    surges: list[float]
+    skill: list[float]
 
 
 class _BankState(msgspec.Struct, frozen=True, array_like=True):
@@ -83,26 +92,31 @@ class CountForecaster:
         self.choice = PrequentialChoice(self.models)
         self.intervals = AdaptiveIntervals(settings.horizon, settings.coverage)
         self.surges = SurgeDetector()
+        self.skill = ForecastSkill()
         self._next = np.nan
 
     def learn(self, key: int, count: float) -> CountForecast:
         """Absorb the count of the next bin. Tens of microseconds."""
         surge: Surge = "none" if np.isnan(self._next) else self.surges.update(count, self._next)
+        self.skill.update(count, self._next)
         self.intervals.settle(count)
         self.choice.learn(count)
         mean = np.maximum(self.choice.forecast(self.settings.horizon), 0.0)
         low, high = self.intervals.issue(mean)
         self._next = float(mean[0])
-        return CountForecast(key, mean, np.maximum(low, 0.0), np.maximum(high, 0.0), self.choice.name, surge)
+        skill = self.skill
+        found = mean, np.maximum(low, 0.0), np.maximum(high, 0.0), self.choice.name, surge
+        return CountForecast(key, *found, skill.bins, skill.events, skill.significance)
 
     @property
     def state(self) -> ForecasterState:
-        """What has been learned, except the surge detector's sums."""
+        """What has been learned."""
         states = [model.state for model in self.models]
-        return ForecasterState(states, self.choice.standing, self.intervals.state, self._next)
+        told = self.surges.state, self.skill.state
+        return ForecasterState(states, self.choice.standing, self.intervals.state, self._next, *told)
 
     def load(self, state: ForecasterState) -> None:
-        """Continue from a state of the same settings; the surge detector starts anew (30 bins without a verdict).
+        """Continue from a state of the same settings.
 
         Raises:
             ValueError: the state belongs to other settings.
@@ -114,6 +128,8 @@ class CountForecaster:
         self.choice.load_standing(state.standing)
         self.intervals.load(state.intervals)
         self._next = state.upcoming
+        self.surges.load(state.surges)
+        self.skill.load(state.skill)
 
 
 class ForecastBank:
@@ -137,6 +153,11 @@ class ForecastBank:
     def __len__(self) -> int:
         """Number of keys held."""
         return len(self._forecasters)
+
+    @property
+    def keys(self) -> list[int]:
+        """The keys held."""
+        return list(self._forecasters)
 
     def update(self, keys: npt.ArrayLike, counts: npt.ArrayLike) -> list[CountForecast]:
         """Learn one bin (keys int64[n] without repeats, counts[n]); forecasts of these keys that are still held.
@@ -171,7 +192,7 @@ class ForecastBank:
         self._level.pop(key, None)
 
     def to_bytes(self) -> bytes:
-        """Settings and state (the surge detectors' sums are left out)."""
+        """Settings and state; `from_bytes` gives a bank that goes on exactly like this one."""
         states = {key: one.state for key, one in self._forecasters.items()}
         return msgspec.msgpack.encode(_BankState(self.settings, states, self._level, self.evicted_keys))
 

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from river import drift
+from river import drift, stats
 
 Surge = Literal["none", "surge", "drop"]
 
@@ -50,6 +50,39 @@ class SurgeDetector:
         if relative < -_AT_ONCE or self._down.drift_detected:
             return "drop"
         return "none"
+
+    @property
+    def state(self) -> list[float]:
+        """All sums, to go on from."""
+        return [self._scale, float(self._bins), *_sums(self._up), *_sums(self._down)]
+
+    def load(self, state: list[float]) -> None:
+        """Continue from a state.
+
+        Raises:
+            ValueError: the state is none of a detector.
+        """
+        if len(state) != 2 + 2 * _N_SUMS:
+            raise ValueError(f"state of a surge detector must be {2 + 2 * _N_SUMS} numbers, got {len(state)}")
+        self._scale, self._bins = state[0], int(state[1])
+        _restore(self._up, state[2 : 2 + _N_SUMS])
+        _restore(self._down, state[2 + _N_SUMS :])
+
+
+# river keeps these to itself; a detector that began anew at every restart would be blind for 30 bins.
+_N_SUMS = 7
+
+
+def _sums(test: drift.PageHinkley) -> list[float]:
+    mean = test._x_mean
+    sums = [test._sum_increase, test._sum_decrease, test._min_increase, test._max_decrease]
+    return [mean.n, mean.get(), *sums, float(test.drift_detected)]
+
+
+def _restore(test: drift.PageHinkley, sums: list[float]) -> None:
+    test._x_mean = stats.Mean._from_state(sums[0], sums[1])
+    test._sum_increase, test._sum_decrease, test._min_increase, test._max_decrease = sums[2:6]
+    test._drift_detected = bool(sums[6])
 
 
 def _page_hinkley(direction: str) -> drift.PageHinkley:

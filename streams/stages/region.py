@@ -9,8 +9,10 @@ import numpy as np
 from processors.quality import PatternBook, best_of
 from processors.spatial import ClusterChanges, SlidingDBSCAN
 from processors.spatial.covisits import CoVisits
+from processors.temporal import ClosedBin
 from schemas.patterns import ClusterChange, ClusterUpdate, CoVisit, CoVisitUpdate, NamedCount, Pattern
 from streams.stages.cluster_summary import ClusterSummary, summarise
+from streams.stages.forecasting import ForecastWatch
 from streams.stages.internal_stage import InternalStage, Rows
 from streams.stages.packing import pack_arrays, unpack_arrays
 from streams.stages.settings import MiningSettings
@@ -47,6 +49,8 @@ class RegionStage(InternalStage):
         self.clusters: dict[int, LiveCluster] = {}
         self.cluster_book, self.covisit_book = PatternBook(own.max_names), PatternBook(own.max_names)
         self.covisits = CoVisits(own.covisit_distance_m, own.covisit_window_s, min_support=own.covisit_min_support)
+        self.forecasts = ForecastWatch(own.forecasts, "cluster", self._id)
+        self._counted_to: int | None = None
         self._paired: set[int] = set()
         self._waiting: set[int] = set()
         self._since_summary = 0
@@ -56,6 +60,15 @@ class RegionStage(InternalStage):
     def event_time_s(self) -> float | None:
         """The latest event time that was absorbed, None before the first."""
         return self.dbscan.now_s if math.isfinite(self.dbscan.now_s) else None
+
+    def examine(self, budget: int) -> list[Pattern]:
+        """Learn from the closed bins of the public clusters; milliseconds for each unit of the budget."""
+        return self.forecasts.examine(budget)
+
+    @property
+    def untested(self) -> int:
+        """An upper bound of the budget that ``examine`` may find worth it."""
+        return self.forecasts.untested
 
     def sizes(self) -> dict[str, int]:
         """How much is held, by kind. O(clusters)."""
@@ -140,7 +153,32 @@ class RegionStage(InternalStage):
             update = self._update(cluster, numbers[order[start:end]], version)
             if update is not None:
                 updates.append(update)
+        self._count_clusters(numbers, labels, labels[order])
         return updates
+
+    def _count_clusters(self, numbers: np.ndarray, labels: np.ndarray, ordered: np.ndarray) -> None:
+        """Close the bins of the public clusters that ended since the last summary, as the clusters are now. O(window)."""
+        own = self.settings.region
+        bin_ms = round(own.forecasts.bin_s * MS)
+        end = int(self.dbscan.now_s * MS) // bin_ms
+        start = max(self._counted_to if self._counted_to is not None else end, end - int(own.window_s * MS) // bin_ms)
+        self._counted_to = end
+        if start >= end:
+            return
+        public = np.array(sorted(cluster for cluster, known in self.clusters.items() if known.published), np.int64)
+        sizes = np.searchsorted(ordered, public, side="right") - np.searchsorted(ordered, public, side="left")
+        busiest = np.lexsort((public, -sizes))[: own.forecasts.max_keys]
+        keys = np.sort(public[busiest[sizes[busiest] >= own.forecasts.min_events]])
+        if not len(keys) and not len(self.forecasts):
+            return
+        at_bin = self.points.select(numbers)["time_ms"] // bin_ms
+        counted = (at_bin >= start) & (at_bin < end) & np.isin(labels, keys)
+        table = np.zeros((end - start, len(keys)), np.int64)
+        np.add.at(table, (at_bin[counted] - start, np.searchsorted(keys, labels[counted])), 1)
+        self.forecasts.close(
+            ClosedBin((start + at) * own.forecasts.bin_s, keys, counts)
+            for at, counts in enumerate(table[: end - start])
+        )
 
     def _update(self, cluster: int, members: np.ndarray, version: int) -> ClusterUpdate | None:
         known = self.clusters.get(cluster)
@@ -199,11 +237,13 @@ class RegionStage(InternalStage):
             "since": self._since_summary,
             "paired": sorted(self._paired),
             "tiles": sorted(self._tiles),
+            "counted_to": self._counted_to,
         }
         return {
             "dbscan": self.dbscan.to_bytes(),
             "points": pack_arrays(self.points.state()),
             "covisits": self.covisits.to_bytes(),
+            "forecasts": self.forecasts.to_bytes(),
             "cluster_book": self.cluster_book.to_bytes(),
             "covisit_book": self.covisit_book.to_bytes(),
             "told": msgspec.msgpack.encode(told),
@@ -217,6 +257,9 @@ class RegionStage(InternalStage):
         self._waiting, self._since_summary = set(told["waiting"]), told["since"]
         self._tiles, self._paired = set(told["tiles"]), set(told["paired"])
         self.covisits = CoVisits.from_bytes(blobs["covisits"])
+        self._counted_to = told.get("counted_to")
+        if "forecasts" in blobs:  # states written before there were forecasts
+            self.forecasts.load(blobs["forecasts"])
         if "cluster_book" in blobs:  # states written before patterns had lives
             self.cluster_book = PatternBook.from_bytes(blobs["cluster_book"])
             self.covisit_book = PatternBook.from_bytes(blobs["covisit_book"])

@@ -42,6 +42,21 @@ class TransitionStageSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_published: int = 250_000
 
 
+class ForecastWatchSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Forecasts of one kind of entity: ``horizon`` bins of ``bin_s`` seconds ahead, for at most ``max_keys`` entities.
+
+    An entity is forecast once it has had ``min_events`` events in the longest of the ``seasons`` (in bins), until it has been
+    silent for as long.
+    """
+
+    bin_s: float = 3600.0
+    seasons: tuple[int, ...] = (24, 168)
+    horizon: int = 24
+    max_keys: int = 128
+    min_events: int = 24
+    max_waiting_seasons: int = 4
+
+
 class RegionStageSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The region stage: what a crowd is. A cluster of fewer than ``min_users`` different people is never published."""
 
@@ -52,13 +67,15 @@ class RegionStageSettings(msgspec.Struct, frozen=True, kw_only=True):
     covisit_distance_m: float = 500.0
     covisit_window_s: float = 3 * 3600.0
     covisit_min_support: float = 5.0
+    forecasts: ForecastWatchSettings = ForecastWatchSettings(max_keys=64)
     max_names: int = 1_000_000
 
 
 class PlaceStageSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The place stage: the periods of items' visits."""
+    """The place stage: the periods of items' visits, and forecasts of how many come to items and categories."""
 
     periodicity: PeriodicitySettings = PeriodicitySettings()
+    forecasts: ForecastWatchSettings = ForecastWatchSettings()
 
 
 class MiningSettings(msgspec.Struct, frozen=True, kw_only=True):

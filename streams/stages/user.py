@@ -175,13 +175,28 @@ class UserStage:
         region = {name: column[placed] for name, column in everything.items()}
         region |= {"lat": admitted.lat[placed], "lon": admitted.lon[placed]}
         region["tile"] = tile_of(region["lat"], region["lon"])
-        place, every = everything | {"category": admitted.category}, range(partitions)
-        place = {name: column[public] for name, column in place.items()}
+        place, every = self._by_place(everything | {"category": admitted.category}, public), range(partitions)
+        target = place.pop("target")
         return [
             *route(INTERNAL_TRANSITION, source, transition, np.unique(source), named=("from_item", "item"), **common),
             *route(INTERNAL_REGION, np.full(len(placed), CROWD_PARTITION), region, every, named=("item",), **common),
-            *route(INTERNAL_PLACE, place["item"] % partitions, place, every, named=("item", "category"), **common),
+            *route(INTERNAL_PLACE, target, place, every, named=("item", "category"), **common),
         ]
+
+    def _by_place(self, columns: dict[str, np.ndarray], public: np.ndarray) -> dict[str, np.ndarray]:
+        """A row for the partition of each event's item, and one for that of its category where that is another one."""
+        columns = {name: column[public] for name, column in columns.items()}
+        item, category, partitions = columns["item"], columns["category"], self.settings.partitions
+        together = category % partitions == item % partitions
+        rows = np.concatenate([np.arange(len(item)), np.flatnonzero(~together & (category != NO_STATE))])
+        first = np.arange(len(rows)) < len(item)
+        order = np.argsort(columns["origin_offset"][rows], kind="stable")
+        rows, first = rows[order], first[order]
+        placed = {name: column[rows] for name, column in columns.items()}
+        placed["target"] = np.where(first, item[rows], category[rows]) % partitions
+        placed["item"] = np.where(first, item[rows], NO_STATE)
+        placed["category"] = np.where(first & ~together[rows], NO_STATE, category[rows])
+        return placed
 
     # -- state
 

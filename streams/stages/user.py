@@ -185,17 +185,16 @@ class UserStage:
 
     def _by_place(self, columns: dict[str, np.ndarray], public: np.ndarray) -> dict[str, np.ndarray]:
         """A row for the partition of each event's item, and one for that of its category where that is another one."""
-        columns = {name: column[public] for name, column in columns.items()}
-        item, category, partitions = columns["item"], columns["category"], self.settings.partitions
-        together = category % partitions == item % partitions
-        rows = np.concatenate([np.arange(len(item)), np.flatnonzero(~together & (category != NO_STATE))])
-        first = np.arange(len(rows)) < len(item)
-        order = np.argsort(columns["origin_offset"][rows], kind="stable")
-        rows, first = rows[order], first[order]
-        placed = {name: column[rows] for name, column in columns.items()}
-        placed["target"] = np.where(first, item[rows], category[rows]) % partitions
-        placed["item"] = np.where(first, item[rows], NO_STATE)
-        placed["category"] = np.where(first & ~together[rows], NO_STATE, category[rows])
+        chosen = np.flatnonzero(public)
+        item, category, partitions = columns["item"][chosen], columns["category"][chosen], self.settings.partitions
+        apart = (category % partitions != item % partitions) & (category != NO_STATE)
+        twice = np.repeat(np.arange(len(chosen)), 1 + apart)
+        first = np.concatenate([[True], twice[1:] != twice[:-1]])[: len(twice)]
+        placed = {name: column[chosen[twice]] for name, column in columns.items()}
+        item, category, apart = item[twice], category[twice], apart[twice]
+        placed["target"] = np.where(first, item, category) % partitions
+        placed["item"] = np.where(first, item, NO_STATE)
+        placed["category"] = np.where(first & apart, NO_STATE, category)
         return placed
 
     # -- state

@@ -57,6 +57,45 @@ def test_the_longest_silent_keys_go_first():
     assert bins.evicted_keys == 1
 
 
+def test_who_is_busiest_is_live_and_whoever_comes_now_and_then_pushes_nobody_out():
+    bins, rng = CountBins(bin_s=1.0, max_keys=3, min_events=4, idle_bins=50), np.random.default_rng(2)
+    for at in range(200):
+        visitors = rng.integers(100, 140, 6)
+        bins.update(np.concatenate([[1, 1, 2, 2, 3], visitors]), np.full(11, float(at)))
+    (last,) = bins.update([1], [200.0])
+    assert last.keys.tolist() == [1, 2, 3] and bins.evicted_keys <= 3
+    for at in range(200, 260):
+        bins.update([1, 1, 2, 2, 7, 7, 7], np.full(7, float(at)))
+    (last,) = bins.update([1], [260.0])
+    assert last.keys.tolist() == [1, 2, 7]
+
+
+def test_a_key_has_to_have_its_events_within_the_time_after_which_it_is_idle():
+    bins = CountBins(bin_s=1.0, min_events=3, idle_bins=10)
+    assert bins.update([1, 1, 1, 2], [0.0, 6.0, 12.0, 13.0]) == []
+    assert [one.start_s for one in bins.update([1, 1, 2], [13.0, 14.0, 15.0])] == [14.0]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 40), st.sampled_from([0.0, 90.0]))
+def test_it_makes_no_difference_how_the_events_are_cut_into_batches(seed, parts, lateness_s):
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(40, 400))
+    keys = rng.zipf(1.5, n) % 40
+    times = (
+        1e5 + np.cumsum(rng.exponential(20.0, n)) + rng.normal(0, 60.0, n) + 3000.0 * (rng.random(n) < 0.01).cumsum()
+    )
+    one, other = (CountBins(60.0, lateness_s, idle_bins=20, max_keys=5, min_events=3) for _ in range(2))
+    whole, pieces = one.update(keys, times), []
+    for part in np.array_split(np.arange(n), parts):
+        pieces += other.update(keys[part], times[part])
+        other = CountBins.from_bytes(other.to_bytes())
+    assert [(a.start_s, a.keys.tolist(), a.counts.tolist()) for a in whole] == [
+        (a.start_s, a.keys.tolist(), a.counts.tolist()) for a in pieces
+    ]
+    assert one.to_bytes() == other.to_bytes()
+
+
 def test_bins_survive_their_bytes():
     rng = np.random.default_rng(1)
     keys, times = rng.integers(0, 9, 500), np.sort(rng.uniform(0, 9000, 500))
@@ -71,7 +110,7 @@ def test_bins_survive_their_bytes():
         CountBins.from_bytes(b"\x00")
 
 
-@pytest.mark.parametrize("name", ["bin_s", "lateness_s", "idle_bins", "max_keys"])
+@pytest.mark.parametrize("name", ["bin_s", "lateness_s", "idle_bins", "max_keys", "min_events"])
 def test_settings_out_of_range_name_themselves(name):
     with pytest.raises(ValueError, match=name):
         CountBins(**{name: -1})

@@ -163,7 +163,11 @@ class TransitionUpdate(
 
 
 class SequenceUpdate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="sequence"):
-    """A frequent short sequence of states with its support and lift over independence."""
+    """A frequent short sequence of states, with its decayed support and its lift over chance; support 0 withdraws it.
+
+    ``states`` are two or three ids of ``state_kind``, in their order. A sequence that fewer different people do than the privacy
+    limit is never published.
+    """
 
     state_kind: StateKind
     states: list[str]

@@ -83,10 +83,12 @@ class WorkerSettings(BaseSettings):
     eps_m: float = Field(100.0, ge=0.1, le=500_000, description="Radius of a crowd's neighbourhoods in metres.")
     min_samples: int = Field(5, ge=1, description="Events within the radius that make a point dense.")
     window_s: float = Field(7 * DAY_S, gt=0, description="Length of the sliding window of positions in seconds.")
-    min_users: int = Field(3, ge=1, description="Different people below which a crowd is never published.")
+    min_users: int = Field(
+        3, ge=1, description="Different people below which a crowd or a sequence is never published."
+    )
     private_categories: tuple[str, ...] = Field(
         ("Home (private)",),
-        description="Categories whose places take part in no crowd, co-visit, population transition or item rhythm.",
+        description="Categories whose places take part in no crowd, co-visit, population transition or sequence, or item rhythm.",
     )
 
     def mining(self, partitions: int) -> MiningSettings:
@@ -107,5 +109,7 @@ class WorkerSettings(BaseSettings):
             region=RegionStageSettings(
                 eps_m=self.eps_m, min_samples=self.min_samples, window_s=self.window_s, min_users=self.min_users
             ),
-            transition=TransitionStageSettings(counts=transitions, min_support=self.min_support, growth=self.growth),
+            transition=TransitionStageSettings(
+                counts=transitions, min_support=self.min_support, growth=self.growth, min_users=self.min_users
+            ),
         )

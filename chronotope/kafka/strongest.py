@@ -98,6 +98,8 @@ def in_words(pattern: Pattern) -> str:
 
     >>> in_words(SequenceUpdate(state_kind="item", states=["a", "b"], version=1, event_time_ms=0, support=9, lift=2))
     'a > b, 2.0 times as often as by chance'
+    >>> in_words(SequenceUpdate(state_kind="item", states=["a", "b"], version=2, event_time_ms=0, support=0, lift=0))
+    ''
     """
     match pattern:
         case ClusterUpdate(change="died" | "merged"):
@@ -117,7 +119,7 @@ def in_words(pattern: Pattern) -> str:
             return f"{entity}: {first.mean:.1f} in the next {_duration(pattern.bin_s)} by {pattern.model}{surge}"
         case TransitionUpdate(next_states=[first, *_]):
             return f"{pattern.user_id or 'everybody'}: {pattern.from_state} > {first.name} {first.share:.0%}"
-        case SequenceUpdate():
+        case SequenceUpdate(support=support) if support > 0:
             return f"{' > '.join(pattern.states)}, {pattern.lift:.1f} times as often as by chance"
         case ProfileUpdate(items=[first, *_]):
             return f"{pattern.user_id}: {first.name} {first.share:.0%} of {pattern.events} events"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -73,10 +73,11 @@ class HeavyKeys:
                 self._make_room(float(times[done]))
         return after
 
-    def _make_room(self, time_s: float) -> None:
+    def _make_room(self, time_s: float, keys: int = 1) -> None:
+        """For an event that brings up to ``keys`` keys."""
         if (time_s - self._landmark_s) / self.half_life_s > MAX_EXPONENT:
             self._advance(math.floor((time_s - self._landmark_s) / self.half_life_s))
-        elif self._held[0] >= self.max_keys:
+        elif self._held[0] + keys > self.max_keys:
             held = np.flatnonzero(self._table["held"])
             records = self._table[held]
             leaves, self._floor = lightest_eighth(
@@ -116,11 +117,19 @@ class HeavyKeys:
 
     def bounds(self, key: tuple[int, int, int], time_s: float) -> tuple[float, float]:
         """The interval that holds a key's exact count as of ``time_s``."""
-        factor, slot = self._factor(time_s), _key_slot(self._table, *key)
+        factor, slot = self._factor(time_s), key_slot(self._table, *key)
         held = self._table[slot]
         if held["held"] == 0:
             return 0.0, self._floor * factor
         return float(held["weight"] * factor), float((held["weight"] + held["born"]) * factor)
+
+    def bounds_of(self, keys: Any, time_s: float) -> tuple[Any, Any]:
+        """:meth:`bounds` of each key of int64[m, 3]: two float64[m]."""
+        keys = np.ascontiguousarray(keys, np.int64).reshape(-1, 3)
+        low, high = np.empty(len(keys), np.float64), np.empty(len(keys), np.float64)
+        _read_bounds(self._table, keys, self._floor, low, high)
+        factor = self._factor(time_s)
+        return low * factor, high * factor
 
     def heaviest(self, time_s: float, least: float = 0.0) -> tuple[Any, Any, Any]:
         """Keys int64[m, 3] whose count may reach ``least``, their counts and errors: heaviest first, then by key."""
@@ -144,7 +153,7 @@ class HeavyKeys:
         return encode_payload(_FORMAT, {**parts, "keys": self._table[self._table["held"] != 0].tobytes()})
 
     @classmethod
-    def from_bytes(cls, payload: bytes) -> HeavyKeys:
+    def from_bytes(cls, payload: bytes) -> Self:
         """The keys of :meth:`to_bytes`. Raises ValueError for any other payload."""
         parts = decode_payload(_FORMAT, payload)
         heavy = cls(parts["half_life_s"], parts["max_keys"])
@@ -162,7 +171,8 @@ def _triples(records: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.int64
 
 
 @kernel
-def _key_slot(table: Any, a: int, b: int, c: int) -> int:
+def key_slot(table: Any, a: int, b: int, c: int) -> int:
+    """Where a key lies in the table, or the empty slot where it would."""
     slot = slot_of(hash_context(a, b, c), len(table))
     while table[slot].held != 0 and not (table[slot].c == c and table[slot].b == b and table[slot].a == a):
         slot = (slot + 1) & (len(table) - 1)
@@ -188,7 +198,7 @@ def _add_keys(
         exponent = (times[event] - landmark_s) / half_life_s
         if exponent > MAX_EXPONENT:
             return event
-        slot = _key_slot(table, keys[event, 0], keys[event, 1], keys[event, 2])
+        slot = key_slot(table, keys[event, 0], keys[event, 1], keys[event, 2])
         record = table[slot]
         if record.held == 0:
             if held[0] >= max_keys or 3 * (held[0] + 1) > 2 * len(table):
@@ -205,11 +215,19 @@ def _add_keys(
 @kernel
 def _insert_keys(table: Any, records: Any) -> None:
     for i in range(len(records)):
-        table[_key_slot(table, records[i].a, records[i].b, records[i].c)] = records[i]
+        table[key_slot(table, records[i].a, records[i].b, records[i].c)] = records[i]
 
 
 @kernel
 def _read_keys(table: Any, keys: Any, out: Any) -> None:
     for i in range(len(keys)):
-        record = table[_key_slot(table, keys[i, 0], keys[i, 1], keys[i, 2])]
+        record = table[key_slot(table, keys[i, 0], keys[i, 1], keys[i, 2])]
         out[i] = record.weight if record.held != 0 else 0.0
+
+
+@kernel
+def _read_bounds(table: Any, keys: Any, floor: float, low: Any, high: Any) -> None:
+    for i in range(len(keys)):
+        record = table[key_slot(table, keys[i, 0], keys[i, 1], keys[i, 2])]
+        low[i] = record.weight if record.held != 0 else 0.0
+        high[i] = low[i] + record.born if record.held != 0 else floor

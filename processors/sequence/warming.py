@@ -25,9 +25,9 @@ def warm_up() -> None:
     counts.heaviest(codes[:2], 2000.0, k=2)
     counts.counts_anywhere(codes[:2], 2000.0)
     TransitionCounts.from_bytes(counts.to_bytes())
-    FrequentSequences(half_life_s=1.0, max_sequences=8).update(
-        *Sessions(gap_s=1e9, max_users=8).update(codes, codes, times)[:3]
-    )
+    frequent = FrequentSequences(min_support=1.0, half_life_s=1.0, max_sequences=64)
+    frequent.update(*Sessions(gap_s=1e9, max_users=8).update(codes, codes, times))
+    FrequentSequences.from_bytes(frequent.to_bytes())
     graph = BehaviourGraph()
     graph.update(codes // 3, codes, times)
     graph.similar([1])

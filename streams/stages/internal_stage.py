@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from processors.sequence import NO_STATE
 from schemas.patterns import Pattern
 from streams.stages.alignment import TimeAligner
 from streams.stages.columns import InternalBatch, decode_internal, decode_names
@@ -27,8 +28,11 @@ class InternalStage(ABC):
     """The state of one partition of an internal topic, a function of that partition's records up to ``absorbed_offset``.
 
     Subclasses absorb rows, say which patterns are due, and name the blobs of their own state. With ``in_time_order`` they get
-    the rows of all origins in one order of event time.
+    the rows of all origins in one order of event time. Of their ``optional_columns`` (int64) a batch may lack some: what has
+    nothing to say there, or was written before there were such; its rows hold NO_STATE instead.
     """
+
+    optional_columns: tuple[str, ...] = ()
 
     def __init__(
         self, settings: MiningSettings, partition: int, *, max_names: int, in_time_order: bool = False
@@ -87,6 +91,9 @@ class InternalStage(ABC):
             if new.stop > new.start:
                 self.names.learn(decode_names(batch.names))
                 part = {name: np.asarray(column)[new] for name, column in rows.items()}
+                part |= {
+                    name: np.full(new.stop - new.start, NO_STATE) for name in self.optional_columns if name not in part
+                }
                 parts.append(part | {"origin": np.full(new.stop - new.start, batch.origin_partition)})
         return (concatenated(parts) if parts else None), stale
 

@@ -18,7 +18,7 @@ def _pairs(stage: str, state: Any, settings: MiningSettings) -> tuple[dict[str, 
         case "user":
             names, ours, theirs = ("half_life_s",), settings.user.transitions, state.transitions.settings
         case "transition":
-            names, ours, theirs = ("half_life_s",), settings.transition.counts, state.counts.settings
+            names, ours, theirs = ("half_life_s",), settings.transition.counts, state.items.counts.settings
         case _:
             return {}, {}
     return {name: getattr(ours, name) for name in names}, {name: getattr(theirs, name) for name in names}

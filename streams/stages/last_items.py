@@ -1,4 +1,6 @@
-"""The last two items of each user, which turn events into transitions."""
+"""The last two items of each user and their categories, which turn events into transitions."""
+
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -7,6 +9,18 @@ from processors.sequence import NO_STATE
 from streams.stages.code_index import CodeIndex, Ints, grown
 
 NEVER_MS = -(2**62)
+
+
+COLUMNS = ("last", "previous", "last_category", "previous_category")
+
+
+class Before(NamedTuple):
+    """The two items before each event and their categories, NO_STATE where there is none: int64[n] each."""
+
+    previous: Ints
+    last: Ints
+    previous_category: Ints
+    last_category: Ints
 
 
 class LastItems:
@@ -18,25 +32,23 @@ class LastItems:
     def __init__(self, max_users: int) -> None:
         self.max_users = max_users
         self._index = CodeIndex()
-        self._last = np.empty(0, np.int64)
-        self._previous = np.empty(0, np.int64)
+        self._held = dict.fromkeys(COLUMNS, np.empty(0, np.int64))
         self._time_ms = np.empty(0, np.int64)
 
     def __len__(self) -> int:
         return len(self._index)
 
-    def advance(self, user: Ints, item: Ints, time_ms: Ints) -> tuple[Ints, Ints]:
-        """The (previous, last) item before each event, NO_STATE where there is none; then the event's item is the last.
+    def advance(self, user: Ints, item: Ints, category: Ints, time_ms: Ints) -> Before:
+        """What was before each event; then the event's item is the last.
 
         An event that is older than the user's latest one follows nothing and is followed by nothing. O(events).
         """
         rows = self._index.rows(user)
-        self._last = grown(self._last, len(self._index), NO_STATE)
-        self._previous = grown(self._previous, len(self._index), NO_STATE)
+        self._held = {name: grown(column, len(self._index), NO_STATE) for name, column in self._held.items()}
         self._time_ms = grown(self._time_ms, len(self._index), NEVER_MS)
-        previous, last = np.empty(len(user), np.int64), np.empty(len(user), np.int64)
-        _advance(rows, item, time_ms, self._last, self._previous, self._time_ms, previous, last)
-        return previous, last
+        before = Before(*(np.empty(len(user), np.int64) for _ in Before._fields))
+        _advance(rows, item, category, time_ms, self._time_ms, *(self._held[name] for name in COLUMNS), *before)
+        return before
 
     def forget_surplus(self) -> Ints:
         """Forget the longest absent users down to 7/8 of the bound if it is exceeded; the codes of the forgotten."""
@@ -55,8 +67,7 @@ class LastItems:
         size = len(self)
         return {
             "user": self._index.codes.copy(),
-            "last": self._last[:size].copy(),
-            "previous": self._previous[:size].copy(),
+            **{name: column[:size].copy() for name, column in self._held.items()},
             "time_ms": self._time_ms[:size].copy(),
         }
 
@@ -69,23 +80,28 @@ class LastItems:
 
     def _load(self, state: dict[str, Ints]) -> None:
         self._index = CodeIndex(state["user"])
-        self._last, self._previous, self._time_ms = (np.array(state[name]) for name in ("last", "previous", "time_ms"))
+        nothing = np.full(len(state["user"]), NO_STATE)  # states written before there were categories
+        self._held = {name: np.array(state.get(name, nothing)) for name in COLUMNS}
+        self._time_ms = np.array(state["time_ms"])
 
 
 def warm_up() -> None:
     """Compile the kernel ahead of the first event."""
     codes = np.zeros(1, np.int64)
-    LastItems(1).advance(codes, codes, codes)
+    LastItems(1).advance(codes, codes, codes, codes)
 
 
 @njit(cache=True)
-def _advance(rows, item, time_ms, last, previous, latest_ms, before_last, before):  # type: ignore[no-untyped-def]
+def _advance(  # type: ignore[no-untyped-def]
+    rows, item, category, time_ms, latest_ms, last, previous, last_category, previous_category,
+    before_last, before, category_before_last, category_before,
+):  # fmt: skip
     for i in range(len(rows)):
         row = rows[i]
         if time_ms[i] < latest_ms[row]:
-            before_last[i] = NO_STATE
-            before[i] = NO_STATE
+            before_last[i] = before[i] = category_before_last[i] = category_before[i] = NO_STATE
             continue
-        before_last[i] = previous[row]
-        before[i] = last[row]
-        previous[row], last[row], latest_ms[row] = last[row], item[i], time_ms[i]
+        before_last[i], category_before_last[i] = previous[row], previous_category[row]
+        before[i], category_before[i] = last[row], last_category[row]
+        previous[row], previous_category[row] = last[row], last_category[row]
+        last[row], last_category[row], latest_ms[row] = item[i], category[i], time_ms[i]

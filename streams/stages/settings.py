@@ -33,13 +33,20 @@ class UserSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TransitionStageSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The transition stage: the population's counts, and when a from-state is published."""
+    """The transition stage: the population's counts, and when a from-state or a sequence is published.
+
+    A sequence needs ``min_users`` different people. ``max_sequences`` bounds the states, pairs and triples counted for it.
+    """
 
     counts: TransitionSettings = TransitionSettings(max_contexts=1 << 22, max_transitions=1 << 23)
     min_support: int = 4
     growth: float = 0.5
     published_next_states: int = 20
     max_published: int = 250_000
+    sequence_min_support: float = 20.0
+    sequence_min_lift: float = 2.0
+    max_sequences: int = 1 << 18
+    min_users: int = 3
 
 
 class ForecastWatchSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,28 +4,28 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from processors.quality import PatternBook
-from processors.sequence import TransitionCounts
-from schemas.patterns import NamedShare, Pattern, TransitionUpdate
-from streams.stages.growth import GrowthLedger
+from processors.sequence import NO_STATE
+from schemas.patterns import Pattern
+from streams.stages.following import Following
 from streams.stages.internal_stage import InternalStage, Rows
-from streams.stages.packing import pack_arrays, unpack_arrays
+from streams.stages.packing import pack_arrays, pack_blobs, unpack_arrays, unpack_blobs
 from streams.stages.settings import MiningSettings
-from streams.stages.transition_quality import best_follower
 
 MS = 1000.0
 
 
 class TransitionStage(InternalStage):
-    """Decayed transition counts of the population; publishes a from-state whenever its support has grown by a share."""
+    """Decayed counts of what follows what: items by their from-item, categories all in one partition.
+
+    A row may speak of items, of categories, or of both; of what it does not speak, its from-state is NO_STATE.
+    """
+
+    optional_columns = ("user", "previous_item", "category", "from_category", "previous_category")
 
     def __init__(self, settings: MiningSettings, partition: int) -> None:
-        own = settings.transition
-        super().__init__(settings, partition, max_names=own.counts.max_contexts)
-        self.counts = TransitionCounts(own.counts)
-        self.ledger = GrowthLedger(min_support=own.min_support, growth=own.growth, max_keys=own.counts.max_contexts)
-        self.book = PatternBook(own.max_published)
-        self._due = np.empty(0, np.int64)
+        super().__init__(settings, partition, max_names=settings.transition.counts.max_contexts)
+        self.items = Following("item", settings.transition, settings.partitions)
+        self.categories = Following("category", settings.transition, 1)
         self._now_s = 0.0
 
     @property
@@ -35,52 +35,34 @@ class TransitionStage(InternalStage):
 
     def sizes(self) -> dict[str, int]:
         """How much is held, by kind."""
-        return super().sizes() | {"transitions": self.counts.n_transitions}
+        categories = {f"category_{kind}": number for kind, number in self.categories.sizes().items()}
+        return super().sizes() | self.items.sizes() | categories
 
     def _absorb(self, rows: Rows) -> dict[str, int]:
-        time_s = rows["time_ms"] / MS
-        evicted = self.counts.update(rows["from_item"], rows["item"], time_s).evicted
-        self._due = self.ledger.due(rows["from_item"])
-        self._now_s = max(self._now_s, float(time_s.max()))
-        return {"evicted_contexts": len(evicted)}
+        self._now_s = max(self._now_s, float(rows["time_ms"].max()) / MS)
+        evicted = _absorbed(self.items, rows, "previous_item", "from_item", "item")
+        evicted += _absorbed(self.categories, rows, "previous_category", "from_category", "category")
+        return {"evicted_contexts": evicted}
 
     def _due_patterns(self, version: int) -> list[Pattern]:
-        due, self._due = self._due, np.empty(0, np.int64)
-        support = self.ledger.seen(due)
-        updates = [self._update(*pair, version) for pair in zip(due.tolist(), support.tolist(), strict=True)]
-        return [update for update in updates if update is not None]
-
-    def _update(self, code: int, support: int, version: int) -> Pattern | None:
-        name, top = self.names.get(code), self.settings.transition.published_next_states
-        states, weights = self.counts.counts_of(code, self._now_s)
-        total = self.counts.total(code, self._now_s)
-        if name is None or total <= 0:
-            return None
-        shares = [
-            NamedShare(known, weight / total)
-            for state, weight in zip(states[:top].tolist(), weights[:top].tolist(), strict=True)
-            if (known := self.names.get(state)) is not None
-        ]
-        return TransitionUpdate(
-            state_kind="item", from_state=name, version=version, event_time_ms=int(self._now_s * MS),
-            next_states=shares, total=total,
-            quality=self.book.record(
-                code, time_s=self._now_s, claim=int(states[0]), support=float(support),
-                significance=best_follower(self.counts, code, self._now_s, states, weights),
-            ),
-        )  # fmt: skip
+        items = self.items.due(version, self._now_s, self.names)
+        return items + self.categories.due(version, self._now_s, self.names)
 
     def _own_blobs(self) -> dict[str, bytes]:
-        return {
-            "counts": self.counts.to_bytes(),
-            "ledger": pack_arrays(self.ledger.state()),
-            "book": self.book.to_bytes(),
-            "now": pack_arrays({"now_s": np.array([self._now_s])}),
-        }
+        categories = pack_blobs(self.categories.blobs())
+        return self.items.blobs() | {"categories": categories, "now": pack_arrays({"now_s": np.array([self._now_s])})}
 
     def _load_blobs(self, blobs: Mapping[str, bytes]) -> None:
-        self.counts = TransitionCounts.from_bytes(blobs["counts"])
-        self.ledger.load(unpack_arrays(blobs["ledger"]))
-        if "book" in blobs:  # states written before patterns had lives
-            self.book = PatternBook.from_bytes(blobs["book"])
+        self.items.load(blobs)
+        if "categories" in blobs:  # states written before categories had transitions
+            self.categories.load(unpack_blobs(blobs["categories"]))
         self._now_s = float(unpack_arrays(blobs["now"])["now_s"][0])
+
+
+def _absorbed(following: Following, rows: Rows, previous: str, last: str, state: str) -> int:
+    spoken = rows[last] != NO_STATE
+    if not spoken.all():
+        rows = {name: rows[name][spoken] for name in (previous, last, state, "user", "time_ms")}
+    if not len(rows[last]):
+        return 0
+    return following.absorb(rows[previous], rows[last], rows[state], rows["user"], rows["time_ms"] / MS)

@@ -6,12 +6,12 @@ from processors.profile import UserProfiles
 from processors.quality import PatternBook
 from processors.sequence import NO_STATE, TransitionCounts
 from schemas.patterns import Pattern
-from schemas.topics import INTERNAL_PLACE, INTERNAL_REGION, INTERNAL_TRANSITION
+from schemas.topics import INTERNAL_PLACE, INTERNAL_REGION
 from streams.stages.admission import Admission
 from streams.stages.columns import EventColumns, decode_events
 from streams.stages.growth import GrowthLedger
 from streams.stages.internal import Origin, route
-from streams.stages.last_items import LastItems
+from streams.stages.last_items import Before, LastItems
 from streams.stages.names import Names
 from streams.stages.output import Routed, StageOutput
 from streams.stages.packing import pack_arrays, pack_blobs, unpack_arrays, unpack_blobs
@@ -20,6 +20,7 @@ from streams.stages.periodicity import PeriodWatch
 from streams.stages.private_places import PrivatePlaces
 from streams.stages.settings import MiningSettings
 from streams.stages.tiles import tile_of
+from streams.stages.transition_rows import route_transitions, transition_rows
 from streams.stages.user_messages import personal_transition, profile_updates
 
 MS = 1000.0
@@ -70,13 +71,13 @@ class UserStage:
         if not len(admitted):
             return StageOutput(routed=self.announce(caught_up), late=events.offset[late], counts=counts)
         self.private.learn(admitted.item, admitted.category)
-        previous, last = self.last_items.advance(admitted.user, admitted.item, admitted.time_ms)
+        before = self.last_items.advance(admitted.user, admitted.item, admitted.category, admitted.time_ms)
         # What a profile prefers is held against what everybody does, these events included: transitions first.
-        patterns = self._learn_transitions(admitted, previous, last) + self._learn_profiles(admitted)
+        patterns = self._learn_transitions(admitted, before) + self._learn_profiles(admitted)
         counts["evicted_periods"] = self._learn_periods(admitted)
         counts["evicted_users"] = len(self.last_items.forget_surplus())
         return StageOutput(
-            patterns=patterns, routed=self._routed(admitted, last, caught_up), late=events.offset[late], counts=counts
+            patterns=patterns, routed=self._routed(admitted, before, caught_up), late=events.offset[late], counts=counts
         )
 
     def examine(self, budget: int) -> list[Pattern]:
@@ -116,8 +117,9 @@ class UserStage:
         profiles = self.profiles.profiles(due, now_s)
         return list(profile_updates(profiles, self.transitions, self.profile_book, self.names, self.absorbed_offset))
 
-    def _learn_transitions(self, admitted: EventColumns, previous: np.ndarray, last: np.ndarray) -> list[Pattern]:
-        contexts, time_s = np.stack([previous, last], axis=1), admitted.time_ms / MS
+    def _learn_transitions(self, admitted: EventColumns, before: Before) -> list[Pattern]:
+        last = before.last
+        contexts, time_s = np.stack([before.previous, last], axis=1), admitted.time_ms / MS
         self.transitions.update(contexts, admitted.item, time_s, owners=admitted.user)
         follows = last != NO_STATE
         due = self.transition_ledger.due(self.pairs.keys(admitted.user[follows], last[follows]))
@@ -158,19 +160,16 @@ class UserStage:
     def announce(self, caught_up: bool) -> list[Routed]:
         """Empty batches that tell the stages in time order how far this partition has come."""
         nothing = EventColumns(*(np.empty(0, np.int64) for _ in range(6)), *(np.empty(0) for _ in range(3)), {})
-        return self._routed(nothing, np.empty(0, np.int64), caught_up)
+        return self._routed(nothing, Before(*(np.empty(0, np.int64) for _ in Before._fields)), caught_up)
 
-    def _routed(self, admitted: EventColumns, last: np.ndarray, caught_up: bool) -> list[Routed]:
+    def _routed(self, admitted: EventColumns, before: Before, caught_up: bool) -> list[Routed]:
         partitions = self.settings.partitions
         common = {"names": self.names, "origin": Origin(self.partition, self.admission.watermark_ms, caught_up)}
         everything = {
             "origin_offset": admitted.offset, "time_ms": admitted.time_ms, "user": admitted.user, "item": admitted.item,
         }  # fmt: skip
         public = ~self.private.contains(admitted.item)
-        follows = np.flatnonzero(public & (last != NO_STATE) & ~self.private.contains(last))
-        transition = {name: column[follows] for name, column in everything.items() if name != "user"}
-        transition["from_item"] = last[follows]
-        source = transition["from_item"] % partitions
+        follows = transition_rows(admitted, before, public, self.private.contains)
         placed = np.flatnonzero(public & ~np.isnan(admitted.lat))
         region = {name: column[placed] for name, column in everything.items()}
         region |= {"lat": admitted.lat[placed], "lon": admitted.lon[placed]}
@@ -178,7 +177,7 @@ class UserStage:
         place, every = self._by_place(everything | {"category": admitted.category}, public), range(partitions)
         target = place.pop("target")
         return [
-            *route(INTERNAL_TRANSITION, source, transition, np.unique(source), named=("from_item", "item"), **common),
+            *route_transitions(follows, partitions, **common),
             *route(INTERNAL_REGION, np.full(len(placed), CROWD_PARTITION), region, every, named=("item",), **common),
             *route(INTERNAL_PLACE, target, place, every, named=("item", "category"), **common),
         ]

@@ -50,7 +50,10 @@ def _profiles(expected: Any, found: Any) -> Iterator[str]:
 
 def _transition(expected: Any, found: Any) -> Iterator[str]:
     yield from _guards(expected, found)
-    yield from _counts("transitions", expected.counts, found.counts)
+    for kind in ("items", "categories"):
+        left, right = getattr(expected, kind), getattr(found, kind)
+        yield from _counts(f"transitions of {kind}", left.counts, right.counts)
+        yield from _sequences(f"sequences of {kind}", left.sequences.counts, right.sequences.counts)
 
 
 def _place(expected: Any, found: Any) -> Iterator[str]:
@@ -99,6 +102,16 @@ def _counts(what: str, expected: Any, found: Any) -> Iterator[str]:
         same = np.array_equal(states[by_code], others[other_by_code])
         if not same or not np.allclose(weights[by_code], found_weights[other_by_code], rtol=RELATIVE, atol=0.0):
             yield f"{what}: the counts after {(owner, previous, last)} differ"
+
+
+def _sequences(what: str, expected: Any, found: Any) -> Iterator[str]:
+    """Equal keys with equal counts, whatever order of the source partitions they were counted in."""
+    (left, counts, _), (right, found_counts, _) = expected.heaviest(2e9), found.heaviest(2e9)
+    by_key, other_by_key = np.lexsort(left.T), np.lexsort(right.T)
+    if not np.array_equal(left[by_key], right[other_by_key]):
+        yield f"{what}: {len(right)} are counted, expected {len(left)}, or others"
+    elif not np.allclose(counts[by_key], found_counts[other_by_key], rtol=RELATIVE, atol=0.0):
+        yield f"{what}: their counts differ"
 
 
 _NONE = -(2**63)

@@ -12,7 +12,14 @@ from workload import workload
 
 from schemas import json_wire
 from schemas.events import BehaviorEvent
-from schemas.patterns import ClusterUpdate, CoVisitUpdate, PeriodicityUpdate, ProfileUpdate, TransitionUpdate
+from schemas.patterns import (
+    ClusterUpdate,
+    CoVisitUpdate,
+    PeriodicityUpdate,
+    ProfileUpdate,
+    SequenceUpdate,
+    TransitionUpdate,
+)
 from streams.decoding import EventDecoder
 from streams.pipeline import BEHIND, PatternPipeline
 from streams.stages.columns import decode_internal, encode_events, encode_internal
@@ -146,7 +153,9 @@ def test_the_pipeline_finds_every_kind_of_pattern_in_a_small_world() -> None:
         pattern for start in range(0, len(events), 500) for pattern in pipeline.update(events[start : start + 500])
     ]
     kinds = {type(pattern) for pattern in patterns}
-    assert kinds == {ClusterUpdate, CoVisitUpdate, PeriodicityUpdate, ProfileUpdate, TransitionUpdate}
+    assert kinds == {ClusterUpdate, CoVisitUpdate, PeriodicityUpdate, ProfileUpdate, SequenceUpdate, TransitionUpdate}
+    of_kind = {p.state_kind for p in patterns if isinstance(p, TransitionUpdate)}
+    assert of_kind == {"item", "category"}
     weekly_periods = [p for p in patterns if isinstance(p, PeriodicityUpdate) and p.user_id == "weekly" and p.periods]
     assert weekly_periods and abs(weekly_periods[0].periods[0].period_s / 86_400 - 7) < 0.1
     assert len(pipeline.rejects) > 0

@@ -1,0 +1,129 @@
+"""What follows what among the states of one kind, in the whole population: transitions and frequent sequences."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from processors.quality import PatternBook, best_of
+from processors.sequence import NO_STATE, FrequentSequence, FrequentSequences, TransitionCounts
+from schemas.patterns import NamedShare, Pattern, PatternQuality, SequenceUpdate, StateKind, TransitionUpdate
+from streams.stages.columns import Floats, Ints
+from streams.stages.growth import GrowthLedger
+from streams.stages.mixing import pair_codes
+from streams.stages.names import Names
+from streams.stages.packing import pack_arrays, unpack_arrays
+from streams.stages.settings import TransitionStageSettings
+from streams.stages.transition_quality import best_follower
+
+MS = 1000.0
+
+
+class Following:
+    """Decayed counts of what follows a state, and which of it has changed enough to be published.
+
+    A from-state is published whenever its support has grown by a share; a sequence when it is frequent among enough people,
+    when it has moved, and, without support, when it has faded. This is one of ``parts`` among which the from-states are divided.
+    """
+
+    def __init__(self, kind: StateKind, settings: TransitionStageSettings, parts: int) -> None:
+        self.kind = kind
+        self.settings = settings
+        self.counts = TransitionCounts(settings.counts)
+        self.ledger = GrowthLedger(
+            min_support=settings.min_support, growth=settings.growth, max_keys=settings.counts.max_contexts
+        )
+        self.book = PatternBook(settings.max_published)
+        self.sequences = FrequentSequences(
+            settings.sequence_min_support, settings.sequence_min_lift, settings.counts.half_life_s,
+            settings.max_sequences, settings.growth, settings.min_users, parts,
+        )  # fmt: skip
+        self.sequence_book = PatternBook(settings.max_published)
+        self._due = np.empty(0, np.int64)
+        self._moved: list[FrequentSequence] = []
+
+    def absorb(self, previous: Ints, last: Ints, state: Ints, user: Ints, time_s: Floats) -> int:
+        """Count transitions from ``last``, which came after ``previous`` or after nothing; the contexts evicted. O(rows)."""
+        evicted = self.counts.update(last, state, time_s).evicted
+        self._due = self.ledger.due(last)
+        self._moved = self.sequences.update(np.stack([previous, last], axis=1), state, time_s, user)
+        return len(evicted)
+
+    def due(self, version: int, now_s: float, names: Names) -> list[Pattern]:
+        """The messages of what the rows since the last call have changed, at most one per key."""
+        due, self._due = self._due, np.empty(0, np.int64)
+        moved, self._moved = self._moved, []
+        seen = zip(due.tolist(), self.ledger.seen(due).tolist(), strict=True)
+        updates = [self._transition(code, support, version, now_s, names) for code, support in seen]
+        updates += [self._sequence(one, version, now_s, names) for one in moved]
+        return [update for update in updates if update is not None]
+
+    def _transition(self, code: int, support: int, version: int, now_s: float, names: Names) -> Pattern | None:
+        name, top = names.get(code), self.settings.published_next_states
+        states, weights = self.counts.counts_of(code, now_s)
+        total = self.counts.total(code, now_s)
+        if name is None or total <= 0:
+            return None
+        shares = [
+            NamedShare(known, weight / total)
+            for state, weight in zip(states[:top].tolist(), weights[:top].tolist(), strict=True)
+            if (known := names.get(state)) is not None
+        ]
+        return TransitionUpdate(
+            state_kind=self.kind, from_state=name, version=version, event_time_ms=int(now_s * MS),
+            next_states=shares, total=total,
+            quality=self.book.record(
+                code, time_s=now_s, claim=int(states[0]), support=float(support),
+                significance=best_follower(self.counts, code, now_s, states, weights),
+            ),
+        )  # fmt: skip
+
+    def _sequence(self, one: FrequentSequence, version: int, now_s: float, names: Names) -> Pattern | None:
+        states = [name for code in one.states if (name := names.get(code)) is not None]
+        if len(states) < len(one.states):
+            return None
+        return SequenceUpdate(
+            state_kind=self.kind, states=states, version=version, event_time_ms=int(now_s * MS),
+            support=one.support, lift=one.lift, quality=self._sequence_quality(one, now_s),
+        )  # fmt: skip
+
+    def _sequence_quality(self, one: FrequentSequence, now_s: float) -> PatternQuality | None:
+        """A sequence claims its lift, to the nearest power of two; it is the best of all that are counted."""
+        key = _sequence_key(one.states)
+        if one.support == 0:
+            self.sequence_book.retire(key)
+            return None
+        return self.sequence_book.record(
+            key, time_s=now_s, claim=round(np.log2(one.lift)), support=one.support,
+            significance=best_of(one.significance, len(self.sequences.counts)),
+        )  # fmt: skip
+
+    def sizes(self) -> dict[str, int]:
+        """How much is held, by kind."""
+        return {"transitions": self.counts.n_transitions, "sequences": len(self.sequences.counts)}
+
+    def blobs(self) -> dict[str, bytes]:
+        """The whole state."""
+        return {
+            "counts": self.counts.to_bytes(),
+            "ledger": pack_arrays(self.ledger.state()),
+            "book": self.book.to_bytes(),
+            "sequences": self.sequences.to_bytes(),
+            "sequence_book": self.sequence_book.to_bytes(),
+        }
+
+    def load(self, blobs: Mapping[str, bytes]) -> None:
+        """Become the object of ``blobs()``."""
+        self.counts = TransitionCounts.from_bytes(blobs["counts"])
+        self.ledger.load(unpack_arrays(blobs["ledger"]))
+        if "book" in blobs:  # states written before patterns had lives
+            self.book = PatternBook.from_bytes(blobs["book"])
+        if "sequences" in blobs:  # states written before there were sequences
+            self.sequences = FrequentSequences.from_bytes(blobs["sequences"])
+            self.sequence_book = PatternBook.from_bytes(blobs["sequence_book"])
+
+
+def _sequence_key(states: tuple[int, ...]) -> int:
+    key = np.full(1, NO_STATE)
+    for state in states:
+        key = pair_codes(key, np.array([state]))
+    return int(key[0])

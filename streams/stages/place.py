@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from processors.sequence import NO_STATE
 from schemas.patterns import Pattern
+from streams.stages.count_rhythms import CountRhythms
 from streams.stages.forecasting import ForecastWatch
 from streams.stages.internal_stage import InternalStage, Rows
 from streams.stages.periodicity import PeriodWatch
@@ -14,7 +15,7 @@ MS = 1000.0
 
 
 class PlaceStage(InternalStage):
-    """Per item the periods of its visits, whoever comes; per item and category forecasts of its counts.
+    """Per item the periods of its visits, whoever comes; per item and category forecasts of its counts; when categories are busy.
 
     A row is a visit of its item, of its category, or of both: those that live in this partition.
     """
@@ -24,8 +25,8 @@ class PlaceStage(InternalStage):
         own = settings.place
         self.periods = PeriodWatch(own.periodicity, self._name_of_item)
         self.item_forecasts = ForecastWatch(own.forecasts, "item", self._name_of)
-        self.category_forecasts = ForecastWatch(own.forecasts, "category", self._name_of)
-        self._turns = (self.periods, self.item_forecasts, self.category_forecasts)
+        self.categories = CountRhythms(own.forecasts, "category", self._name_of)
+        self._turns = (self.periods, self.item_forecasts, self.categories)
 
     def examine(self, budget: int) -> list[Pattern]:
         """Spend ``budget`` on keys whose periods may have changed and on bins to learn from; milliseconds for each unit."""
@@ -35,10 +36,10 @@ class PlaceStage(InternalStage):
         for at, watch in enumerate(waiting):
             share = min(-(-budget // (len(waiting) - at)), watch.untested)
             budget -= share
-            if isinstance(watch, PeriodWatch):
-                patterns += watch.examine(share, self.absorbed_offset)
-            else:
+            if isinstance(watch, ForecastWatch):
                 patterns += watch.examine(share)
+            else:
+                patterns += watch.examine(share, self.absorbed_offset)
         return patterns
 
     @property
@@ -55,14 +56,14 @@ class PlaceStage(InternalStage):
     def sizes(self) -> dict[str, int]:
         """How much is held, by kind."""
         return super().sizes() | {
-            "periodic_keys": len(self.periods.bank),
-            "forecast_keys": len(self.item_forecasts) + len(self.category_forecasts),
+            "periodic_keys": len(self.periods.bank) + len(self.categories.periods.bank),
+            "forecast_keys": len(self.item_forecasts) + len(self.categories),
         }
 
     def _absorb(self, rows: Rows) -> dict[str, int]:
         time_s, visited, kind = rows["time_ms"] / MS, rows["item"] != NO_STATE, rows["category"] != NO_STATE
         evicted = self.item_forecasts.update(rows["item"][visited], time_s[visited])
-        evicted += self.category_forecasts.update(rows["category"][kind], time_s[kind])
+        evicted += self.categories.update(rows["category"][kind], time_s[kind])
         return {
             "admitted": int(visited.sum()),
             "evicted_periods": self.periods.update(rows["item"][visited], time_s[visited]),
@@ -83,11 +84,11 @@ class PlaceStage(InternalStage):
         return {
             "periods": self.periods.to_bytes(),
             "item_forecasts": self.item_forecasts.to_bytes(),
-            "category_forecasts": self.category_forecasts.to_bytes(),
+            "category_forecasts": self.categories.to_bytes(),
         }
 
     def _load_blobs(self, blobs: Mapping[str, bytes]) -> None:
         self.periods.load(blobs["periods"])
-        for name, watch in (("item_forecasts", self.item_forecasts), ("category_forecasts", self.category_forecasts)):
+        for name, watch in (("item_forecasts", self.item_forecasts), ("category_forecasts", self.categories)):
             if name in blobs:  # states written before there were forecasts
                 watch.load(blobs[name])

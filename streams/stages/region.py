@@ -12,7 +12,7 @@ from processors.spatial.covisits import CoVisits
 from processors.temporal import ClosedBin
 from schemas.patterns import ClusterChange, ClusterUpdate, CoVisit, CoVisitUpdate, NamedCount, Pattern
 from streams.stages.cluster_summary import ClusterSummary, summarise
-from streams.stages.forecasting import ForecastWatch
+from streams.stages.count_rhythms import CountRhythms
 from streams.stages.internal_stage import InternalStage, Rows
 from streams.stages.packing import pack_arrays, unpack_arrays
 from streams.stages.settings import MiningSettings
@@ -49,7 +49,7 @@ class RegionStage(InternalStage):
         self.clusters: dict[int, LiveCluster] = {}
         self.cluster_book, self.covisit_book = PatternBook(own.max_names), PatternBook(own.max_names)
         self.covisits = CoVisits(own.covisit_distance_m, own.covisit_window_s, min_support=own.covisit_min_support)
-        self.forecasts = ForecastWatch(own.forecasts, "cluster", self._id)
+        self.rhythms = CountRhythms(own.forecasts, "cluster", self._id)
         self._counted_to: int | None = None
         self._paired: set[int] = set()
         self._waiting: set[int] = set()
@@ -63,12 +63,12 @@ class RegionStage(InternalStage):
 
     def examine(self, budget: int) -> list[Pattern]:
         """Learn from the closed bins of the public clusters; milliseconds for each unit of the budget."""
-        return self.forecasts.examine(budget)
+        return self.rhythms.examine(budget, self.absorbed_offset)
 
     @property
     def untested(self) -> int:
         """An upper bound of the budget that ``examine`` may find worth it."""
-        return self.forecasts.untested
+        return self.rhythms.untested
 
     def sizes(self) -> dict[str, int]:
         """How much is held, by kind. O(clusters)."""
@@ -169,13 +169,13 @@ class RegionStage(InternalStage):
         sizes = np.searchsorted(ordered, public, side="right") - np.searchsorted(ordered, public, side="left")
         busiest = np.lexsort((public, -sizes))[: own.forecasts.max_keys]
         keys = np.sort(public[busiest[sizes[busiest] >= own.forecasts.min_events]])
-        if not len(keys) and not len(self.forecasts):
+        if not len(keys) and not len(self.rhythms):
             return
         at_bin = self.points.select(numbers)["time_ms"] // bin_ms
         counted = (at_bin >= start) & (at_bin < end) & np.isin(labels, keys)
         table = np.zeros((end - start, len(keys)), np.int64)
         np.add.at(table, (at_bin[counted] - start, np.searchsorted(keys, labels[counted])), 1)
-        self.forecasts.close(
+        self.rhythms.close(
             ClosedBin((start + at) * own.forecasts.bin_s, keys, counts)
             for at, counts in enumerate(table[: end - start])
         )
@@ -243,7 +243,7 @@ class RegionStage(InternalStage):
             "dbscan": self.dbscan.to_bytes(),
             "points": pack_arrays(self.points.state()),
             "covisits": self.covisits.to_bytes(),
-            "forecasts": self.forecasts.to_bytes(),
+            "forecasts": self.rhythms.to_bytes(),
             "cluster_book": self.cluster_book.to_bytes(),
             "covisit_book": self.covisit_book.to_bytes(),
             "told": msgspec.msgpack.encode(told),
@@ -259,7 +259,7 @@ class RegionStage(InternalStage):
         self.covisits = CoVisits.from_bytes(blobs["covisits"])
         self._counted_to = told.get("counted_to")
         if "forecasts" in blobs:  # states written before there were forecasts
-            self.forecasts.load(blobs["forecasts"])
+            self.rhythms.load(blobs["forecasts"])
         if "cluster_book" in blobs:  # states written before patterns had lives
             self.cluster_book = PatternBook.from_bytes(blobs["cluster_book"])
             self.covisit_book = PatternBook.from_bytes(blobs["covisit_book"])

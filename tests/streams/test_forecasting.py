@@ -7,7 +7,7 @@ import pytest
 
 from processors.temporal import ClosedBin
 from schemas.events import BehaviorEvent
-from schemas.patterns import ForecastUpdate, Pattern
+from schemas.patterns import ForecastUpdate, Pattern, PeriodicityUpdate
 from streams.pipeline import PatternPipeline
 from streams.stages.forecasting import ForecastWatch
 from streams.stages.settings import ForecastWatchSettings
@@ -70,8 +70,12 @@ def test_the_next_hours_of_a_daily_rhythm_are_forecast_in_the_partition_of_the_c
     errors = [abs(step.mean - hourly[hour]) for step, hour in zip(last.steps, hours, strict=True)]
     assert np.mean(errors) < 2.0 and all(step.low <= step.mean <= step.high for step in last.steps)
     assert last.quality is not None and last.quality.significance > 3 and last.quality.support > 100
+    periods = [one for one in told if isinstance(one, PeriodicityUpdate) and one.entity_kind == "category"]
+    assert {one.entity for one in periods} == {"cafe"} and periods[-1].periods[0].period_s == pytest.approx(
+        8 * HOUR_S, rel=0.05
+    )
     places = pipeline.stages["place"]
-    assert [len(stage.category_forecasts) for stage in places].count(1) == 1
+    assert [len(stage.categories) for stage in places].count(1) == 1
     assert sum(len(stage.item_forecasts) for stage in places) == 9
 
 

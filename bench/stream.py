@@ -2,7 +2,8 @@
 
 ``python bench/stream.py [--broker embedded|kafka] [--events N] [--keys K ...] [--json OUT]``. Every contender runs in a process
 of its own over the same topic of JSON events, one after the other, in several rounds; medians and ratios are reported.
-``--latency`` measures instead how long an event takes to become a pattern at a fixed ``--rate`` (see ``streaming/latency.py``).
+``--latency`` measures instead how long an event takes to become a pattern at a fixed ``--rate`` (see ``streaming/latency.py``),
+``--stage place`` (region, transition) a worker of that stage alone over what the user stage sends it, its search included.
 
 - ``user``: our worker with the user stage alone: decode, validate, profile, transitions, periods, batches for the other stages
 - ``all stages``: the same worker with all four stages on its one core
@@ -24,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 from streaming.child import Child
 from streaming.contenders import CONTENDERS
+from streaming.internal import BEHIND, fill_internal
 from streaming.latency import measure as measure_latency
 
 from chronotope.kafka.topics import apply_topics
@@ -35,6 +37,8 @@ from schemas.settings import KafkaSettings
 from schemas.topics import EVENTS
 
 ROUNDS = 3
+# Contenders that take in the events themselves.
+WHOLE = [name for name in CONTENDERS if name not in BEHIND]
 START_MS = 1_333_238_400_000
 WARM_UP_S = 5.0
 
@@ -80,13 +84,27 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     rows = []
     for keys, kafka, folder in _clusters(options):
         fill(kafka, keys, options.events)
-        speeds: dict[str, list[tuple[float, float, float]]] = {name: [] for name in options.only or CONTENDERS}
+        speeds: dict[str, list[tuple[float, float, float]]] = {name: [] for name in options.only or WHOLE}
         for number in range(options.rounds):
             for name, found in speeds.items():
                 events, slug = int(options.events * SHARE.get(name, 1.0)), name.replace(" ", "-")
                 env = _environment(kafka, f"bench-{slug}-{number}", events)
                 found.append(Child(name, env, folder / f"{slug}.log").run(events, options.timeout))
         rows += [_row(name, keys, found) for name, found in speeds.items()]
+    return rows
+
+
+def measure_stage(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """A row per number of keys: one of the stages behind the user stage, whose topic holds what came of the events."""
+    rows = []
+    for keys, kafka, folder in _clusters(options):
+        sent = fill_internal(kafka, options.stage, events_of(keys, options.events))
+        found = []
+        for number in range(options.rounds):
+            env = _environment(kafka, f"bench-{options.stage}-{number}", sent)
+            speed, cpu, rss = Child(options.stage, env, folder / f"{options.stage}.log").run(sent, options.timeout)
+            found.append((speed * options.events / sent, cpu * sent / options.events, rss))
+        rows.append(_row(options.stage, keys, found))
     return rows
 
 
@@ -168,14 +186,16 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=300_000)
     parser.add_argument("--keys", type=int, nargs="+", default=[1_000, 100_000])
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--only", nargs="+", choices=CONTENDERS)
+    parser.add_argument("--only", nargs="+", choices=WHOLE)
+    parser.add_argument("--stage", choices=BEHIND, help="measure a stage behind the user stage alone")
     parser.add_argument("--timeout", type=float, default=120.0)
     parser.add_argument("--latency", action="store_true", help="measure from event to pattern at a fixed rate")
     parser.add_argument("--rate", type=float, default=5_000.0, help="events per second of --latency")
     parser.add_argument("--seconds", type=float, default=20.0, help="seconds of --latency, after its warm-up")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    rows = measure_patterns(options) if options.latency else measure(options)
+    measured = measure_patterns if options.latency else measure_stage if options.stage else measure
+    rows = measured(options)
     (show_patterns if options.latency else show)(rows, options.broker)
     if options.json:
         options.json.write_text(

@@ -34,7 +34,7 @@ class Progress:
 
 
 def worker_child(stages: tuple[str, ...]) -> None:
-    """Our worker; progress is what its user stage has made durable."""
+    """Our worker; progress is what its first stage has made durable: events, or rows behind the user stage."""
     from streams import app, runner
 
     progress, done = Progress(), 0
@@ -43,8 +43,8 @@ def worker_child(stages: tuple[str, ...]) -> None:
     def counted(self: Any, batch: Any) -> None:
         nonlocal done
         finish(self, batch)
-        if self.stage == "user":
-            done += len(batch.records)
+        if self.stage == stages[0]:
+            done += len(batch.records) if self.stage == "user" else batch.work.counts["received"]
             progress(done)
 
     runner.StageRunner._finish = counted  # type: ignore[method-assign]
@@ -186,6 +186,9 @@ def confluent_child() -> None:
 CONTENDERS: dict[str, Callable[[], None]] = {
     "user": lambda: worker_child(("user",)),
     "all stages": lambda: worker_child(("user", "region", "transition", "place")),
+    "region": lambda: worker_child(("region",)),
+    "transition": lambda: worker_child(("transition",)),
+    "place": lambda: worker_child(("place",)),
     "update": update_child,
     "stock faust": stock_child,
     "quix": quix_child,

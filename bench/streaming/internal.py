@@ -1,0 +1,59 @@
+"""What the user stage makes of events, written to the internal topic of one stage behind it."""
+
+from collections.abc import Iterable
+from itertools import islice
+
+import numpy as np
+from confluent_kafka import Producer
+
+from schemas import json_wire
+from schemas.events import BehaviorEvent
+from schemas.partitioning import partition_of
+from schemas.settings import KafkaSettings
+from schemas.topics import EVENTS, INTERNAL_PLACE, INTERNAL_REGION, INTERNAL_TRANSITION
+from streams.decoding import EventDecoder
+from streams.records import internal_records
+from streams.stages.factory import stage_factory
+from streams.stages.output import Routed
+from streams.stages.settings import MiningSettings
+from streams.stages.user import UserStage
+
+BEHIND = {"region": INTERNAL_REGION, "transition": INTERNAL_TRANSITION, "place": INTERNAL_PLACE}
+# Events of a source batch: what a worker fetches of a partition at a time when it is busy.
+BATCH_EVENTS = 2_000
+
+
+def fill_internal(kafka: KafkaSettings, stage: str, events: Iterable[tuple[bytes, bytes]]) -> int:
+    """Write what the user stage sends to ``stage`` for events (key, JSON value); the number of rows."""
+    settings = MiningSettings(partitions=EVENTS.partitions)
+    users: list[UserStage] = [stage_factory("user", settings)(at, None) for at in range(settings.partitions)]
+    decoder, json_decoder = EventDecoder(settings.limits), json_wire.decoder(EVENTS)
+    producer = Producer(kafka.confluent_producer() | {"log_level": 0})
+    remaining, rows = iter(events), 0
+    while batch := list(islice(remaining, BATCH_EVENTS * settings.partitions)):
+        for user in users:
+            mine = [
+                json_decoder.decode(value) for key, value in batch if partition_of(key, len(users)) == user.partition
+            ]
+            rows += _send(producer, stage, _routed(user, decoder, mine))
+    for user in users:
+        _send(producer, stage, user.announce(caught_up=True))
+    producer.flush(120)
+    return rows
+
+
+def _routed(user: UserStage, decoder: EventDecoder, events: list[BehaviorEvent]) -> list[Routed]:
+    if not events:
+        return []
+    offsets = np.arange(len(events)) + user.absorbed_offset + 1
+    clock_ms = np.array([event.event_time_ms for event in events])
+    columns, _ = decoder.columns_of(events, offsets, clock_ms)
+    return user.apply(columns, int(offsets[-1])).routed
+
+
+def _send(producer: Producer, stage: str, routed: list[Routed]) -> int:
+    mine = [one for one in routed if one.topic == BEHIND[stage]]
+    for record in internal_records(mine):
+        producer.produce(record.topic, record.value, partition=record.partition)
+    producer.poll(0)
+    return sum(len(one.batch.rows()["origin_offset"]) for one in mine)

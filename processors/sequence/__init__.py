@@ -3,6 +3,7 @@
 from processors.sequence.collaborative import item_based, user_based
 from processors.sequence.frequent import FrequentSequence, FrequentSequences
 from processors.sequence.graph import BehaviourGraph
+from processors.sequence.heaviest import HeaviestStates
 from processors.sequence.heavy_keys import HeavyKeys
 from processors.sequence.recent import RecentStates
 from processors.sequence.sessions import Sessions, Transitions, steps_back
@@ -16,6 +17,7 @@ __all__ = [
     "BehaviourGraph",
     "FrequentSequence",
     "FrequentSequences",
+    "HeaviestStates",
     "HeavyKeys",
     "RecentStates",
     "Sessions",

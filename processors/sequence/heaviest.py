@@ -23,11 +23,13 @@ class HeaviestStates(msgspec.Struct, frozen=True):
     """float64[n, k], decayed."""
     total: Floats
     """float64[n], the decayed count of all transitions from the context; 0 if it is not held."""
+    held: Ints
+    """int64[n], how many states are held for the context, those that are not listed too."""
 
 
 @kernel
 def list_heaviest(
-    tables: Any, owners: Any, previous: Any, last: Any, factor: Any, states: Any, counts: Any, total: Any
+    tables: Any, owners: Any, previous: Any, last: Any, factor: Any, states: Any, counts: Any, total: Any, held: Any
 ) -> None:
     """Fill the columns of :class:`HeaviestStates`; ``states`` must hold NO_STATE. O(k) per state held."""
     length = states.shape[1]
@@ -36,7 +38,7 @@ def list_heaviest(
         if slot < 0:
             continue
         context = tables.contexts[slot]
-        total[row] = context.total * factor[row]
+        total[row], held[row] = context.total * factor[row], context.used
         block, used = np.int64(context.block) * SMALLEST_BLOCK, 0
         for place in range(block, block + np.int64(context.capacity)):
             state, weight = tables.entries[place].state, tables.entries[place].weight

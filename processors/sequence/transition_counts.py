@@ -247,9 +247,9 @@ class TransitionCounts:
         distinct, row = np.unique(time_of_row, return_inverse=True)
         factor = np.array([self._factor(float(time)) for time in distinct])[row] if len(last) else np.zeros(0)
         states, counts = np.full((len(last), k), NO_STATE), np.zeros((len(last), k))
-        total = np.zeros(len(last))
-        list_heaviest(self._tables, owner, previous, last, factor, states, counts, total)
-        return HeaviestStates(states, counts, total)
+        total, held = np.zeros(len(last)), np.zeros(len(last), np.int64)
+        list_heaviest(self._tables, owner, previous, last, factor, states, counts, total, held)
+        return HeaviestStates(states, counts, total, held)
 
     def total(self, context: Context, time_s: float, owner: int | None = None) -> float:
         """The decayed number of transitions from a context since it is held; of all events for None."""

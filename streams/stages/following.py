@@ -6,14 +6,15 @@ import numpy as np
 
 from processors.quality import PatternBook, best_of
 from processors.sequence import NO_STATE, FrequentSequence, FrequentSequences, TransitionCounts
-from schemas.patterns import NamedShare, Pattern, PatternQuality, SequenceUpdate, StateKind, TransitionUpdate
+from schemas.patterns import Pattern, PatternQuality, SequenceUpdate, StateKind, TransitionUpdate
 from streams.stages.columns import Floats, Ints
 from streams.stages.growth import GrowthLedger
 from streams.stages.mixing import pair_codes
 from streams.stages.names import Names
 from streams.stages.packing import pack_arrays, unpack_arrays
 from streams.stages.settings import TransitionStageSettings
-from streams.stages.transition_quality import best_follower
+from streams.stages.transition_quality import best_followers
+from streams.stages.user_messages import named_shares
 
 MS = 1000.0
 
@@ -52,30 +53,30 @@ class Following:
         """The messages of what the rows since the last call have changed, at most one per key."""
         due, self._due = self._due, np.empty(0, np.int64)
         moved, self._moved = self._moved, []
-        seen = zip(due.tolist(), self.ledger.seen(due).tolist(), strict=True)
-        updates = [self._transition(code, support, version, now_s, names) for code, support in seen]
-        updates += [self._sequence(one, version, now_s, names) for one in moved]
-        return [update for update in updates if update is not None]
+        updates = self._transitions(due, version, now_s, names) if len(due) else []
+        updates += [update for one in moved if (update := self._sequence(one, version, now_s, names)) is not None]
+        return updates
 
-    def _transition(self, code: int, support: int, version: int, now_s: float, names: Names) -> Pattern | None:
-        name, top = names.get(code), self.settings.published_next_states
-        states, weights = self.counts.counts_of(code, now_s)
-        total = self.counts.total(code, now_s)
-        if name is None or total <= 0:
-            return None
-        shares = [
-            NamedShare(known, weight / total)
-            for state, weight in zip(states[:top].tolist(), weights[:top].tolist(), strict=True)
-            if (known := names.get(state)) is not None
-        ]
-        return TransitionUpdate(
-            state_kind=self.kind, from_state=name, version=version, event_time_ms=int(now_s * MS),
-            next_states=shares, total=total,
-            quality=self.book.record(
-                code, time_s=now_s, claim=int(states[0]), support=float(support),
-                significance=best_follower(self.counts, code, now_s, states, weights),
-            ),
+    def _transitions(self, due: Ints, version: int, now_s: float, names: Names) -> list[Pattern]:
+        """What follows the from-states ``due``, but those whose id is forgotten or that are no longer held."""
+        due = due[[name is not None for name in map(names.get, due.tolist())]]
+        listed = self.counts.heaviest(due, now_s, self.settings.published_next_states)
+        held = listed.total > 0
+        shares = (listed.counts / np.where(held, listed.total, 1.0)[:, None]).tolist()
+        columns = (
+            due.tolist(), listed.states.tolist(), shares, listed.total.tolist(), self.ledger.seen(due).tolist(),
+            best_followers(self.counts, listed, now_s), held.tolist(),
         )  # fmt: skip
+        return [
+            TransitionUpdate(
+                state_kind=self.kind, from_state=names.held[code], version=version, event_time_ms=int(now_s * MS),
+                next_states=named_shares(zip(states, share, strict=True), names), total=total,
+                quality=self.book.record(
+                    code, time_s=now_s, claim=states[0], support=float(support), significance=significance
+                ),
+            )
+            for code, states, share, total, support, significance, known in zip(*columns, strict=True) if known
+        ]  # fmt: skip
 
     def _sequence(self, one: FrequentSequence, version: int, now_s: float, names: Names) -> Pattern | None:
         states = [name for code in one.states if (name := names.get(code)) is not None]

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from processors.quality import best_of, binomial_significance
-from processors.sequence import TransitionCounts
+from processors.quality import best_of, binomial_significance, binomial_significances
+from processors.sequence import HeaviestStates, TransitionCounts
 
 
 def best_follower(
@@ -27,3 +27,14 @@ def best_follower(
     share = min(anywhere / every, 1.0)
     total = max(counts.total(context, time_s, owner=owner), float(weights[0]))
     return best_of(binomial_significance(float(weights[0]), total, share), len(states))
+
+
+def best_followers(counts: TransitionCounts, listed: HeaviestStates, time_s: float) -> list[float]:
+    """:func:`best_follower` of many contexts of everybody at once, from what ``counts.heaviest`` lists for them."""
+    first, weight = listed.states[:, 0], listed.counts[:, 0]
+    every = counts.total(None, time_s)
+    if every <= 0:
+        return [0.0] * len(first)
+    share = np.minimum(np.maximum(counts.counts_anywhere(first, time_s), weight) / every, 1.0)
+    raw = binomial_significances(weight, np.maximum(listed.total, weight), share)
+    return [best_of(one, tried) for one, tried in zip(raw.tolist(), listed.held.tolist(), strict=True)]

@@ -425,6 +425,7 @@ def test_heaviest_states_of_many_contexts_are_those_of_each(seed: int, k: int) -
         assert listed.states[row].tolist() == expected[:k].tolist() + [NO_STATE] * (k - held)
         np.testing.assert_allclose(listed.counts[row, :held], weights[:k], rtol=1e-12)
         assert listed.total[row] == pytest.approx(counts.total(row, times[row], owner=row % 3))
+        assert listed.held[row] == len(expected)
 
 
 def test_counts_anywhere_are_those_of_order_zero() -> None:

@@ -17,6 +17,8 @@ from processors.sequence.watched import WATCHED, WatchedSequences
 LEFT = 0.75
 """A sequence that was told is withdrawn below this share of the least support or of the least lift."""
 REVIEWS_PER_HALF_LIFE = 16
+ASKED = ("min_support", "min_lift", "growth", "min_owners", "parts")
+"""What is asked of a sequence to be told; it may change while the counts go on."""
 _FORMAT = "chronotope.frequent_sequences.2"
 _PAIR, _TRIPLE = 2, 3
 
@@ -190,12 +192,12 @@ class FrequentSequences:
         if not len(records):
             return []
         now = self._measured(_keys_of(records), self._now_s)
+        known = np.array([bits.bit_count() >= self.min_owners for bits in records["owners"].tolist()])
         gone = now.support < LEFT * self.min_support
         was_told = records["support"] > 0
-        faded = was_told & (gone | (now.lift < LEFT * self.min_lift))
+        faded = was_told & (gone | (now.lift < LEFT * self.min_lift) | ~known)
         moved = was_told & (self._differ(now.support, records["support"]) | self._differ(now.lift, records["lift"]))
-        risen = ~was_told & (now.support >= self.min_support) & (now.lift >= self.min_lift)
-        risen[risen] = [bits.bit_count() >= self.min_owners for bits in records["owners"][risen].tolist()]
+        risen = ~was_told & (now.support >= self.min_support) & (now.lift >= self.min_lift) & known
         self._watched.keep(records[~gone])
         changed = now.told((moved & ~faded) | risen)
         return changed + [FrequentSequence(one.states, 0.0, 0.0, 0.0, 0.0, 0.0) for one in now.told(faded)]
@@ -245,17 +247,18 @@ class FrequentSequences:
 
     def to_bytes(self) -> bytes:
         """The whole object; :meth:`from_bytes` goes on exactly like this one."""
-        names = ("min_support", "min_lift", "growth", "min_owners", "parts", "_now_s", "_reviewed_s")
-        parts: dict[str, Any] = {name: getattr(self, name) for name in names}
+        parts: dict[str, Any] = {name: getattr(self, name) for name in (*ASKED, "_now_s", "_reviewed_s")}
         parts |= {"counts": self._counts.to_bytes(), "watched": self._watched.records.tobytes()}
         return encode_payload(_FORMAT, parts)
 
     @classmethod
-    def from_bytes(cls, payload: bytes) -> FrequentSequences:
-        """The object of :meth:`to_bytes`. Raises ValueError for any other payload."""
+    def from_bytes(cls, payload: bytes, **asked: float) -> FrequentSequences:
+        """The object of :meth:`to_bytes`; what is ``asked`` (any of ``ASKED``) holds in place of what was then.
+
+        Raises ValueError for any other payload.
+        """
         parts = decode_payload(_FORMAT, payload)
-        own = {name: parts[name] for name in ("min_support", "min_lift", "growth", "min_owners", "parts")}
-        frequent = cls(**own)
+        frequent = cls(**{name: parts[name] for name in ASKED} | asked)
         frequent._counts = SequenceCounts.from_bytes(parts["counts"])
         frequent._watched = WatchedSequences(np.frombuffer(parts["watched"], WATCHED).copy())
         frequent._now_s, frequent._reviewed_s = parts["_now_s"], parts["_reviewed_s"]

@@ -34,10 +34,13 @@ class Following:
             min_support=settings.min_support, growth=settings.growth, max_keys=settings.counts.max_contexts
         )
         self.book = PatternBook(settings.max_published)
+        self._asked = {
+            "min_support": settings.sequence_min_support, "min_lift": settings.sequence_min_lift,
+            "growth": settings.growth, "min_owners": settings.min_users, "parts": parts,
+        }  # fmt: skip
         self.sequences = FrequentSequences(
-            settings.sequence_min_support, settings.sequence_min_lift, settings.counts.half_life_s,
-            settings.max_sequences, settings.growth, settings.min_users, parts,
-        )  # fmt: skip
+            half_life_s=settings.counts.half_life_s, max_sequences=settings.max_sequences, **self._asked
+        )
         self.sequence_book = PatternBook(settings.max_published)
         self._due = np.empty(0, np.int64)
         self._moved: list[FrequentSequence] = []
@@ -119,7 +122,7 @@ class Following:
         if "book" in blobs:  # states written before patterns had lives
             self.book = PatternBook.from_bytes(blobs["book"])
         if "sequences" in blobs:  # states written before there were sequences
-            self.sequences = FrequentSequences.from_bytes(blobs["sequences"])
+            self.sequences = FrequentSequences.from_bytes(blobs["sequences"], **self._asked)
             self.sequence_book = PatternBook.from_bytes(blobs["sequence_book"])
 
 

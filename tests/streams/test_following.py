@@ -13,7 +13,7 @@ from schemas.patterns import Pattern, SequenceUpdate, TransitionUpdate
 from streams.pipeline import PatternPipeline
 from streams.stages.factory import stage_factory
 from streams.stages.output import key_of
-from streams.stages.settings import MiningSettings
+from streams.stages.settings import MiningSettings, TransitionStageSettings
 
 START_MS, HOUR_MS, DAY_MS = 1_333_238_400_000, 3_600_000, 86_400_000
 COMMUTE = ("home", "station", "office")
@@ -84,6 +84,20 @@ def test_a_sequence_is_told_when_it_has_grown_and_not_at_every_event() -> None:
 def test_what_only_two_people_do_is_no_sequence_of_everybody() -> None:
     patterns = told(PatternPipeline(partitions=2), commuters(days=120, people=2))
     assert not any(isinstance(pattern, SequenceUpdate) for pattern in patterns)
+
+
+def test_a_higher_limit_of_people_withdraws_what_was_told_with_a_lower_one() -> None:
+    lax, strict = (
+        MiningSettings(partitions=1, transition=TransitionStageSettings(min_users=limit)) for limit in (3, 20)
+    )
+    pipeline = PatternPipeline(lax)
+    assert COMMUTE in sequences(told(pipeline, commuters(days=30, people=8)))
+    stage = pipeline.stages["transition"][0]
+    restored = stage_factory("transition", strict)(0, stage.to_bytes())
+    pipeline.stages["transition"][0] = restored
+    later = sequences(told(pipeline, commuters(days=4, people=8, first_day=30)))
+    assert later[COMMUTE].support == 0
+    assert not any(one.support for one in later.values())
 
 
 def test_a_sequence_that_nobody_does_any_more_is_withdrawn() -> None:

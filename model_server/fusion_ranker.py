@@ -149,17 +149,8 @@ class FusionRanker:
         now_s: Tensor | None = None,
     ) -> Scored:
         """One batch of users with history through one head."""
-        log_p = None
-        if self.sequence is not None:
-            log_p = self.sequence.logits(
-                slots.cpu().numpy(),
-                None if now_s is None else now_s.cpu().numpy(),
-                before=None if before is None else before.cpu().numpy(),
-            )
-            missing = len(self.catalogue) - log_p.shape[1]
-            if missing > 0:
-                log_p = torch.cat((log_p, log_p.new_full((len(log_p), missing), -1e9)), 1)
-        return self._heads[mode].score(self._world, slots, before, now_s, log_p)
+        heard = None if self.sequence is None else self.sequence.listen(slots, now_s, before)
+        return self._heads[mode].score(self._world, slots, before, now_s, heard)
 
     def learn(self, arrivals: Arrivals, tested: dict[Mode, Scored]) -> None:
         """Learn from a remembered and tested block, replay older events, and count it."""

@@ -36,11 +36,14 @@ class ItemNeighbours:
         for part in turns(pairs[:, 0]):
             self._add_distinct(pairs[part, 0], pairs[part, 1], count[part].float())
 
-    def read(self, source: Tensor, target: Tensor, visitors: Tensor) -> Tensor:
-        """How near the targets int64 [n, m] are to the sources int64 [n, s] (-1: none): mean cosine of their people, [n, m]."""
+    def read(self, source: Tensor, target: Tensor, visitors: Tensor, order: Tensor | None = None) -> Tensor:
+        """How near the targets int64 [n, m] are to the sources int64 [n, s] (-1: none): mean cosine of their people, [n, m].
+
+        ``order`` is ``target.argsort(1)``, if it is known already.
+        """
         norm = torch.rsqrt(visitors + 3.0)
         inside = source.clamp(min=0)
-        near = self.lists.read(source, target, norm[inside])
+        near = self.lists.read(source, target, norm[inside], order)
         held = (source >= 0).sum(1, keepdim=True).clamp(min=1)
         return near * norm[target] / held
 

@@ -70,15 +70,16 @@ class RowLists:
             )
             self.weights = torch.cat((self.weights, torch.zeros((more, self.width), device=self.device)))
 
-    def read(self, source: Tensor, target: Tensor, factor: Tensor | None = None) -> Tensor:
+    def read(self, source: Tensor, target: Tensor, factor: Tensor | None = None, order: Tensor | None = None) -> Tensor:
         """Summed weights [n, m] of the targets int64[n, m] in the lists of the sources int64[n, s] (-1: none).
 
         A source's list counts ``factor`` [n, s] times. The targets of one row must be distinct, or only one of equals counts.
+        Who reads several lists for the same targets sorts them once: ``order`` is ``target.argsort(1)``.
         """
         listed = self.neighbours[source.clamp(min=0)].flatten(1)
         times = (source >= 0).float() if factor is None else factor * (source >= 0)
         weight = (self.weights[source.clamp(min=0)] * times[..., None]).flatten(1)
-        order = torch.argsort(target, 1)
+        order = torch.argsort(target, 1) if order is None else order
         ordered = target.gather(1, order)
         at = torch.searchsorted(ordered, listed).clamp(max=target.shape[1] - 1)
         weight = weight * ((ordered.gather(1, at) == listed) & (listed >= 0))

@@ -151,8 +151,8 @@ class FusedRun:
         lists = {FUSED: (merged.rows, order), PLAIN: (merged.rows, merged.probability)}
         lists[RETURN_ONLY] = (merged.rows.masked_fill(merged.explore, -1), merged.probability)
         lists[EXPLORE_ONLY] = (merged.rows.masked_fill(~merged.explore, -1), merged.probability)
-        if SEQUENCE in self.names and scored.sequence is not None:
-            log_p = scored.sequence
+        if SEQUENCE in self.names and scored.heard is not None:
+            log_p = scored.heard.full()
             rows = torch.arange(log_p.shape[1]).expand(log_p.shape)
             known = self.ranker.catalogue.rankable()[: log_p.shape[1]]
             lists[SEQUENCE] = (torch.where(known, rows, -1), log_p)

@@ -1,7 +1,9 @@
 """Which unknown items are worth scoring for a user: a shortlist whose size does not depend on the catalogue's."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,6 +22,13 @@ LINKED_PLACES = 3
 REFRESH_EVERY = 1024
 
 
+def ascending(rows: Tensor) -> Tensor:
+    """Each line of catalogue rows int64 [n, m] in ascending order; numpy's vectorised sort is several times faster on a CPU."""
+    if rows.device.type != "cpu":
+        return rows.sort(1).values
+    return torch.from_numpy(np.sort(rows.int().numpy(), axis=1)).long()
+
+
 class CellIndex:
     """The most visited rows of every square of the map, ``CELL_ROWS`` at most per square.
 
@@ -29,11 +38,16 @@ class CellIndex:
     def __init__(self, device: torch.device, side_deg: float, capacity: int = 256) -> None:
         self.side_deg, self.device = side_deg, device
         self._slot: dict[tuple[int, int], int] = {}
+        self._known_squares = 0
+        self._around_row: dict[int, list[int]] = {}  # holds until there is a new square
         self.members = torch.full((capacity, CELL_ROWS), -1, dtype=torch.long, device=device)
 
     def add(self, row: int, lat: float, lon: float, visits: VisitCounts) -> None:
         """Enter a row at its place; entering it again changes nothing."""
         slot = self._slot.setdefault(self._cell(lat, lon), len(self._slot))
+        if slot == self._known_squares:
+            self._around_row.clear()
+            self._known_squares += 1
         if slot >= len(self.members):
             self.members = grown(self.members, 2 * len(self.members), -1)
         members = self.members[slot]
@@ -47,6 +61,14 @@ class CellIndex:
         north, east = self._cell(lat, lon)
         return [self._slot.get((north + a, east + b), -1) for a, b in NEIGHBOURHOOD]
 
+    def around_rows(self, rows: Sequence[int], where: dict[int, tuple[float, float]]) -> Tensor:
+        """``around`` of the places of these rows, int64 [rows, 9]; -1 for a row whose place is not known."""
+        known, nowhere = self._around_row, [-1] * len(NEIGHBOURHOOD)
+        for row in rows:
+            if row not in known and row in where:
+                known[row] = self.around(*where[row])
+        return torch.tensor([known.get(row, nowhere) for row in rows], dtype=torch.long, device=self.device)
+
     def state(self) -> dict[str, Any]:
         """The squares in use and their members."""
         squares = torch.tensor(list(self._slot), dtype=torch.long).reshape(-1, 2)
@@ -55,7 +77,8 @@ class CellIndex:
     def load_state(self, state: dict[str, Any]) -> None:
         """Take over what ``state`` gave."""
         self._slot = {(north, east): slot for slot, (north, east) in enumerate(state["squares"].tolist())}
-        used = len(self._slot)
+        used = self._known_squares = len(self._slot)
+        self._around_row.clear()
         if used > len(self.members):
             self.members = grown(self.members, used, -1)
         self.members[:used] = state["members"].to(self.members)
@@ -115,10 +138,10 @@ class Shortlist:
         parts.append(self._popular().expand(batch.users, -1))
         if sequence_rows is not None:
             parts.append(sequence_rows)
-        found = torch.cat(parts, 1).sort(1).values
+        found = ascending(torch.cat(parts, 1))
         repeated = torch.zeros_like(found, dtype=torch.bool)
         repeated[:, 1:] = found[:, 1:] == found[:, :-1]
-        found = found.masked_fill(repeated, -1).sort(1).values
+        found = ascending(found.masked_fill(repeated, -1))
         most = int((found >= 0).sum(1).max())
         return found[:, -most:]
 
@@ -137,11 +160,7 @@ class Shortlist:
 
     def _near(self, rows: Tensor, scale: int) -> Tensor:
         cells = self._cells[scale]
-        lists = []
-        for row in rows.tolist():
-            where = self._where.get(row)
-            lists.append(cells.around(*where) if where else [-1] * len(NEIGHBOURHOOD))
-        slots = torch.tensor(lists, dtype=torch.long, device=rows.device)
+        slots = cells.around_rows(rows.tolist(), self._where)
         return torch.where(slots[..., None] >= 0, cells.members[slots.clamp(min=0)], -1).flatten(1)
 
     def _popular(self) -> Tensor:

@@ -18,6 +18,7 @@ NAMES = (
 )  # fmt: skip
 PRIOR = {0: 0.6, 5: -0.5, 19: 0.2, 20: 0.3}
 RECENT_PLACES = 24
+TOUCHES, CROWD = 5, 6  # columns of the public features
 
 
 def explore_features(
@@ -29,8 +30,12 @@ def explore_features(
     neighbours: ItemNeighbours,
     crowds: Crowds,
     sequence: Tensor,
+    ascending: bool,
 ) -> Tensor:
-    """Features float32 [users, candidates, len(NAMES)] of catalogue rows int64 [users, candidates]; sequence logits likewise."""
+    """Features float32 [users, candidates, len(NAMES)] of catalogue rows int64 [users, candidates]; sequence logits likewise.
+
+    ``ascending`` says that the rows of every user are in ascending order, which saves sorting them.
+    """
     placed = catalogue.has_place[candidates]
     km = arc_km(catalogue.position[batch.last_row][:, None], catalogue.position[candidates])
     km = km * (placed & catalogue.has_place[batch.last_row][:, None])
@@ -39,32 +44,52 @@ def explore_features(
     home_km = home_km * (placed & catalogue.has_place[home][:, None])
     log_km, close = torch.log1p(km / 0.3), torch.exp(-km / 0.4)
     moving = torch.exp(-batch.gap_s / HOUR_S)[:, None] if batch.timed else torch.zeros_like(km[:, :1])
-    visitors, touches = visits.visitors[candidates], visits.touches[candidates]
+    rows = len(catalogue)
+    if rows < candidates.numel():
+        public = public_features(torch.arange(rows, device=candidates.device), visits, crowds)[candidates]
+    else:
+        public = public_features(candidates, visits, crowds)
+    touches = public[..., TOUCHES]
     hour = (batch.now_week_s / HOUR_S).long() % DAY_PARTS
     at_hour = visits.hours[candidates, hour[:, None]]
     category = catalogue.category[candidates]
     likes, likes_now, at_this_hour = category_lifts(batch, catalogue, visits, hour)
     total = visits.touches.sum()
     recent = recent_rows(batch)
-    covisit = patterns.covisits.read(batch.last_row[:, None], candidates)
-    alike = neighbours.read(recent, candidates, visits.visitors)
-    return torch.stack(
+    in_order = torch.arange(candidates.shape[1], device=candidates.device).expand(candidates.shape)
+    order = in_order if ascending else candidates.argsort(1)
+    transition = patterns.transitions.read(batch.last_row[:, None], candidates, order=order)
+    covisit = patterns.covisits.read(batch.last_row[:, None], candidates, order=order)
+    alike = neighbours.read(recent, candidates, visits.visitors, order)
+    personal = torch.stack(
         (
-            torch.log(visitors + 0.3),
-            torch.log(visits.recent_visitors(candidates, 2) + 0.1),
-            torch.log(visits.recent(candidates, 1) + 0.1),
-            torch.log(visits.recent(candidates, 0) + 0.1),
-            torch.log1p(visits.age_s(candidates) / DAY_S),
             log_km, close, torch.exp(-km / 2), moving * log_km, moving * close,
             torch.log1p(home_km / 0.3), torch.log(torch.exp(-home_km / 2) + 0.01),
             likes.gather(1, category), likes_now.gather(1, category),
             (category == catalogue.category[batch.last_row][:, None]).float(),
             torch.log((at_hour + 0.25) / (touches + 6) * DAY_PARTS), at_this_hour.gather(1, category),
-            torch.log(patterns.transitions.read(batch.last_row[:, None], candidates) + 0.2 * touches / (total + 1) + 2e-4),
-            torch.log(covisit + 1e-3), torch.log(alike + 1e-3), sequence, crowds.of(candidates),
+            torch.log(transition + 0.2 * touches / (total + 1) + 2e-4),
+            torch.log(covisit + 1e-3), torch.log(alike + 1e-3), sequence,
         ),
         2,
     )  # fmt: skip
+    return torch.cat((public[..., :TOUCHES], personal, public[..., CROWD:]), 2)
+
+
+def public_features(rows: Tensor, visits: VisitCounts, crowds: Crowds) -> Tensor:
+    """What is the same for every user: the popularity and trend features, touches, and the crowd feature, [*rows, 7]."""
+    return torch.stack(
+        (
+            torch.log(visits.visitors[rows] + 0.3),
+            torch.log(visits.recent_visitors(rows, 2) + 0.1),
+            torch.log(visits.recent(rows, 1) + 0.1),
+            torch.log(visits.recent(rows, 0) + 0.1),
+            torch.log1p(visits.age_s(rows) / DAY_S),
+            visits.touches[rows],
+            crowds.of(rows),
+        ),
+        -1,
+    )
 
 
 def category_lifts(batch: UserBatch, catalogue: Catalogue, visits: VisitCounts, hour: Tensor) -> tuple[Tensor, ...]:

@@ -20,6 +20,7 @@ from model_server.fusion.settings import FusionSettings, Mode
 from model_server.histories import Histories
 from model_server.neighbours import ItemNeighbours
 from model_server.patterns import PatternStore
+from model_server.sequence_model.listening import Heard
 from model_server.visits import VisitCounts
 
 LEAST_PROBABILITY = 1e-6  # of what was in nobody's list
@@ -42,7 +43,7 @@ class World:
 class Scored:
     """A batch through the fusion: both parts, and P(explore) [users] with the features that it came of.
 
-    ``sequence`` are the sequence model's log-probabilities [users, rows], None without one.
+    ``heard`` is what the sequence model says of them, None without one; like the rest it is that of before ``learn``.
     """
 
     batch: UserBatch
@@ -50,7 +51,7 @@ class Scored:
     exploring: ExploreScore
     gate_features: Tensor
     gate: Tensor
-    sequence: Tensor | None
+    heard: Heard | None
 
 
 @dataclass(frozen=True)
@@ -93,37 +94,48 @@ class Head:
 
     @torch.no_grad()
     def score(
-        self, world: World, slots: Tensor, before: Tensor | None, now_s: Tensor | None, sequence: Tensor | None
+        self, world: World, slots: Tensor, before: Tensor | None, now_s: Tensor | None, heard: Heard | None
     ) -> Scored:
-        """The users as of their first ``before`` events; ``sequence`` are the sequence model's log P [users, rows]."""
+        """The users as of their first ``before`` events; ``heard`` is what the sequence model says of them."""
         self.reserve(world)
         rows = len(world.catalogue)
         batch = gather_users(world.histories, rows, slots, before, now_s)
         due = due_now(batch, world.histories.user_ids, world.patterns)
         own_rows, place = padded(batch.own, batch.users, -1)
         silence = torch.zeros(own_rows.shape, device=slots.device)
-        public = self._explore_features(world, batch, own_rows.clamp(min=0), silence)[batch.own.user, place]
-        returning = self.returns.score(batch, world.catalogue, sequence, due, public)
+        public = self._explore_features(world, batch, own_rows.clamp(min=0), silence, False)[batch.own.user, place]
         own, listened = batch.own, torch.zeros(batch.users, device=slots.device)
+        sequence = None if heard is None else heard.own(own.user, own.row)
+        returning = self.returns.score(batch, world.catalogue, sequence, due, public)
         if sequence is not None:
-            back = listened.index_add(0, own.user, sequence[own.user, own.row].exp())
+            back = listened.index_add(0, own.user, sequence.exp())
             listened = -torch.logit(back.clamp(1e-4, 1 - 1e-4))
         gate_features = self.gate.features(batch, returning.known.of_user, returning.log_p, listened)
         gate = self.gate.probability(gate_features)
         candidates = world.shortlist.of(batch)
         inside = candidates.clamp(min=0)
         usable = (candidates >= 0) & world.catalogue.rankable()[inside] & ~own_mask(own, inside, rows)
-        heard = torch.zeros(inside.shape, device=slots.device)
-        if sequence is not None:
-            heard = sequence.gather(1, inside)
-            heard = (heard - torch.logsumexp(heard.masked_fill(~usable, NEVER), 1, True)).clamp(min=-14, max=0)
-        features = self._explore_features(world, batch, inside, heard)
+        among = torch.zeros(inside.shape, device=slots.device)
+        if heard is not None:
+            among = heard.exploring(inside)
+            among = (among - torch.logsumexp(among.masked_fill(~usable, NEVER), 1, True)).clamp(min=-14, max=0)
+        features = self._explore_features(world, batch, inside, among, True)
         exploring = self.explores.score(torch.where(usable, candidates, -1), features, gate)
-        return Scored(batch, returning, exploring, gate_features, gate, sequence)
+        return Scored(batch, returning, exploring, gate_features, gate, heard)
 
-    def _explore_features(self, world: World, batch: UserBatch, rows: Tensor, sequence: Tensor) -> Tensor:
+    def _explore_features(
+        self, world: World, batch: UserBatch, rows: Tensor, sequence: Tensor, ascending: bool
+    ) -> Tensor:
         return explore_features(
-            batch, rows, world.catalogue, world.visits, world.patterns, world.neighbours, world.crowds, sequence
+            batch,
+            rows,
+            world.catalogue,
+            world.visits,
+            world.patterns,
+            world.neighbours,
+            world.crowds,
+            sequence,
+            ascending,
         )
 
     @torch.no_grad()

@@ -63,7 +63,7 @@ class ReturnPart:
     ) -> ReturnScore:
         """The own items of a batch.
 
-        ``sequence`` [users, rows] are the sequence model's log-probabilities, ``due`` [pairs] is how due each own item is, and
+        ``sequence`` [pairs] are the sequence model's log-probabilities, ``due`` [pairs] is how due each own item is, and
         ``public`` [pairs, ...] are the explore features of the own items: what everybody's behaviour says of them.
         """
         known, own = self.features(batch, catalogue), batch.own
@@ -72,7 +72,7 @@ class ReturnPart:
         if sequence is None:
             listened = torch.zeros_like(network)
         else:
-            listened = grouped_log_softmax(sequence[own.user, own.row], own.user, batch.users).clamp(min=FLOOR)
+            listened = grouped_log_softmax(sequence, own.user, batch.users).clamp(min=FLOOR)
         mixed = torch.cat((torch.stack((network, listened, due), 1), public[:, PUBLIC] * self.kept_public), 1)
         return ReturnScore(known, mixed, grouped_log_softmax(mixed @ self.mix.weights, own.user, batch.users))
 

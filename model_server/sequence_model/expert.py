@@ -8,8 +8,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from model_server.sequence_model.listening import Heard
 from model_server.sequence_model.memory import Events, UserMemory
-from model_server.sequence_model.model import NEVER, PRESETS, ModelSettings, SequenceModel
+from model_server.sequence_model.model import NEVER, PRESETS, Answer, ModelSettings, SequenceModel
 from model_server.sequence_model.scoring import Scorer
 from model_server.sequence_model.trainer import Trainer, TrainerSettings
 
@@ -146,7 +147,7 @@ class SequenceExpert:
             return torch.zeros(0, self.rows if candidate_rows is None else 0, device=self.device)
         self.memory.ensure(int(users.max()) + 1)
         self.model.ensure_users(self.memory.rows)
-        count = self.memory.count[users] if before is None else torch.as_tensor(before, device=self.device)
+        count = None if before is None else torch.as_tensor(before, device=self.device)
         when = (
             None if query_time_s is None else torch.as_tensor(np.asarray(query_time_s, np.float64), device=self.device)
         )
@@ -154,13 +155,21 @@ class SequenceExpert:
         if rows is not None:
             rows = torch.where(rows < self.rows, rows, -1)
         out = self._without_history(len(users), rows)
-        some = torch.nonzero(count > 0).flatten()
+        some = torch.nonzero((self.memory.count[users] if count is None else count) > 0).flatten()
         if len(some):
-            distinct = before is None and len(torch.unique(users)) == len(users)
             asked = None if when is None else when[some]
-            answer = self.scorer.answer(users[some], None if distinct else count[some], asked)
+            answer = self._answer(users[some], asked, None if count is None else count[some])
             out[some] = self.scorer.full(answer) if rows is None else self.scorer.candidates(answer, rows[some])
         return out
+
+    def listen(self, users: Tensor, query_time_s: Tensor | None, before: Tensor | None) -> Heard:
+        """What is said of users (int64[B]) that have events, as ``logits`` would answer, for rows that are named later."""
+        return Heard(self.scorer, self._answer(users, query_time_s, before))
+
+    def _answer(self, users: Tensor, query_time_s: Tensor | None, before: Tensor | None) -> Answer:
+        distinct = before is None and len(torch.unique(users)) == len(users)
+        count = self.memory.count[users] if before is None else before
+        return self.scorer.answer(users, None if distinct else count, query_time_s)
 
     def _without_history(self, users: int, rows: Tensor | None) -> Tensor:
         """What is said of users without events: log popularity, normalised."""

@@ -260,18 +260,27 @@ class ExploreHead(nn.Module):
         return out
 
     def prior(self, history: History, query_time_s: Tensor | None, items: ItemTable, rows: Tensor) -> Tensor:
-        """Bias + popularity + distance logits of catalogue rows ([N] or [B, M]); [B, N] or [B, M]."""
-        inside = rows >= 0
-        safe = torch.where(inside, rows, 0)
-        lat, lon = items.lat[safe], items.lon[safe]
-        bucket = rel.distance_bucket(history.lat[:, -1:], history.lon[:, -1:], lat, lon)
+        """Bias + popularity + distance logits of catalogue rows ([N] or [B, M], -1: none); [B, N] or [B, M]."""
+        return self.near(history, query_time_s, items, rows) + self.bias(items, rows) + self.fame(items, rows)
+
+    def near(self, history: History, query_time_s: Tensor | None, items: ItemTable, rows: Tensor) -> Tensor:
+        """The logits of the distance from the last place."""
+        safe = rows.clamp(min=0)
+        bucket = rel.distance_bucket(history.lat[:, -1:], history.lon[:, -1:], items.lat[safe], items.lon[safe])
         bucket = torch.where(rows == history.items[:, -1:], rel.SAME, bucket)
         if query_time_s is not None:
             wait = rel.wait_bucket((query_time_s - history.time_s[:, -1]).clamp(min=0))
             bucket = bucket * rel.WAIT_BUCKETS + wait[:, None]
-        bias = items.bias(torch.where(inside, items.slot_of[safe], 0)).squeeze(-1)
-        log_popularity = torch.log(items.touches[safe] + 0.3)
-        return lookup(bucket, self.distance).squeeze(-1) + bias + self.popularity * log_popularity
+        return lookup(bucket, self.distance).squeeze(-1)
+
+    def bias(self, items: ItemTable, rows: Tensor) -> Tensor:
+        """The items' own logits, same shape as ``rows``."""
+        out: Tensor = items.bias(torch.where(rows >= 0, items.slot_of[rows.clamp(min=0)], 0)).squeeze(-1)
+        return out
+
+    def fame(self, items: ItemTable, rows: Tensor) -> Tensor:
+        """The logits of popularity, same shape as ``rows``."""
+        return self.popularity * torch.log(items.touches[rows.clamp(min=0)] + 0.3)
 
 
 class GateHead(nn.Module):

@@ -44,12 +44,17 @@ class Scorer:
         return self.model.answer(mode, state, history, OwnItems.of(history), query_time_s)
 
     @torch.no_grad()
-    def full(self, answer: Answer) -> Tensor:
-        """log P [B, N] over all catalogue rows; ``NEVER`` where a row is not known. O(B N d)."""
+    def catalogue(self) -> Tensor:
+        """The vectors of all catalogue rows [N, d]."""
         if self._catalogue is None:
             self._catalogue = self.model.items.catalogue()
+        return self._catalogue
+
+    @torch.no_grad()
+    def full(self, answer: Answer) -> Tensor:
+        """log P [B, N] over all catalogue rows; ``NEVER`` where a row is not known. O(B N d)."""
         rows = torch.arange(self.model.items.rows, device=answer.gate.device)
-        explore = mask_own(self.model.explore_logits(answer, rows, self._catalogue), answer.own)
+        explore = mask_own(self.model.explore_logits(answer, rows, self.catalogue()), answer.own)
         out = F.logsigmoid(answer.gate)[:, None] + torch.log_softmax(explore, 1)
         back = F.logsigmoid(-answer.gate)[:, None] + torch.log_softmax(answer.returns, 1)
         padded = torch.cat([out, out.new_zeros(len(out), 1)], 1)

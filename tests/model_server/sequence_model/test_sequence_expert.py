@@ -145,6 +145,25 @@ def test_candidates_rank_like_the_full_catalogue(timed: bool) -> None:
     assert (expert.logits(np.arange(6), when, padded)[:, 3:] == NEVER).all()
 
 
+@pytest.mark.parametrize("timed", [False, True])
+def test_what_is_asked_row_by_row_is_what_the_whole_catalogue_would_say(timed: bool) -> None:
+    expert = _observed(n=300)  # the memory holds 16 events of about 50: some own items are forgotten
+    when = np.full(6, 1.3e9 + 21 * 86_400) if timed else None
+    full = expert.logits(np.arange(6), when)
+    heard = expert.listen(torch.arange(6), None if when is None else torch.from_numpy(when), None)
+    users, rows = torch.meshgrid(torch.arange(6), torch.arange(expert.rows), indexing="ij")
+    assert torch.allclose(heard.own(users.flatten(), rows.flatten()), full.flatten(), atol=1e-4)
+    own = heard._answer.own.rows
+    others = torch.stack([torch.tensor([n for n in range(expert.rows) if n not in mine][:2]) for mine in own.tolist()])
+    exploring, known = heard.exploring(others), full.gather(1, others)
+    assert torch.allclose(exploring[:, 1] - exploring[:, 0], known[:, 1] - known[:, 0], atol=1e-4)
+
+
+def test_a_row_that_the_sequence_model_never_heard_of_is_no_candidate_of_its() -> None:
+    heard = _observed().listen(torch.tensor([0]), None, None)
+    assert heard.exploring(torch.tensor([[10_000]])).tolist() == [[NEVER]]
+
+
 def test_a_user_without_events_sees_what_is_popular() -> None:
     expert = SequenceExpert(TINY, QUICK)
     expert.observe(np.array([0, 1, 2]), np.array([3, 3, 1]), np.arange(3.0))

@@ -8,6 +8,7 @@ from types import FrameType
 import structlog
 
 from model_server.http.server import HttpServer
+from model_server.memory_allocator import keep_freed_memory
 from model_server.metrics import ServerMetrics
 from model_server.serving import Server
 from model_server.settings import ServerSettings
@@ -24,6 +25,7 @@ def run_server(settings: ServerSettings) -> None:
     """
     stopping = threading.Event()
     _stop_on_signals(stopping)
+    keep_freed_memory()
     metrics = ServerMetrics()
     server = Server(settings, metrics)
     with HttpServer(settings, server, metrics) as http:

@@ -75,7 +75,10 @@ def scenario(
 
         runner = StageRunner("user", step, log, log, WorkerMetrics(), crash, 1)  # type: ignore[arg-type]
         await play(runner, log, acked, crashes)
-        await asyncio.sleep(0.01)
+        for _ in range(200):
+            await asyncio.sleep(0.005)
+            if crashes or not runner.in_hand:
+                break
         return log, acked, crashes
 
     return asyncio.run(run())

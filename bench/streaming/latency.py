@@ -86,7 +86,9 @@ def latencies_ms(
         match decode[topic](value):
             case ProfileUpdate(user_id=user, events=events):
                 kind, cause = "profile", of_user[user][events - 1]
-            case TransitionUpdate(user_id=None, from_state=state, quality=quality) if quality is not None:
+            case TransitionUpdate(state_kind="item", user_id=None, from_state=state, quality=quality) if (
+                quality is not None
+            ):
                 kind, cause = "transition", after[state][int(quality.support) - 1]
             case ClusterUpdate(event_time_ms=time_ms):
                 kind, cause = "crowd", at_time[time_ms]

@@ -140,6 +140,7 @@ def test_a_topic_that_was_made_anew_has_another_id(kafka_broker: ApacheKafka) ->
     ids = []
     for _ in range(2):
         admin.create_topics([NewTopic("events", 1, 1)])["events"].result()
+        until(lambda: topic_id(kafka, "events") != "", "the broker knows the topic that it has made")
         ids += [topic_id(kafka, "events") for _ in range(3)]
         admin.delete_topics(["events"])["events"].result()
         until(lambda: "events" not in admin.list_topics(timeout=10).topics, "the topic is gone")

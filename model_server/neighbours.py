@@ -37,7 +37,7 @@ class ItemNeighbours:
             self._add_distinct(pairs[part, 0], pairs[part, 1], count[part].float())
 
     def read(self, source: Tensor, target: Tensor, visitors: Tensor, order: Tensor | None = None) -> Tensor:
-        """How near the targets int64 [n, m] are to the sources int64 [n, s] (-1: none): mean cosine of their people, [n, m].
+        """How near the targets int64 [n, m] are to the sources int64 [n, s]: mean cosine of their people, [n, m]; -1: none.
 
         ``order`` is ``target.argsort(1)``, if it is known already.
         """
@@ -45,7 +45,7 @@ class ItemNeighbours:
         inside = source.clamp(min=0)
         near = self.lists.read(source, target, norm[inside], order)
         held = (source >= 0).sum(1, keepdim=True).clamp(min=1)
-        return near * norm[target] / held
+        return near * norm[target.clamp(min=0)] / held
 
     def _add_distinct(self, source: Tensor, other: Tensor, count: Tensor) -> None:
         listed, weights = self.lists.neighbours[source], self.lists.weights[source]

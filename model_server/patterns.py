@@ -71,9 +71,10 @@ class RowLists:
             self.weights = torch.cat((self.weights, torch.zeros((more, self.width), device=self.device)))
 
     def read(self, source: Tensor, target: Tensor, factor: Tensor | None = None, order: Tensor | None = None) -> Tensor:
-        """Summed weights [n, m] of the targets int64[n, m] in the lists of the sources int64[n, s] (-1: none).
+        """Summed weights [n, m] of the targets int64[n, m] in the lists of the sources int64[n, s]; -1: none, with weight 0.
 
-        A source's list counts ``factor`` [n, s] times. The targets of one row must be distinct, or only one of equals counts.
+        A source's list counts ``factor`` [n, s] times. The targets of one row must be distinct (but for -1), or only one of
+        equals counts.
         Who reads several lists for the same targets sorts them once: ``order`` is ``target.argsort(1)``.
         """
         listed = self.neighbours[source.clamp(min=0)].flatten(1)

@@ -32,27 +32,29 @@ def explore_features(
     sequence: Tensor,
     ascending: bool,
 ) -> Tensor:
-    """Features float32 [users, candidates, len(NAMES)] of catalogue rows int64 [users, candidates]; sequence logits likewise.
+    """Features float32 [users, candidates, len(NAMES)] of distinct catalogue rows int64 [users, candidates] (-1: none).
 
-    ``ascending`` says that the rows of every user are in ascending order, which saves sorting them.
+    ``sequence`` [users, candidates] are logits. ``ascending`` says that the rows of every user are in ascending order, which
+    saves sorting them. Where there is no row the features are finite and mean nothing.
     """
-    placed = catalogue.has_place[candidates]
-    km = arc_km(catalogue.position[batch.last_row][:, None], catalogue.position[candidates])
+    inside = candidates.clamp(min=0)
+    placed = catalogue.has_place[inside]
+    km = arc_km(catalogue.position[batch.last_row][:, None], catalogue.position[inside])
     km = km * (placed & catalogue.has_place[batch.last_row][:, None])
     home = home_rows(batch)
-    home_km = arc_km(catalogue.position[home][:, None], catalogue.position[candidates])
+    home_km = arc_km(catalogue.position[home][:, None], catalogue.position[inside])
     home_km = home_km * (placed & catalogue.has_place[home][:, None])
     log_km, close = torch.log1p(km / 0.3), torch.exp(-km / 0.4)
     moving = torch.exp(-batch.gap_s / HOUR_S)[:, None] if batch.timed else torch.zeros_like(km[:, :1])
     rows = len(catalogue)
     if rows < candidates.numel():
-        public = public_features(torch.arange(rows, device=candidates.device), visits, crowds)[candidates]
+        public = public_features(torch.arange(rows, device=candidates.device), visits, crowds)[inside]
     else:
-        public = public_features(candidates, visits, crowds)
+        public = public_features(inside, visits, crowds)
     touches = public[..., TOUCHES]
     hour = (batch.now_week_s / HOUR_S).long() % DAY_PARTS
-    at_hour = visits.hours[candidates, hour[:, None]]
-    category = catalogue.category[candidates]
+    at_hour = visits.hours[inside, hour[:, None]]
+    category = catalogue.category[inside]
     likes, likes_now, at_this_hour = category_lifts(batch, catalogue, visits, hour)
     total = visits.touches.sum()
     recent = recent_rows(batch)

@@ -103,7 +103,7 @@ class Head:
         due = due_now(batch, world.histories.user_ids, world.patterns)
         own_rows, place = padded(batch.own, batch.users, -1)
         silence = torch.zeros(own_rows.shape, device=slots.device)
-        public = self._explore_features(world, batch, own_rows.clamp(min=0), silence, False)[batch.own.user, place]
+        public = self._explore_features(world, batch, own_rows, silence, False)[batch.own.user, place]
         own, listened = batch.own, torch.zeros(batch.users, device=slots.device)
         sequence = None if heard is None else heard.own(own.user, own.row)
         returning = self.returns.score(batch, world.catalogue, sequence, due, public)
@@ -119,7 +119,7 @@ class Head:
         if heard is not None:
             among = heard.exploring(inside)
             among = (among - torch.logsumexp(among.masked_fill(~usable, NEVER), 1, True)).clamp(min=-14, max=0)
-        features = self._explore_features(world, batch, inside, among, True)
+        features = self._explore_features(world, batch, candidates, among, True)
         exploring = self.explores.score(torch.where(usable, candidates, -1), features, gate)
         return Scored(batch, returning, exploring, gate_features, gate, heard)
 

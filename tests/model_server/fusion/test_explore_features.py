@@ -1,0 +1,85 @@
+"""The features of a candidate are its own, whatever else is among the candidates."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from model_server.catalogue import Catalogue
+from model_server.fusion.candidates import Shortlist
+from model_server.fusion.crowds import Crowds
+from model_server.fusion.exploring import NAMES
+from model_server.fusion.head import Head, World
+from model_server.fusion.settings import FusionSettings
+from model_server.histories import Histories
+from model_server.neighbours import ItemNeighbours
+from model_server.patterns import PatternStore
+from model_server.visits import VisitCounts
+from schemas.events import Item
+
+CPU = torch.device("cpu")
+USERS = 7
+COVISIT = NAMES.index("covisit")
+
+
+@dataclass
+class Town:
+    """Items, some without a place or a category, what is known of them, and users with a few events each."""
+
+    catalogue: Catalogue
+    visits: VisitCounts
+    patterns: PatternStore
+    neighbours: ItemNeighbours
+    crowds: Crowds
+    histories: Histories
+
+
+def town(seed: int, items: int = 60) -> Town:
+    rng = np.random.default_rng(seed)
+    catalogue = Catalogue(CPU)
+    catalogue.upsert(
+        [
+            Item(
+                item_id=f"i{n}",
+                categories=[f"c{rng.integers(0, 5)}"] if rng.random() < 0.8 else [],
+                lat=40.7 + 0.1 * rng.random() if n % 4 else None,
+                lon=-74.0 + 0.1 * rng.random() if n % 4 else None,
+            )
+            for n in range(items)
+        ]
+    )
+    patterns, neighbours, crowds = PatternStore(catalogue, CPU), ItemNeighbours(CPU), Crowds(CPU)
+    for row in range(0, items, 2):
+        for lists in (patterns.transitions, patterns.covisits):
+            lists.put(row, rng.permutation(items)[:9].tolist(), rng.random(9).tolist())
+    visited, time_s = torch.tensor(rng.integers(0, items, 400)), torch.tensor(np.sort(rng.uniform(1e9, 1.01e9, 400)))
+    neighbours.add(visited, torch.tensor(rng.integers(-1, items, (400, 4))))
+    crowds.around[:items] = torch.tensor(rng.poisson(2, items)).float()
+    visits, hours = VisitCounts(CPU), torch.tensor(rng.uniform(0, 24, 400)).float()
+    visits.add(visited, catalogue.category[visited], torch.tensor(rng.random(400) < 0.5), time_s, hours)
+    histories = Histories(CPU, length=32)
+    users = histories.slots_of([f"u{n}" for n in (*range(USERS), *rng.integers(0, USERS, 393))])
+    histories.append(users, visited, time_s, time_s.remainder(604800).float())
+    return Town(catalogue, visits, patterns, neighbours, crowds, histories)
+
+
+def test_a_user_has_the_same_features_alone_and_beside_others_with_more_candidates() -> None:
+    place = town(1, items=900)
+    for row in range(900):
+        place.patterns.covisits.put(row, [0], [0.5])
+    shortlist = Shortlist(place.catalogue, place.visits, place.patterns, place.neighbours)
+    for row in range(0, 900, 3):
+        shortlist.place(row, 40.7 + row / 9000, -74.0)
+    world = World(
+        place.catalogue, place.histories, place.visits, place.patterns, place.neighbours, place.crowds, shortlist
+    )
+    head = Head("refresh", FusionSettings(sequence=""), CPU)
+    together = head.score(world, torch.arange(USERS), None, None, None).exploring
+    assert bool((together.rows == 0).any()) and bool((together.rows[:, 0] < 0).any())
+    for user in range(USERS):
+        alone = head.score(world, torch.tensor([user]), None, None, None).exploring
+        mine = together.rows[user] >= 0
+        assert together.rows[user, mine].tolist() == alone.rows[alone.rows >= 0].tolist()
+        torch.testing.assert_close(together.features[user, mine], alone.features[alone.rows >= 0])
+        at_first = together.features[user, together.rows[user] == 0]
+        torch.testing.assert_close(at_first[:, COVISIT], torch.full((len(at_first),), 0.501).log())

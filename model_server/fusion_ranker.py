@@ -213,7 +213,9 @@ class FusionRanker:
     def apply_patterns(self, patterns: Sequence[Pattern]) -> set[str]:
         """Take in pattern updates (the last version of a key wins); the ids of the users that they concern."""
         concerned: set[str] = set()
-        for pattern in self.patterns.apply(() if "patterns" in self.settings.without else patterns):
+        taken = self.patterns.apply(() if "patterns" in self.settings.without else patterns)
+        self._reserve()  # they may name items that nobody has heard of
+        for pattern in taken:
             if isinstance(pattern, ClusterUpdate):
                 self.crowds.update(pattern, self.shortlist.around(pattern.lat, pattern.lon), self.catalogue)
             match pattern:

@@ -210,6 +210,21 @@ def test_global_transitions_lead_explorers() -> None:
     assert ranker.rank([Query(user_id="late", k=1)])[0].items[0].item_id == "b7"
 
 
+def test_patterns_may_name_items_that_nobody_has_heard_of() -> None:
+    """More of them than any table has room for."""
+    ranker = FusionRanker(SMALL)
+    ranker.observe(routines(2))
+    unheard = [NamedShare(f"unheard{n}", 0.1) for n in range(1100)]
+    ranker.apply_patterns(
+        [
+            TransitionUpdate(
+                state_kind="item", from_state="cafe1", version=1, event_time_ms=START_MS, next_states=unheard, total=9.0
+            )
+        ]
+    )
+    assert ranker.rank([Query(user_id="u1", k=5)])[0].items
+
+
 def test_unknown_experts_and_impossible_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="astrology"):
         FusionSettings(without=("astrology",))

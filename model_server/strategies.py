@@ -9,6 +9,7 @@ import msgspec
 import structlog
 import torch
 
+from model_server.fusion import cpu_features
 from model_server.fusion.settings import FusionSettings
 from model_server.fusion_ranker import FusionRanker
 from model_server.items import ItemTable
@@ -38,6 +39,7 @@ def build_strategy(name: str, settings: ServerSettings) -> Strategy:
     """The strategy of this name, untrained. Raises ValueError naming the known ones if there is none."""
     if name == "fused":
         torch.set_num_threads(settings.torch_threads)
+        cpu_features.warm_up()
         fusion = FusionRanker(
             FusionSettings(device=settings.device, sequence=settings.model_preset, seed=settings.seed)
         )

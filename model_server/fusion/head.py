@@ -9,6 +9,7 @@ from torch import Tensor
 from model_server.catalogue import Catalogue
 from model_server.fusion.batch import UserBatch, gather_users, padded
 from model_server.fusion.candidates import Shortlist
+from model_server.fusion.cpu_features import explore_features_on_cpu
 from model_server.fusion.crowds import Crowds
 from model_server.fusion.due import due_now
 from model_server.fusion.explore_part import NEVER, ExplorePart, ExploreScore
@@ -126,17 +127,12 @@ class Head:
     def _explore_features(
         self, world: World, batch: UserBatch, rows: Tensor, sequence: Tensor, ascending: bool
     ) -> Tensor:
-        return explore_features(
-            batch,
-            rows,
-            world.catalogue,
-            world.visits,
-            world.patterns,
-            world.neighbours,
-            world.crowds,
-            sequence,
-            ascending,
-        )
+        known = (
+            batch, rows, world.catalogue, world.visits, world.patterns, world.neighbours, world.crowds, sequence,
+        )  # fmt: skip
+        if rows.device.type == "cpu":
+            return explore_features_on_cpu(*known)
+        return explore_features(*known, ascending)
 
     @torch.no_grad()
     def learn(self, world: World, scored: Scored, target: Tensor) -> None:

@@ -3,12 +3,16 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pytest
 import torch
+from torch import Tensor
 
 from model_server.catalogue import Catalogue
+from model_server.fusion.batch import gather_users
 from model_server.fusion.candidates import Shortlist
+from model_server.fusion.cpu_features import explore_features_on_cpu
 from model_server.fusion.crowds import Crowds
-from model_server.fusion.exploring import NAMES
+from model_server.fusion.exploring import NAMES, explore_features
 from model_server.fusion.head import Head, World
 from model_server.fusion.settings import FusionSettings
 from model_server.histories import Histories
@@ -33,6 +37,15 @@ class Town:
     crowds: Crowds
     histories: Histories
 
+    def features(self, candidates: Tensor, sequence: Tensor, now_s: float | None) -> tuple[Tensor, Tensor]:
+        """By the kernel, and by the chain of operations that says what they are."""
+        now = None if now_s is None else torch.full((USERS,), now_s, dtype=torch.float64)
+        known = (
+            gather_users(self.histories, len(self.catalogue), torch.arange(USERS), now_s=now), candidates, self.catalogue,
+            self.visits, self.patterns, self.neighbours, self.crowds, sequence,
+        )  # fmt: skip
+        return explore_features_on_cpu(*known), explore_features(*known, ascending=False)
+
 
 def town(seed: int, items: int = 60) -> Town:
     rng = np.random.default_rng(seed)
@@ -42,7 +55,7 @@ def town(seed: int, items: int = 60) -> Town:
             Item(
                 item_id=f"i{n}",
                 categories=[f"c{rng.integers(0, 5)}"] if rng.random() < 0.8 else [],
-                lat=40.7 + 0.1 * rng.random() if n % 4 else None,
+                lat=40.7 + 0.1 * rng.random() - 60 * (n % 7 == 0) if n % 4 else None,
                 lon=-74.0 + 0.1 * rng.random() if n % 4 else None,
             )
             for n in range(items)
@@ -61,6 +74,40 @@ def town(seed: int, items: int = 60) -> Town:
     users = histories.slots_of([f"u{n}" for n in (*range(USERS), *rng.integers(0, USERS, 393))])
     histories.append(users, visited, time_s, time_s.remainder(604800).float())
     return Town(catalogue, visits, patterns, neighbours, crowds, histories)
+
+
+@pytest.mark.parametrize("now_s", [None, 1.02e9])
+@pytest.mark.parametrize("items", [60, 900], ids=["more candidates than rows", "more rows than candidates"])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_kernel_gives_the_features_of_the_chain_of_operations(seed: int, items: int, now_s: float | None) -> None:
+    random = torch.Generator().manual_seed(seed)
+    candidates = torch.rand((USERS, items), generator=random).argsort(1)[:, :50]
+    candidates[torch.rand(candidates.shape, generator=random) < 0.2] = -1
+    candidates[USERS - 1] = -1
+    found, expected = town(seed, items).features(candidates, torch.randn(candidates.shape, generator=random), now_s)
+    usable = candidates >= 0
+    torch.testing.assert_close(found[usable], expected[usable], rtol=2e-6, atol=2e-6)
+    assert not bool(found[~usable].any())
+
+
+def test_no_candidates_have_no_features() -> None:
+    batch = torch.zeros((USERS, 0))
+    place = town(0)
+    users = gather_users(place.histories, len(place.catalogue), torch.arange(USERS))
+    found = explore_features_on_cpu(
+        users, batch.long(), place.catalogue, place.visits, place.patterns, place.neighbours, place.crowds, batch
+    )
+    assert found.shape == (USERS, 0, len(NAMES))
+
+
+def test_what_is_not_in_the_catalogue_is_refused() -> None:
+    place = town(0)
+    beyond = torch.full((USERS, 2), len(place.catalogue))
+    with pytest.raises(IndexError, match="not in the catalogue"):
+        place.features(beyond, torch.zeros(beyond.shape), None)
+    place.neighbours.lists.weights = place.neighbours.lists.weights[:10]
+    with pytest.raises(IndexError, match="fewer rows"):
+        place.features(beyond * 0, torch.zeros(beyond.shape), None)
 
 
 def test_a_user_has_the_same_features_alone_and_beside_others_with_more_candidates() -> None:

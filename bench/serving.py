@@ -272,8 +272,8 @@ def measure_capacity(options: argparse.Namespace) -> list[dict[str, Any]]:
                 {
                     "trigger": f"{kind} (pass {len(rows) + 1})",
                     "users": done,
-                    "users_per_s": (done - first) / took_s,
-                    "processor_us_per_user": 1e6 * (processor_s(around.server) - used_s) / done,
+                    "users_per_s": max(done - first, 0) / took_s,
+                    "processor_us_per_user": 1e6 * (processor_s(around.server) - used_s) / max(done, 1),
                     "machine_load": os.getloadavg()[0],
                     "resident_mb": resident_mb(around.server),
                 }

@@ -11,8 +11,8 @@ LARGEST_KEPT_BYTES = 32 << 20  # glibc takes no more
 def keep_freed_memory() -> bool:
     """Let the C library keep up to half a gigabyte of freed memory, blocks of up to 32 MB; whether it does.
 
-    By default it gives larger blocks back to the system at once, and every batch pays for fresh, zeroed pages: about a third
-    of the time of ranking on a CPU. Where the library is not glibc nothing is changed.
+    By default it gives larger blocks back to the system at once, and every batch pays for fresh, zeroed pages. Where the
+    library is not glibc nothing is changed.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is None:

@@ -89,7 +89,7 @@ class StateTable(faust.Table):
         return self._extents
 
     def owns(self, topic: str, partition: int) -> bool:
-        """Whether a partition of a source topic is assigned to this worker now."""
+        """Whether a partition of a source topic is assigned to this worker and no rebalance is under way."""
         return TP(topic, partition) in self.app.consumer.assignment() and not self.app.rebalancing
 
     # -- writing

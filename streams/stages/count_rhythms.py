@@ -38,9 +38,9 @@ class CountRhythms:
 
     def update(self, keys: np.ndarray, time_s: np.ndarray) -> int:
         """Count events of keys (int64[n], float64[n]) into bins; the number of keys that were too many. O(events)."""
-        before = self.forecasts.bins.evicted_keys
-        self.close(self.forecasts.bins.update(keys, time_s))
-        return self.forecasts.bins.evicted_keys - before
+        closed, evicted = self.forecasts.count(keys, time_s)
+        self.close(closed)
+        return evicted
 
     def close(self, closed: Iterable[ClosedBin]) -> None:
         """Take in bins that were counted elsewhere, in order of time."""

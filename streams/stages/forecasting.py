@@ -76,9 +76,15 @@ class ForecastWatch:
 
     def update(self, keys: np.ndarray, time_s: np.ndarray) -> int:
         """Count events of keys (int64[n], float64[n]) into bins; the number of keys that were too many. O(events)."""
+        closed, evicted = self.count(keys, time_s)
+        self.close(closed)
+        return evicted
+
+    def count(self, keys: np.ndarray, time_s: np.ndarray) -> tuple[list[ClosedBin], int]:
+        """Count events without taking in the bins that they close: those, and the number of keys that were too many."""
         before = self.bins.evicted_keys
-        self.close(self.bins.update(keys, time_s))
-        return self.bins.evicted_keys - before
+        closed = self.bins.update(keys, time_s)
+        return closed, self.bins.evicted_keys - before
 
     def close(self, closed: Iterable[ClosedBin]) -> None:
         """Take in bins that were counted elsewhere, in order of time."""

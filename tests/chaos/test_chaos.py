@@ -5,8 +5,8 @@ its schedule and its events.
 """
 
 import os
-import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +57,10 @@ def suffer(cluster: Cluster, victims: Mapping[str, Victim], seed: int, events: i
     records = list(workload(seed, events))
     half = len(records) // 2
     cluster.produce(records[:half])
-    later = threading.Thread(target=cluster.produce, args=(records[half:],))
-    later.start()
-    unleash(victims, schedule(seed, FAULTS, sorted(victims)), cluster.revive)
-    later.join()
+    with ThreadPoolExecutor(1) as beside:
+        rest = beside.submit(cluster.produce, records[half:])
+        unleash(victims, schedule(seed, FAULTS, sorted(victims)), cluster.revive)
+        assert rest.result() == len(records) - half  # an event that was refused there is an error here
     cluster.quiesce(300)
     for service in cluster.services:
         service.stop()

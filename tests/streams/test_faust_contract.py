@@ -11,6 +11,7 @@ from faust.tables.base import Collection
 from faust.tables.recovery import Recovery
 from faust.transport.consumer import Consumer, ThreadDelegateConsumer
 from faust.transport.drivers import aiokafka as driver
+from mode.utils.queues import FlowControlEvent
 
 from streams.engine import transport
 from streams.engine.table import StateTable
@@ -100,6 +101,20 @@ def test_recovery_asks_the_table_for_its_offset_and_calls_it_when_it_is_complete
     assert "table.persisted_offset(tp)" in inspect.getsource(Recovery._add)
     assert "table.on_recovery_completed(" in inspect.getsource(Recovery.on_recovery_completed)
     assert "table.apply_changelog_batch(" in inspect.getsource(Recovery.flush_buffers)
+
+
+def test_faust_still_empties_the_queues_between_the_seek_and_the_end_of_a_rebalance_which_is_why_ours_keep_them() -> (
+    None
+):
+    steps = inspect.getsource(Recovery.on_recovery_completed)
+    order = [
+        "consumer.resume_partitions(",
+        "consumer.perform_seek()",
+        "flow_control.resume()",
+        "app.on_rebalance_end()",
+    ]
+    assert [steps.index(step) for step in order] == sorted(steps.index(step) for step in order)
+    assert "self.clear()" in inspect.getsource(FlowControlEvent.resume)
 
 
 def test_faust_still_acknowledges_after_an_exception_which_is_why_our_agents_do_it_themselves() -> None:

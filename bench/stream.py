@@ -3,10 +3,11 @@
 ``python bench/stream.py [--broker embedded|kafka] [--events N] [--keys K ...] [--json OUT]``. Every contender runs in a process
 of its own over the same topic of JSON events, one after the other, in several rounds; medians and ratios are reported.
 ``--latency`` measures instead how long an event takes to become a pattern at a fixed ``--rate`` (see ``streaming/latency.py``),
-``--stage place`` (region, transition) a worker of that stage alone over what the user stage sends it, its search included.
+``--stage place`` (transition, or region with its union) a worker of that stage alone over what the user stage sends it, its
+search included.
 
 - ``user``: our worker with the user stage alone: decode, validate, profile, transitions, periods, batches for the other stages
-- ``all stages``: the same worker with all four stages on its one core
+- ``all stages``: the same worker with all stages on its one core
 - ``update``: our engine with decode, validation, guard and one count per user as its state
 - ``stock faust``: an agent that decodes and counts per user in a table
 - ``quix``: a stateful update per event; ``confluent``: consume, decode with msgspec, count in a dict

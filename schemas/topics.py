@@ -81,7 +81,11 @@ FEEDBACK = TopicSpec(
 )  # fmt: skip
 INTERNAL_REGION = TopicSpec(
     name="internal.region.v1", key="none: partition chosen by us", values=(), retention_ms=DAY_MS,
-    summary="Columnar batches by map tile.",
+    summary="Columnar batches by map tile, and the cuts up to which all regions absorb them.",
+)  # fmt: skip
+INTERNAL_UNION = TopicSpec(
+    name="internal.union.v1", key="none: partition chosen by us", values=(), retention_ms=DAY_MS,
+    summary="What the stage that joins the regions reads: all positions, and the regions' reports of their crowds.",
 )  # fmt: skip
 INTERNAL_TRANSITION = TopicSpec(
     name="internal.transition.v1", key="none: partition chosen by us", values=(), retention_ms=DAY_MS,
@@ -94,7 +98,7 @@ INTERNAL_PLACE = TopicSpec(
 
 ALL_TOPICS: tuple[TopicSpec, ...] = (
     EVENTS, REJECTED, LATE, CATALOG, SPATIAL, TEMPORAL, TRANSITION, PROFILE, REQUESTS, RECOMMENDATIONS, PREDICTIONS,
-    FEEDBACK, INTERNAL_REGION, INTERNAL_TRANSITION, INTERNAL_PLACE,
+    FEEDBACK, INTERNAL_REGION, INTERNAL_UNION, INTERNAL_TRANSITION, INTERNAL_PLACE,
 )  # fmt: skip
 PATTERN_TOPICS: tuple[TopicSpec, ...] = (SPATIAL, TEMPORAL, TRANSITION, PROFILE)
 

@@ -11,6 +11,7 @@ from streams.runner import StageRunner
 SOURCES: dict[str, TopicSpec] = {
     "user": topics.EVENTS,
     "region": topics.INTERNAL_REGION,
+    "union": topics.INTERNAL_UNION,
     "transition": topics.INTERNAL_TRANSITION,
     "place": topics.INTERNAL_PLACE,
 }

@@ -30,7 +30,7 @@ from streams.period_search import PeriodSearch
 from streams.runner import StageRunner, UserStep, internal_step
 from streams.settings import WorkerSettings
 from streams.stages.compiled import warm_up
-from streams.stages.factory import stage_factory
+from streams.stages.factory import crowd_stage, stage_factory
 from streams.stages.kept_settings import kept_settings
 from streams.stages.settings import MiningSettings
 from streams.watchdog import Watchdog
@@ -40,7 +40,6 @@ WORKER_TOPICS_TIMEOUT_S = 10.0
 STOP_DEADLINE_S = 30.0
 # Tracked objects made before the young ones are looked through, and how many looks before the older ones are.
 GARBAGE_THRESHOLDS = (200_000, 20, 50)
-SEARCHING = ("user", "region", "place")
 
 
 class TopicsMissingError(RuntimeError):
@@ -73,7 +72,7 @@ def build_app(settings: WorkerSettings, partitions: int, metrics: WorkerMetrics 
         )
         runner = StageRunner(stage, step, table, writer, metrics, app.crash, partitions)
         add_agent(app, runner)
-        if stage in SEARCHING:
+        if stage in ("user", "place", crowd_stage(partitions)):
             app.task(PeriodSearch(runner).run)
     return app
 

@@ -1,7 +1,8 @@
 """All stages in one process without Kafka: the same stages in the same order as the live agents."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -9,14 +10,35 @@ import numpy as np
 from schemas.events import BehaviorEvent
 from schemas.partitioning import partition_of
 from schemas.patterns import Pattern
-from schemas.topics import INTERNAL_PLACE, INTERNAL_REGION, INTERNAL_TRANSITION
+from schemas.topics import INTERNAL_PLACE, INTERNAL_REGION, INTERNAL_TRANSITION, INTERNAL_UNION
 from streams.decoding import EventDecoder, Reject
-from streams.stages.columns import InternalBatch
+from streams.stages.crossing import Message
 from streams.stages.factory import STAGES, stage_factory
 from streams.stages.output import Routed
 from streams.stages.settings import MiningSettings
 
-BEHIND = {INTERNAL_REGION.name: "region", INTERNAL_TRANSITION.name: "transition", INTERNAL_PLACE.name: "place"}
+BEHIND = {
+    INTERNAL_REGION.name: "region",
+    INTERNAL_UNION.name: "union",
+    INTERNAL_TRANSITION.name: "transition",
+    INTERNAL_PLACE.name: "place",
+}
+
+
+def pass_on(stages: Mapping[str, Sequence[Any]], routed: Sequence[Routed]) -> list[Pattern]:
+    """Give messages to the stages behind, all of one stage's partition at once, and what these pass on too, until nothing is."""
+    patterns: list[Pattern] = []
+    while routed:
+        groups: dict[tuple[str, int], list[Message]] = {}
+        for one in routed:
+            groups.setdefault((BEHIND[one.topic.name], one.partition), []).append(one.batch)
+        routed = []
+        for (name, partition), messages in groups.items():
+            stage = stages[name][partition]
+            output = stage.apply(messages, stage.absorbed_offset + len(messages))
+            patterns += output.patterns
+            routed += output.routed
+    return patterns
 
 
 class PatternPipeline:
@@ -85,15 +107,8 @@ class PatternPipeline:
         return [pattern for stage, share in shares for pattern in stage.examine(share)]
 
     def pass_on(self, routed: Sequence[Routed]) -> list[Pattern]:
-        """Give internal batches to the stages behind them, all of one stage's partition at once."""
-        groups: dict[tuple[str, int], list[InternalBatch]] = {}
-        for one in routed:
-            groups.setdefault((BEHIND[one.topic.name], one.partition), []).append(one.batch)
-        patterns: list[Pattern] = []
-        for (name, partition), batches in groups.items():
-            stage = self.stages[name][partition]
-            patterns += stage.apply(batches, stage.absorbed_offset + len(batches)).patterns
-        return patterns
+        """Give messages to the stages behind; what these publish."""
+        return pass_on(self.stages, routed)
 
     def _by_partition(self, events: Sequence[BehaviorEvent]) -> list[tuple[int, list[BehaviorEvent]]]:
         if self.settings.partitions == 1:

@@ -12,7 +12,7 @@ from schemas.patterns import Pattern
 from schemas.topics import TopicSpec
 from streams.decoding import Reject
 from streams.engine.writer import OutRecord
-from streams.stages.columns import encode_internal
+from streams.stages.crossing import encode_message
 from streams.stages.output import Routed, StageOutput, key_of, topic_of
 
 MAX_REJECTED_BYTES = 900_000
@@ -44,7 +44,7 @@ def _pattern_record(pattern: Pattern, partitions: int) -> OutRecord:
 
 
 def _internal_record(routed: Routed) -> OutRecord:
-    return OutRecord(routed.topic.name, routed.partition, None, encode_internal(routed.batch))
+    return OutRecord(routed.topic.name, routed.partition, None, encode_message(routed.batch))
 
 
 def late_records(records: Sequence[ConsumerRecord], late: Iterable[int]) -> list[OutRecord]:

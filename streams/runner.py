@@ -20,9 +20,11 @@ from streams.engine.transport import FetchedBatch
 from streams.engine.writer import BatchWriter, OutRecord
 from streams.metrics import WorkerMetrics
 from streams.records import late_records, output_records, pattern_records, rejected_records
-from streams.stages.columns import decode_internal, encode_events
-from streams.stages.internal_stage import InternalStage
+from streams.stages.columns import encode_events
+from streams.stages.crossing import decode_message
+from streams.stages.output import StageOutput
 from streams.stages.records import encode_values
+from streams.stages.settings import MiningSettings
 from streams.stages.user import UserStage
 
 MAX_IN_HAND = 4
@@ -75,10 +77,19 @@ class UserStep:
         return Work(payload, written, output.patterns, output.counts | reasons)
 
 
-def internal_step(state: InternalStage, records: Sequence[ConsumerRecord]) -> Work:
-    """Absorb internal batches."""
+class BehindStage(Protocol):
+    """The state of a stage that reads an internal topic."""
+
+    settings: MiningSettings
+
+    def apply(self, messages: Sequence[Any], last_offset: int) -> StageOutput:
+        """Absorb the topic's messages up to ``last_offset``."""
+
+
+def internal_step(state: BehindStage, records: Sequence[ConsumerRecord]) -> Work:
+    """Absorb the messages of an internal topic."""
     values = [record.value for record in records]
-    output = state.apply([decode_internal(value) for value in values], records[-1].offset)
+    output = state.apply([decode_message(value) for value in values], records[-1].offset)
     written = output_records(output, state.settings.partitions)
     return Work(encode_values(values), written, output.patterns, output.counts)
 

@@ -13,7 +13,7 @@ from schemas.settings import EventSettings, KafkaSettings, RegistrySettings
 from streams.stages.admission import AdmissionSettings
 from streams.stages.settings import NEVER, MiningSettings, RegionStageSettings, TransitionStageSettings, UserSettings
 
-StageName = Literal["user", "region", "transition", "place"]
+StageName = Literal["user", "region", "union", "transition", "place"]
 DAY_S = 86_400.0
 
 
@@ -39,8 +39,8 @@ class WorkerSettings(BaseSettings):
         description="Consumer group of all workers and prefix of their changelog topics; a new one starts from scratch.",
     )  # fmt: skip
     stages: tuple[StageName, ...] = Field(
-        ("user", "region", "transition", "place"),
-        description="Stages that this worker runs; workers of one application id must agree.",
+        ("user", "region", "union", "transition", "place"),
+        description="Stages that this worker runs; workers of one application id must agree. Region and union need each other.",
     )
     data_dir: Path = Field(
         Path(tempfile.gettempdir()) / "chronotope-worker", description="Directory for the worker's own files."

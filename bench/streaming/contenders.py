@@ -34,17 +34,18 @@ class Progress:
 
 
 def worker_child(stages: tuple[str, ...]) -> None:
-    """Our worker; progress is what its first stage has made durable: events, or rows behind the user stage."""
+    """Our worker; progress is what its first stage has absorbed and made durable: events, or rows behind the user stage."""
     from streams import app, runner
 
     progress, done = Progress(), 0
+    absorbed = "admitted" if stages[0] == "region" else "received"  # a region holds rows until there is a cut
     finish = runner.StageRunner._finish
 
     def counted(self: Any, batch: Any) -> None:
         nonlocal done
         finish(self, batch)
         if self.stage == stages[0]:
-            done += len(batch.records) if self.stage == "user" else batch.work.counts["received"]
+            done += len(batch.records) if self.stage == "user" else batch.work.counts[absorbed]
             progress(done)
 
     runner.StageRunner._finish = counted  # type: ignore[method-assign]
@@ -185,8 +186,8 @@ def confluent_child() -> None:
 
 CONTENDERS: dict[str, Callable[[], None]] = {
     "user": lambda: worker_child(("user",)),
-    "all stages": lambda: worker_child(("user", "region", "transition", "place")),
-    "region": lambda: worker_child(("region",)),
+    "all stages": lambda: worker_child(("user", "region", "union", "transition", "place")),
+    "region": lambda: worker_child(("region", "union")),
     "transition": lambda: worker_child(("transition",)),
     "place": lambda: worker_child(("place",)),
     "update": update_child,

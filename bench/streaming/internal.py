@@ -1,4 +1,4 @@
-"""What the user stage makes of events, written to the internal topic of one stage behind it."""
+"""What the user stage makes of events, written to the internal topics of one stage behind it."""
 
 from collections.abc import Iterable
 from itertools import islice
@@ -10,21 +10,25 @@ from schemas import json_wire
 from schemas.events import BehaviorEvent
 from schemas.partitioning import partition_of
 from schemas.settings import KafkaSettings
-from schemas.topics import EVENTS, INTERNAL_PLACE, INTERNAL_REGION, INTERNAL_TRANSITION
+from schemas.topics import EVENTS, INTERNAL_PLACE, INTERNAL_REGION, INTERNAL_TRANSITION, INTERNAL_UNION
 from streams.decoding import EventDecoder
 from streams.records import internal_records
+from streams.stages.crossing import rows_among
 from streams.stages.factory import stage_factory
 from streams.stages.output import Routed
 from streams.stages.settings import MiningSettings
 from streams.stages.user import UserStage
 
-BEHIND = {"region": INTERNAL_REGION, "transition": INTERNAL_TRANSITION, "place": INTERNAL_PLACE}
+# The union stage gives the region stage its cuts.
+BEHIND = {
+    "region": (INTERNAL_REGION, INTERNAL_UNION), "transition": (INTERNAL_TRANSITION,), "place": (INTERNAL_PLACE,),
+}  # fmt: skip
 # Events of a source batch: what a worker fetches of a partition at a time when it is busy.
 BATCH_EVENTS = 2_000
 
 
 def fill_internal(kafka: KafkaSettings, stage: str, events: Iterable[tuple[bytes, bytes]]) -> int:
-    """Write what the user stage sends to ``stage`` for events (key, JSON value); the number of rows."""
+    """Write what the user stage sends to ``stage`` for events (key, JSON value); the number of rows of its own topic."""
     settings = MiningSettings(partitions=EVENTS.partitions)
     users: list[UserStage] = [stage_factory("user", settings)(at, None) for at in range(settings.partitions)]
     decoder, json_decoder = EventDecoder(settings.limits), json_wire.decoder(EVENTS)
@@ -52,8 +56,8 @@ def _routed(user: UserStage, decoder: EventDecoder, events: list[BehaviorEvent])
 
 
 def _send(producer: Producer, stage: str, routed: list[Routed]) -> int:
-    mine = [one for one in routed if one.topic == BEHIND[stage]]
-    for record in internal_records(mine):
+    for record in internal_records([one for one in routed if one.topic in BEHIND[stage]]):
         producer.produce(record.topic, record.value, partition=record.partition)
     producer.poll(0)
-    return sum(len(one.batch.rows()["origin_offset"]) for one in mine)
+    batches = rows_among([one.batch for one in routed if one.topic == BEHIND[stage][0]])
+    return sum(len(batch.rows()["origin_offset"]) for batch in batches)

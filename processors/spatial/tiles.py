@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from processors.spatial.dbscan import SlidingDBSCAN
 from processors.spatial.geometry import EARTH_RADIUS_M
+from processors.spatial.life import NO_PAIRS
 from processors.spatial.validation import Metric
 
 Floats = NDArray[np.float64]
@@ -106,24 +107,30 @@ class TileGrid(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TileReport(msgspec.Struct, frozen=True):
-    """What a tile tells the union stage: its clusters, and the core points near its border with their cluster."""
+    """What a tile tells the union stage: its clusters, and the core points near its border with their cluster.
+
+    `lineage` says which of its clusters took in (parts of) which of those that it had at its last report, other than themselves;
+    without it a cluster that another one took in, within the tile, is one that died.
+    """
 
     tile: int
-    labels: Ids
+    labels: Ids  # ascending
     own_points: Ids  # per label: core points that the tile owns
     border_ids: Ids  # core points within eps of the border, on either side
     border_labels: Ids
+    lineage: Ids = NO_PAIRS  # [n, 2]: label at the last report, label now
 
     def to_bytes(self) -> bytes:
         """The report as a message, for `from_bytes`."""
-        columns = (self.labels, self.own_points, self.border_ids, self.border_labels)
+        columns = (getattr(self, name) for name in self.__struct_fields__[1:])
         return msgspec.msgpack.encode((self.tile, *(column.astype("<i8", copy=False).tobytes() for column in columns)))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> TileReport:
         """The report of `to_bytes`. Raises msgspec.DecodeError if `data` is something else."""
-        tile, *columns = msgspec.msgpack.decode(data, type=tuple[int, bytes, bytes, bytes, bytes])
-        return cls(tile, *(np.frombuffer(column, "<i8") for column in columns))
+        tile, *columns = msgspec.msgpack.decode(data, type=tuple[int, bytes, bytes, bytes, bytes, bytes])
+        labels, own_points, border_ids, border_labels, lineage = (np.frombuffer(column, "<i8") for column in columns)
+        return cls(tile, labels, own_points, border_ids, border_labels, lineage.reshape(-1, 2))
 
 
 def report_of(dbscan: SlidingDBSCAN, grid: TileGrid, tile: int) -> TileReport:

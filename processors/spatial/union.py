@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from processors.spatial.life import ClusterChanges
+from processors.spatial.life import NO_IDS, NO_PAIRS, ClusterChanges
 from processors.spatial.tiles import TileReport
 
 Ids = NDArray[np.int64]
-NO_IDS: Ids = np.zeros(0, np.int64)
 
 
 class ClusterUnion:
@@ -43,6 +42,9 @@ class ClusterUnion:
 
     def update(self, report: TileReport) -> None:
         """Take a tile's latest report in place of its earlier one."""
+        before = self._reports.get(report.tile)
+        if before is not None and len(before.lineage):  # not resolved yet: its clusters went on to what they are now
+            report = msgspec.structs.replace(report, lineage=_composed(before.lineage, report))
         self._reports[report.tile] = report
 
     def remove(self, tile: int) -> None:
@@ -59,11 +61,14 @@ class ClusterUnion:
         sizes = np.bincount(part, weights=_joined([report.own_points for report in reports])).astype(np.int64)
         before = _joined([self.global_ids(report.tile, report.labels) for report in reports])
         former = _joined([ids for _, ids in self._resolved.values()])
-        ids = self._carry_over(part, before, sizes)
+        was, went = self._lineage(part)
+        was, went = np.concatenate([before, was]), np.concatenate([part, went])
+        ids = self._carry_over(was, went, sizes)
         ends = np.cumsum([len(report.labels) for report in reports])[:-1]
         now = np.split(ids[part], ends) if reports else []
         self._resolved = {report.tile: (report.labels, mine) for report, mine in zip(reports, now)}
-        return changes_between(former, before, ids, part)
+        self._reports = {tile: _settled(report) for tile, report in self._reports.items()}
+        return changes_between(former, was, ids, went)
 
     def global_ids(self, tile: int, labels: Ids) -> Ids:
         """The global ids of a tile's labels as of the last `resolve`; noise (-1) and unknown labels give -1."""
@@ -72,6 +77,16 @@ class ClusterUnion:
             return np.full(len(labels), -1, np.int64)
         at = np.minimum(np.searchsorted(known, labels), len(known) - 1)
         return np.where(known[at] == labels, ids[at], -1)
+
+    def nodes(self) -> tuple[Ids, Ids, Ids, Ids]:
+        """Every tile's clusters as of the last `resolve`: (tile, label, global id, core points that the tile owns)."""
+        reports = self._tiles()
+        tiles = np.repeat(
+            np.array([report.tile for report in reports], np.int64), [len(report.labels) for report in reports]
+        )
+        labels = _joined([report.labels for report in reports])
+        ids = _joined([self.global_ids(report.tile, report.labels) for report in reports])
+        return tiles, labels, ids, _joined([report.own_points for report in reports])
 
     def to_bytes(self) -> bytes:
         """Everything, for `from_bytes`."""
@@ -112,10 +127,19 @@ class ClusterUnion:
         links = coo_array((np.ones(len(same)), (owner[same], owner[same + 1])), shape=(n, n))
         return connected_components(links, directed=False)[1].astype(np.int64)
 
-    def _carry_over(self, part: Ids, before: Ids, sizes: Ids) -> Ids:
-        """The id of each part: the oldest of those it held, each going to the largest part that held it."""
+    def _lineage(self, part: Ids) -> tuple[Ids, Ids]:
+        """Former ids that a tile's clusters took in, and the parts of these clusters."""
+        was, went, first = [NO_IDS], [NO_IDS], 0
+        for report in self._tiles():
+            was.append(self.global_ids(report.tile, report.lineage[:, 0]))
+            went.append(part[first + np.searchsorted(report.labels, report.lineage[:, 1])])
+            first += len(report.labels)
+        return np.concatenate(was), np.concatenate(went)
+
+    def _carry_over(self, was: Ids, went: Ids, sizes: Ids) -> Ids:
+        """The id of each part: the oldest of those that went into it, each going to the largest part that took it in."""
         ids = np.full(len(sizes), -1, np.int64)
-        held = np.unique(np.stack([before, part], axis=1)[before >= 0], axis=0)
+        held = np.unique(np.stack([was, went], axis=1)[was >= 0], axis=0)
         taken: set[int] = set()
         order = np.lexsort((held[:, 1], -sizes[held[:, 1]], held[:, 0]))
         for former, p in held[order].tolist():
@@ -133,13 +157,27 @@ def _joined(parts: list[Ids]) -> Ids:
     return np.concatenate(parts) if parts else NO_IDS
 
 
-def changes_between(former: Ids, before: Ids, ids: Ids, part: Ids) -> ClusterChanges:
-    """What became of the former ids, given each node's id before and its part now."""
+def _composed(earlier: Ids, report: TileReport) -> Ids:
+    """The lineage over two reports, of which the later one is `report`."""
+    pairs, live = set(map(tuple, report.lineage.tolist())), set(report.labels.tolist())
+    for was, label in earlier.tolist():
+        pairs.update((was, now) for middle, now in report.lineage.tolist() if middle == label)
+        if label in live:
+            pairs.add((was, label))
+    return np.array(sorted(pairs), np.int64).reshape(-1, 2)
+
+
+def _settled(report: TileReport) -> TileReport:
+    return msgspec.structs.replace(report, lineage=NO_PAIRS) if len(report.lineage) else report
+
+
+def changes_between(former: Ids, was: Ids, ids: Ids, part: Ids) -> ClusterChanges:
+    """What became of the former ids, given pairs of a former id and the part that (some of) its points are in now."""
     former, now = np.unique(former), np.unique(ids)
     cluster = ids[part]
-    other = (before >= 0) & (before != cluster)
-    went = np.stack([before, cluster], axis=1)[other & ~np.isin(before, now)]
-    came = np.stack([cluster, before], axis=1)[other & ~np.isin(cluster, former)]
+    other = (was >= 0) & (was != cluster)
+    went = np.stack([was, cluster], axis=1)[other & ~np.isin(was, now)]
+    came = np.stack([cluster, was], axis=1)[other & ~np.isin(cluster, former)]
     went = went[np.unique(went[:, 0], return_index=True)[1]]
     came = came[np.unique(came[:, 0], return_index=True)[1]]
     return ClusterChanges(

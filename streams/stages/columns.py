@@ -80,7 +80,7 @@ class InternalBatch(msgspec.Struct, frozen=True, array_like=True):
     ``columns`` is a columnar batch with a column ``origin_offset`` (int64, non-decreasing): with ``origin_partition`` it says
     which source event each row comes from, so a batch that is sent again changes nothing. ``watermark_ms`` is the event time
     before which that partition admits nothing any more, ``caught_up`` whether it had no backlog then. ``names`` holds the ids
-    of the codes.
+    of the codes. With this batch the receiver has heard of all source events up to ``through``.
     """
 
     origin_partition: int
@@ -88,6 +88,7 @@ class InternalBatch(msgspec.Struct, frozen=True, array_like=True):
     caught_up: bool
     columns: bytes
     names: bytes
+    through: int = -1
 
     def rows(self) -> dict[str, Column]:
         """The decoded columns."""

@@ -13,11 +13,12 @@ from streams.stages.output import Routed
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """Where rows come from: a source partition, its watermark, and whether it has no backlog."""
+    """Where rows come from: a source partition, its watermark, whether it has no backlog, and the last offset it has absorbed."""
 
     partition: int
     watermark_ms: int
     caught_up: bool
+    through: int
 
 
 def route(
@@ -34,17 +35,24 @@ def route(
 
     A batch carries the ids of the codes in its ``named`` columns. Rows keep their order. O(rows).
     """
-    routed = []
-    for partition in targets:
-        rows = np.flatnonzero(target == partition)
-        chosen = {name: column[rows] for name, column in columns.items()}
-        codes = np.unique(np.concatenate([chosen[name] for name in named]))
-        batch = InternalBatch(
-            origin.partition, origin.watermark_ms, origin.caught_up,
-            encode_columns(chosen), encode_names(names.of(codes.tolist())),
-        )  # fmt: skip
-        routed.append(Routed(topic, int(partition), batch))
-    return routed
+    return [
+        batch_for(topic, int(partition), np.flatnonzero(target == partition), columns, named, names, origin)
+        for partition in targets
+    ]
+
+
+def batch_for(
+    topic: TopicSpec, partition: int, rows: Ints, columns: Mapping[str, np.ndarray], named: tuple[str, ...],
+    names: Names, origin: Origin,
+) -> Routed:  # fmt: skip
+    """The batch of some rows for one partition."""
+    chosen = {name: column[rows] for name, column in columns.items()}
+    known = names.of(np.unique(np.concatenate([chosen[name] for name in named])).tolist()) if named else {}
+    batch = InternalBatch(
+        origin.partition, origin.watermark_ms, origin.caught_up,
+        encode_columns(chosen), encode_names(known), origin.through,
+    )  # fmt: skip
+    return Routed(topic, partition, batch)
 
 
 class OriginGuard:

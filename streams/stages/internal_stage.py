@@ -72,14 +72,18 @@ class InternalStage(ABC):
 
     def apply(self, batches: Sequence[InternalBatch], last_offset: int) -> StageOutput:
         """Absorb internal batches up to ``last_offset`` of the internal topic, and publish as of then. O(rows)."""
+        counts = self._take_in(batches)
+        self.absorbed_offset = last_offset
+        return StageOutput(patterns=self._due_patterns(last_offset), counts=counts)
+
+    def _take_in(self, batches: Sequence[InternalBatch]) -> dict[str, int]:
         fresh, stale = self._fresh(batches)
         counts = {"stale": stale, "received": len(fresh["origin"]) if fresh else 0}
         if self.aligner is not None:
             fresh = self._in_turn(batches, fresh)
         if fresh:
             counts |= {"admitted": len(fresh["origin"])} | self._absorb(fresh)
-        self.absorbed_offset = last_offset
-        return StageOutput(patterns=self._due_patterns(last_offset), counts=counts)
+        return counts
 
     def _fresh(self, batches: Sequence[InternalBatch]) -> tuple[Rows | None, int]:
         """The rows that were not absorbed before, and the number of those that were."""

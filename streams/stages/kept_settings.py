@@ -14,7 +14,7 @@ def kept_settings(stage: str, state: Any, settings: MiningSettings) -> dict[str,
 def _pairs(stage: str, state: Any, settings: MiningSettings) -> tuple[dict[str, float], dict[str, float]]:
     match stage:
         case "region":
-            names, ours, theirs = ("eps_m", "min_samples", "window_s"), settings.region, state.dbscan.settings
+            names, ours, theirs = ("eps_m", "min_samples", "window_s"), settings.region, state.window.dbscan.settings
         case "user":
             names, ours, theirs = ("half_life_s",), settings.user.transitions, state.transitions.settings
         case "transition":

@@ -7,17 +7,17 @@ import numpy.typing as npt
 from schemas import patterns, topics
 from schemas.patterns import Pattern
 from schemas.topics import TopicSpec
-from streams.stages.columns import InternalBatch
+from streams.stages.crossing import Message
 
 NO_OFFSETS: npt.NDArray[np.int64] = np.empty(0, np.int64)
 
 
 class Routed(msgspec.Struct, frozen=True):
-    """An internal batch and the partition of the internal topic that it goes to."""
+    """A message between stages, most are batches of rows, and the partition of the internal topic that it goes to."""
 
     topic: TopicSpec
     partition: int
-    batch: InternalBatch
+    batch: Message
 
 
 class StageOutput(msgspec.Struct, frozen=True, kw_only=True):

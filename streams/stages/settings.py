@@ -1,4 +1,4 @@
-"""What the four stages need to know, as one frozen struct: a replay with equal settings gives equal results."""
+"""What the stages need to know, as one frozen struct: a replay with equal settings gives equal results."""
 
 import msgspec
 
@@ -9,6 +9,10 @@ from schemas.validation import EventLimits
 from streams.stages.admission import AdmissionSettings
 
 NEVER = 2**62
+# A crowd is told anew when it has become larger or smaller by this share.
+MATERIAL_SHARE = 0.2
+# Crowds are looked at when so large a share of the window's points is new.
+SUMMARISE_EVERY = 0.02
 
 
 class UserSettings(msgspec.Struct, frozen=True, kw_only=True):

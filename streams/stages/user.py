@@ -6,11 +6,11 @@ from processors.profile import UserProfiles
 from processors.quality import PatternBook
 from processors.sequence import NO_STATE, TransitionCounts
 from schemas.patterns import Pattern
-from schemas.topics import INTERNAL_PLACE, INTERNAL_REGION
+from schemas.topics import INTERNAL_PLACE, INTERNAL_REGION, INTERNAL_UNION
 from streams.stages.admission import Admission
 from streams.stages.columns import EventColumns, decode_events
 from streams.stages.growth import GrowthLedger
-from streams.stages.internal import Origin, route
+from streams.stages.internal import Origin, batch_for, route
 from streams.stages.last_items import Before, LastItems
 from streams.stages.names import Names
 from streams.stages.output import Routed, StageOutput
@@ -18,15 +18,14 @@ from streams.stages.packing import pack_arrays, pack_blobs, unpack_arrays, unpac
 from streams.stages.pair_names import PairNames
 from streams.stages.periodicity import PeriodWatch
 from streams.stages.private_places import PrivatePlaces
+from streams.stages.region import UNION_PARTITION
 from streams.stages.settings import MiningSettings
-from streams.stages.tiles import tile_of
+from streams.stages.tiles import Regions
 from streams.stages.transition_rows import route_transitions, transition_rows
 from streams.stages.user_messages import personal_transition, profile_updates
 
 MS = 1000.0
 SOLAR_DEGREES_PER_HOUR = 15.0
-# One partition sees every position: a crowd knows no border, and one window absorbs more than a worker's whole path.
-CROWD_PARTITION = 0
 
 
 class UserStage:
@@ -44,6 +43,7 @@ class UserStage:
         self.pairs = PairNames(2 * own.periodicity.max_keys)
         self.admission = Admission(own.admission)
         self.last_items = LastItems(own.max_users)
+        self.regions = Regions(settings.region.eps_m, settings.partitions)
         self.private = PrivatePlaces(settings.private_categories, 4 * own.max_users)
         self.transitions = TransitionCounts(own.transitions)
         self.transition_ledger = GrowthLedger(
@@ -164,22 +164,36 @@ class UserStage:
 
     def _routed(self, admitted: EventColumns, before: Before, caught_up: bool) -> list[Routed]:
         partitions = self.settings.partitions
-        common = {"names": self.names, "origin": Origin(self.partition, self.admission.watermark_ms, caught_up)}
+        origin = Origin(self.partition, self.admission.watermark_ms, caught_up, self.absorbed_offset)
         everything = {
             "origin_offset": admitted.offset, "time_ms": admitted.time_ms, "user": admitted.user, "item": admitted.item,
         }  # fmt: skip
         public = ~self.private.contains(admitted.item)
         follows = transition_rows(admitted, before, public, self.private.contains)
         placed = np.flatnonzero(public & ~np.isnan(admitted.lat))
-        region = {name: column[placed] for name, column in everything.items()}
-        region |= {"lat": admitted.lat[placed], "lon": admitted.lon[placed]}
-        region["tile"] = tile_of(region["lat"], region["lon"])
+        positions = {name: column[placed] for name, column in everything.items()}
+        positions |= {"lat": admitted.lat[placed], "lon": admitted.lon[placed]}
         place, every = self._by_place(everything | {"category": admitted.category}, public), range(partitions)
         target = place.pop("target")
+        common = {"names": self.names, "origin": origin}
         return [
             *route_transitions(follows, partitions, **common),
-            *route(INTERNAL_REGION, np.full(len(placed), CROWD_PARTITION), region, every, named=("item",), **common),
+            *self._by_region(positions, origin),
             *route(INTERNAL_PLACE, target, place, every, named=("item", "category"), **common),
+        ]
+
+    def _by_region(self, positions: dict[str, np.ndarray], origin: Origin) -> list[Routed]:
+        """The positions for each region that owns them or lies within two radii of them, and all of them for the union."""
+        every = np.arange(len(positions["time_ms"]))
+        if self.settings.partitions == 1:
+            return [batch_for(INTERNAL_REGION, 0, every, positions, ("item",), self.names, origin)]
+        near = self.regions.near(positions["lat"], positions["lon"], 2 * self.settings.region.eps_m)
+        return [
+            batch_for(INTERNAL_UNION, UNION_PARTITION, every, positions, ("item",), self.names, origin),
+            *(
+                batch_for(INTERNAL_REGION, region, np.flatnonzero(near[:, region]), positions, (), self.names, origin)
+                for region in range(self.settings.partitions)
+            ),
         ]
 
     def _by_place(self, columns: dict[str, np.ndarray], public: np.ndarray) -> dict[str, np.ndarray]:

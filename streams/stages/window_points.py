@@ -6,7 +6,10 @@ import numpy as np
 
 from streams.stages.code_index import Ints
 
-COLUMNS = {"time_ms": np.int64, "user": np.int64, "item": np.int64, "lat": np.float64, "lon": np.float64}
+COLUMNS: dict[str, type[np.generic]] = {
+    "time_ms": np.int64, "user": np.int64, "item": np.int64, "lat": np.float64, "lon": np.float64,
+    "source": np.int64, "flags": np.int8,
+}  # fmt: skip
 
 
 class WindowPoints:
@@ -45,6 +48,10 @@ class WindowPoints:
     def select(self, numbers: Ints) -> dict[str, np.ndarray]:
         """The columns of points that are still kept."""
         return {name: column[numbers - self._base] for name, column in self._columns.items()}
+
+    def column(self, name: str, numbers: Ints) -> np.ndarray:
+        """One column of points that are still kept."""
+        return self._columns[name][numbers - self._base]
 
     def drop_before(self, number: int) -> None:
         """Forget the points before ``number`` once they are the larger part."""

@@ -11,7 +11,7 @@ SAMPLE = 4_000
 
 def differences(stage: str, expected: Any, found: Any) -> list[str]:
     """What is not the same in two states of one stage (at most a handful of findings)."""
-    checks = {"user": _user, "transition": _transition, "region": _region, "place": _place}
+    checks = {"user": _user, "transition": _transition, "region": _region, "union": _guards, "place": _place}
     return [f"{stage} {expected.partition}: {line}" for line, _ in zip(checks[stage](expected, found), range(5))]
 
 
@@ -73,8 +73,8 @@ def _region(expected: Any, found: Any) -> Iterator[str]:
 
 def _clusters(state: Any) -> list[list[tuple[Any, ...]]]:
     """The live window's clusters and its noise as sorted groups of points: equal whatever the ids are."""
-    numbers, labels, core = state.dbscan.snapshot()
-    points = state.points.select(numbers)
+    numbers, labels, core = state.window.dbscan.snapshot()
+    points = state.window.points.select(numbers)
     groups: dict[int, list[tuple[Any, ...]]] = {}
     columns = (points["time_ms"], points["user"], points["item"], points["lat"], points["lon"], core)
     for label, *point in zip(labels.tolist(), *(column.tolist() for column in columns), strict=True):

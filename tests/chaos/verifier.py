@@ -21,14 +21,17 @@ from comparison import differences
 
 from chronotope.kafka.reading import ends_of, read_to
 from chronotope.kafka.state import changelog_of
+from processors.spatial import ClusterUnion, SlidingDBSCAN
 from schemas.settings import KafkaSettings
 from schemas.topics import EVENTS, LATE, REJECTED, TopicSpec
-from streams.agents import SOURCES
 from streams.decoding import EventDecoder
 from streams.engine import statelog
+from streams.pipeline import pass_on
 from streams.settings import WorkerSettings
+from streams.stages.crowd_counts import NO_BINS
 from streams.stages.factory import stage_factory
 from streams.stages.output import Routed
+from streams.stages.region_window import OWN
 
 REPLAY_BATCH = 777
 Source = tuple[int, int]
@@ -85,10 +88,7 @@ def replay(
             verdict.admitted += output.counts["admitted"]
             verdict.repeated += output.counts["repeated"]
     verdict.late, verdict.rejected, verdict.events = len(late), len(rejected), sum(map(len, raw.values()))
-    for name in set(settings.stages) - {"user"}:
-        for partition, stage in enumerate(stages[name]):
-            mine = [one.batch for one in routed if one.topic is SOURCES[name] and one.partition == partition]
-            stage.apply(mine, len(mine) - 1)
+    pass_on(stages, routed)
     return {"stages": stages, "late": late, "rejected": rejected}
 
 
@@ -157,7 +157,33 @@ def verify(settings: WorkerSettings) -> Verdict:
             continue
         for wanted, found in zip(expected["stages"][stage], kept, strict=True):
             verdict.problems += differences(stage, wanted, found)
+    verdict.problems += crowds_apart(settings, kept_states(settings, "region", partitions))
     return verdict
+
+
+def crowds_apart(settings: WorkerSettings, regions: list[Any]) -> list[str]:
+    """Whether the crowds that the kept windows of all regions add up to are not those of one window over all their points."""
+    union, own = ClusterUnion(), []
+    if len(regions) == 1:
+        return []
+    for region in regions:
+        union.update(region.window.report(NO_BINS, full=True).structure)
+    union.resolve()
+    for region in regions:
+        numbers, labels, core = region.window.dbscan.snapshot()
+        points = region.window.points.select(numbers)
+        mine = (points["flags"] & OWN) > 0
+        found = {"label": union.global_ids(region.partition, labels), "core": core} | points
+        own.append({name: column[mine] for name, column in found.items()})
+    everything = {name: np.concatenate([part[name] for part in own]) for name in own[0]}
+    order = np.lexsort((everything["source"], everything["time_ms"]))
+    everything = {name: column[order] for name, column in everything.items()}
+    single = SlidingDBSCAN(settings.eps_m, settings.min_samples, settings.window_s)
+    single.update(everything["time_ms"] / 1000.0, everything["lat"], everything["lon"], np.arange(len(order)))
+    _, labels, core = single.snapshot()
+    pairs = np.unique(np.stack([labels, everything["label"]]), axis=1)
+    same = all(len(np.unique(side)) == pairs.shape[1] for side in pairs) and np.array_equal(core, everything["core"])
+    return [] if same else [f"the regions' {len(order)} points add up to other crowds than those of one window"]
 
 
 def main() -> int:

@@ -23,6 +23,7 @@ from schemas.patterns import (
 from streams.decoding import EventDecoder
 from streams.pipeline import BEHIND, PatternPipeline
 from streams.stages.columns import decode_internal, encode_events, encode_internal
+from streams.stages.crossing import Message, encode_message
 from streams.stages.factory import STAGES, stage_factory
 from streams.stages.kept_settings import kept_settings
 from streams.stages.output import Routed, key_of, topic_of
@@ -52,9 +53,19 @@ def run_user(cuts: list[int]) -> tuple[Any, list[Routed]]:
     return stage, routed
 
 
+def messages_for(name: str, routed: list[Routed], partition: int = 0) -> list[Message]:
+    """What a stage's partition reads: what was routed to it, and for a region then the cut that covers all of it."""
+    mine = [one.batch for one in routed if BEHIND[one.topic.name] == name and one.partition == partition]
+    if name == "region":
+        union = stage_factory("union", SMALL)(0, None)
+        cuts = union.apply(messages_for("union", routed), 0).routed
+        mine += [one.batch for one in cuts if one.partition == partition]
+    return mine
+
+
 def absorbed(name: str, routed: list[Routed], partition: int = 0, step: int = 3) -> Any:
     stage = stage_factory(name, SMALL)(partition, None)
-    mine = [one.batch for one in routed if BEHIND[one.topic.name] == name and one.partition == partition]
+    mine = messages_for(name, routed, partition)
     for start in range(0, len(mine), step):
         part = mine[start : start + step]
         stage.apply(part, start + len(part) - 1)
@@ -69,7 +80,7 @@ def test_the_user_stage_does_not_depend_on_how_a_partition_is_cut_into_batches(c
     assert differences("user", whole, parts) == []
 
 
-@pytest.mark.parametrize("name", ["region", "transition", "place"])
+@pytest.mark.parametrize("name", ["region", "union", "transition", "place"])
 def test_an_internal_stage_does_not_depend_on_the_cuts_and_ignores_what_is_sent_again(name: str) -> None:
     _, whole = run_user([])
     _, parts = run_user([100, 101, 900, 2500])
@@ -90,7 +101,7 @@ def test_a_stage_goes_on_after_it_was_stored_as_if_nothing_had_happened(name: st
         half.apply(decoder.decode(RECORDS[1500:], 2 * 10**12)[0], len(RECORDS) - 1, True)
     else:
         _, routed = run_user([1500])
-        mine = [one.batch for one in routed if BEHIND[one.topic.name] == name and one.partition == 0]
+        mine = messages_for(name, routed)
         whole = absorbed(name, routed)
         half = make(0, None)
         half.apply(mine[:1], 0)
@@ -114,10 +125,10 @@ def test_a_chunk_of_the_log_does_what_the_batch_did(name: str) -> None:
         assert kept.names.held == live.names.held
     else:
         _, routed = run_user([1500])
-        mine = [one.batch for one in routed if BEHIND[one.topic.name] == name and one.partition == 0]
+        mine = messages_for(name, routed)
         live, kept = make(0, None), make(0, None)
         live.apply(mine, 7)
-        kept.replay(0, 7, encode_values([encode_internal(batch) for batch in mine]))
+        kept.replay(0, 7, encode_values([encode_message(message) for message in mine]))
     assert kept.absorbed_offset == live.absorbed_offset
     assert differences(name, live, kept) == []
 
@@ -217,7 +228,7 @@ def test_a_snapshot_keeps_the_settings_that_are_part_of_its_state_and_says_which
         user=msgspec.structs.replace(SMALL.user, transitions=counts),
         transition=msgspec.structs.replace(SMALL.transition, counts=counts),
     )
-    expected = {"region": {"eps_m": (2 * SMALL.region.eps_m, SMALL.region.eps_m)}, "place": {}}.get(
+    expected = {"region": {"eps_m": (2 * SMALL.region.eps_m, SMALL.region.eps_m)}, "place": {}, "union": {}}.get(
         name, {"half_life_s": (2 * half_life_s, half_life_s)}
     )
     assert kept_settings(name, stage_factory(name, changed)(0, snapshot), changed) == expected

@@ -70,7 +70,7 @@ def assert_lists_the_strongest_patterns(cluster: Cluster, capsys: pytest.Capture
     capsys.readouterr()
     assert inspect(bootstrap=cluster.kafka.bootstrap, json=True) == 0
     answer = json.loads(capsys.readouterr().out)
-    assert len(answer["partitions"]) == 16
+    assert len(answer["partitions"]) == 20
     assert answer["patterns"].keys() >= {"cluster", "periodicity", "profile", "transition"}
     for patterns in answer["patterns"].values():
         ranks = [each["significance"] * (1 + each["stability"]) for each in patterns]

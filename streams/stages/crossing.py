@@ -1,0 +1,99 @@
+"""What travels between the region and union stages besides rows: the cut that all regions share, and their reports of it.
+
+Rows, cuts and reports are told apart by the first element of their MessagePack array: rows begin with a number.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from processors.spatial import TileReport
+from streams.stages.columns import InternalBatch, decode_internal, encode_internal
+from streams.stages.crowd_counts import NO_BINS, Bins, PackedVisits, VisitCounts, pack_visits, unpack_visits
+from streams.stages.crowd_parts import CrowdPart, pack_part, unpack_part
+
+
+class Cut(msgspec.Struct, frozen=True, array_like=True, tag="cut"):
+    """All rows with an origin offset up to ``heard[origin]`` and an event time up to ``clock_ms``: what each region is to absorb.
+
+    With ``tell`` each region reports what it holds then, which is of one moment for all, and the visits in ``bins``; with
+    ``full`` it reports everything.
+    """
+
+    number: int
+    heard: list[int]
+    clock_ms: int
+    tell: bool
+    full: bool
+    bins: Bins = NO_BINS
+
+
+class RegionReport(msgspec.Struct, frozen=True):
+    """A region's crowds at a cut: the structure of its clusters (None: as before) and the own parts that changed,
+    by label (None: no point of it is the region's own); ``visits`` are those of the region's own points in the cut's bins.
+
+    ``points`` counts the window's own points; ``exact`` is false if the region had absorbed more than the cut's rows.
+    """
+
+    partition: int
+    points: int
+    structure: TileReport | None
+    parts: dict[int, CrowdPart | None]
+    visits: VisitCounts
+    cut: Cut | None = None
+    exact: bool = True
+
+
+class _PackedReport(msgspec.Struct, frozen=True, array_like=True, tag="report"):
+    partition: int
+    points: int
+    structure: bytes | None
+    parts: list[tuple[int, tuple[Any, ...] | None]]
+    visits: PackedVisits
+    cut: Cut
+    exact: bool
+
+
+Message = InternalBatch | Cut | RegionReport
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(Cut | _PackedReport)
+_FIXSTR, _KIND = 0xA0, 0xE0
+
+
+def encode_message(message: Message) -> bytes:
+    """The value of an internal topic's record."""
+    if isinstance(message, InternalBatch):
+        return encode_internal(message)
+    return _ENCODER.encode(_packed(message) if isinstance(message, RegionReport) else message)
+
+
+def decode_message(data: bytes) -> Message:
+    """The message of an internal topic's record. Raises ValueError if the bytes are not one."""
+    if len(data) < 2 or data[1] & _KIND != _FIXSTR:
+        return decode_internal(data)
+    try:
+        found = _DECODER.decode(data)
+        return found if isinstance(found, Cut) else _unpacked(found)
+    except msgspec.DecodeError as error:
+        raise ValueError(f"not an internal message: {error}") from error
+
+
+def rows_among(messages: Sequence[Message]) -> list[InternalBatch]:
+    """The batches of rows among messages, in order."""
+    return [message for message in messages if isinstance(message, InternalBatch)]
+
+
+def _packed(report: RegionReport) -> _PackedReport:
+    assert report.cut is not None
+    structure = None if report.structure is None else report.structure.to_bytes()
+    parts = [(label, None if part is None else pack_part(part)) for label, part in report.parts.items()]
+    visits = pack_visits(report.visits)
+    return _PackedReport(report.partition, report.points, structure, parts, visits, report.cut, report.exact)
+
+
+def _unpacked(packed: _PackedReport) -> RegionReport:
+    structure = None if packed.structure is None else TileReport.from_bytes(packed.structure)
+    parts = {label: None if part is None else unpack_part(part) for label, part in packed.parts}
+    visits = unpack_visits(packed.visits)
+    return RegionReport(packed.partition, packed.points, structure, parts, visits, packed.cut, packed.exact)

@@ -1,0 +1,115 @@
+"""The people and places of a crowd, counted apart where it is parted and added up where it is one."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import msgspec
+import numpy as np
+from scipy.spatial import ConvexHull, QhullError
+
+from processors.spatial import EARTH_RADIUS_M
+from streams.stages.code_index import Ints
+
+HOUR_MS, HOURS_PER_WEEK, EPOCH_SHIFT_H = 3_600_000, 168, 72
+MAX_USERS = 4096
+
+
+class CrowdPart(msgspec.Struct, frozen=True):
+    """Some points of a crowd: parts that share no point add up to the part of all of them.
+
+    ``direction`` is the sum of the points' unit vectors, ``spread_m2`` the sum of the squared distances from their centre,
+    ``users`` the ``MAX_USERS`` smallest distinct user codes, ascending, ``hull`` the corners of the convex hull.
+    """
+
+    count: int
+    direction: tuple[float, float, float]
+    spread_m2: float
+    users: Ints
+    items: Ints
+    item_counts: Ints
+    hours: Ints
+    hull: list[tuple[float, float]]
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        """The mean direction (degrees), right across the date line and at the poles."""
+        x, y, z = self.direction
+        return math.degrees(math.atan2(z, math.hypot(x, y))), math.degrees(math.atan2(y, x))
+
+    @property
+    def distinct_users(self) -> int:
+        """Exact below ``MAX_USERS``, beyond it estimated from where the largest kept code lies (codes are uniform)."""
+        kept = len(self.users)
+        return kept if kept < MAX_USERS else round((kept - 1) * 2.0**63 / float(self.users[-1]))
+
+
+def part_of(points: Mapping[str, np.ndarray]) -> CrowdPart:
+    """The part that points make (columns user, item, time_ms, lat, lon; at least one). O(points log points)."""
+    lat, lon = points["lat"], points["lon"]
+    phi, theta = np.radians(lat), np.radians(lon)
+    flat = np.cos(phi)
+    direction = (float((flat * np.cos(theta)).sum()), float((flat * np.sin(theta)).sum()), float(np.sin(phi).sum()))
+    items, counts = np.unique(points["item"], return_counts=True)
+    hours = (points["time_ms"] // HOUR_MS + EPOCH_SHIFT_H) % HOURS_PER_WEEK
+    part = CrowdPart(
+        len(lat), direction, 0.0, np.unique(points["user"])[:MAX_USERS], items, counts.astype(np.int64),
+        np.bincount(hours, minlength=HOURS_PER_WEEK), [],
+    )  # fmt: skip
+    north_m, east_m = offsets_m(part.centre, lat, lon)
+    spread_m2 = float((north_m**2 + east_m**2).sum())
+    return msgspec.structs.replace(part, spread_m2=spread_m2, hull=hull_of(lat, lon, north_m, east_m))
+
+
+def added(parts: Sequence[CrowdPart]) -> CrowdPart:
+    """The part of all points of several parts (at least one), none of which share a point."""
+    if len(parts) == 1:
+        return parts[0]
+    total = np.sum([part.direction for part in parts], axis=0).tolist()
+    items, place = np.unique(np.concatenate([part.items for part in parts]), return_inverse=True)
+    counts = np.bincount(place, np.concatenate([part.item_counts for part in parts]), len(items))
+    corners = np.array([corner for part in parts for corner in part.hull])
+    whole = CrowdPart(
+        sum(part.count for part in parts), tuple(total), 0.0,
+        np.unique(np.concatenate([part.users for part in parts]))[:MAX_USERS], items, counts.astype(np.int64),
+        np.sum([part.hours for part in parts], axis=0), [],
+    )  # fmt: skip
+    lat, lon = np.array([part.centre for part in parts]).T
+    north_m, east_m = offsets_m(whole.centre, lat, lon)
+    apart_m2 = float((np.array([part.count for part in parts]) * (north_m**2 + east_m**2)).sum())
+    return msgspec.structs.replace(
+        whole,
+        spread_m2=sum(part.spread_m2 for part in parts) + apart_m2,
+        hull=hull_of(corners[:, 0], corners[:, 1], *offsets_m(whole.centre, corners[:, 0], corners[:, 1])),
+    )
+
+
+def offsets_m(centre: tuple[float, float], lat: np.ndarray, lon: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(north, east) of a centre in metres, for what is near it."""
+    north_m = np.radians(lat - centre[0]) * EARTH_RADIUS_M
+    east_m = np.radians((lon - centre[1] + 180.0) % 360.0 - 180.0) * EARTH_RADIUS_M * math.cos(math.radians(centre[0]))
+    return north_m, east_m
+
+
+def hull_of(lat: np.ndarray, lon: np.ndarray, north_m: np.ndarray, east_m: np.ndarray) -> list[tuple[float, float]]:
+    """The corners of the convex hull; both ends of points on one line."""
+    at = np.unique(np.stack([north_m, east_m], axis=1).round(1), axis=0, return_index=True)[1]
+    if len(at) >= 3:
+        try:
+            at = at[ConvexHull(np.stack([north_m, east_m], axis=1)[at]).vertices]
+        except QhullError:
+            at = at[[0, -1]]
+    return [(float(lat[one]), float(lon[one])) for one in at]
+
+
+def pack_part(part: CrowdPart) -> tuple[object, ...]:
+    """A part as plain values, for ``unpack_part``: its columns as little-endian bytes."""
+    values = (getattr(part, name) for name in CrowdPart.__struct_fields__)
+    return tuple(value.astype("<i8").tobytes() if isinstance(value, np.ndarray) else value for value in values)
+
+
+def unpack_part(packed: Sequence[object]) -> CrowdPart:
+    """The part of ``pack_part``."""
+    count, direction, spread_m2, *columns, hull = packed
+    arrays = (np.frombuffer(column, "<i8") for column in columns)  # type: ignore[call-overload]
+    corners = [(float(lat), float(lon)) for lat, lon in hull]  # type: ignore[attr-defined]
+    return CrowdPart(count, tuple(direction), spread_m2, *arrays, corners)  # type: ignore[arg-type]

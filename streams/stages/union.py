@@ -1,0 +1,146 @@
+"""The union stage: what all regions absorb at a time, and the crowds of the whole map from what they report of it.
+
+It reads every position, though not to look for crowds: it puts those of all origins in one order of time and tells the
+regions up to where to absorb them (a *cut*). Now and then a cut asks for reports. These are of the same rows and the same
+clock whatever the worker and its speed, so the crowds that they add up to are those of a single window. Co-visits know no
+tiles and are counted here.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+import numpy as np
+
+from schemas.patterns import Pattern
+from schemas.topics import INTERNAL_REGION
+from streams.stages.alignment import UNHEARD_MS
+from streams.stages.covisiting import CoVisitWatch
+from streams.stages.crossing import Cut, Message, RegionReport, decode_message, rows_among
+from streams.stages.crowd_counts import NO_BINS
+from streams.stages.crowd_teller import CrowdTeller
+from streams.stages.internal_stage import InternalStage, Rows
+from streams.stages.output import Routed, StageOutput, key_of
+from streams.stages.packing import pack_arrays, unpack_arrays
+from streams.stages.records import decode_values
+from streams.stages.settings import SUMMARISE_EVERY, MiningSettings
+from streams.stages.tiles import Background
+
+
+class UnionStage(InternalStage):
+    """The state of the union's one partition, a function of its records up to ``absorbed_offset``.
+
+    One telling is under way at a time: a cut with ``tell``, answered by every region. If a region has absorbed more than the cut
+    (it had taken in an earlier copy of it before this stage's worker crashed), the telling is repeated in full.
+    """
+
+    def __init__(self, settings: MiningSettings, partition: int) -> None:
+        super().__init__(settings, partition, max_names=settings.region.max_names, in_time_order=True)
+        self.teller = CrowdTeller(settings.region, partition)
+        self.covisits = CoVisitWatch(settings.region)
+        self.background = Background()
+        self.clock_ms = UNHEARD_MS
+        self._heard = np.full(settings.partitions, -1, np.int64)
+        self._number = 0
+        self._since_told = 0
+        self._asked: Cut | None = None
+        self._answers: dict[int, bool] = {}
+        self._again = False
+
+    @property
+    def event_time_s(self) -> float | None:
+        """The latest event time that was absorbed, None before the first."""
+        return None if self.clock_ms == UNHEARD_MS else self.clock_ms / 1000.0
+
+    def examine(self, budget: int) -> list[Pattern]:
+        """Learn from the closed bins of the public crowds; milliseconds for each unit of the budget."""
+        return self.teller.rhythms.examine(budget, self.absorbed_offset)
+
+    @property
+    def untested(self) -> int:
+        """An upper bound of the budget that ``examine`` may find worth it."""
+        return self.teller.rhythms.untested
+
+    def sizes(self) -> dict[str, int]:
+        """How much is held, by kind. O(clusters)."""
+        return super().sizes() | self.teller.sizes()
+
+    def apply(self, messages: Sequence[Message], last_offset: int) -> StageOutput:
+        """Absorb rows and reports up to ``last_offset``: the patterns that are due, and a cut if one is."""
+        batches = rows_among(messages)
+        for batch in batches:
+            self._heard[batch.origin_partition] = max(int(self._heard[batch.origin_partition]), batch.through)
+        counts = self._take_in(batches)
+        self.absorbed_offset = last_offset
+        patterns: list[Pattern] = []
+        for message in messages:
+            if isinstance(message, RegionReport):
+                patterns += self._answered(message)
+        routed = self._next_cut(counts.get("admitted", 0) > 0)
+        newest = {key_of(pattern): pattern for pattern in [*patterns, *self._due_patterns(last_offset)]}
+        return StageOutput(patterns=list(newest.values()), routed=routed, counts=counts)
+
+    def _absorb(self, rows: Rows) -> dict[str, int]:
+        self.clock_ms = max(self.clock_ms, int(rows["time_ms"].max()))
+        self.background.note(rows["lat"], rows["lon"])
+        self.covisits.absorb(rows)
+        self._since_told += len(rows["time_ms"])
+        return {}
+
+    def _due_patterns(self, version: int) -> list[Pattern]:
+        return self.covisits.due(self.names, self.clock_ms, version)
+
+    def _next_cut(self, advanced: bool) -> list[Routed]:
+        tell = self._asked is None and (self._again or self._is_due)
+        if not (advanced or tell):
+            return []
+        self._number += 1
+        bins = self.teller.counts.bins_due(self.clock_ms) if tell else NO_BINS
+        cut = Cut(self._number, self._heard.tolist(), self.clock_ms, tell, tell and self._again, bins)
+        if tell:
+            self._asked, self._answers, self._again, self._since_told = cut, {}, False, 0
+        return [Routed(INTERNAL_REGION, region, cut) for region in range(self.settings.partitions)]
+
+    @property
+    def _is_due(self) -> bool:
+        return self._since_told > 0 and self._since_told >= SUMMARISE_EVERY * self.teller.window_points
+
+    def _answered(self, report: RegionReport) -> Sequence[Pattern]:
+        """Take a region's report; what there is to tell once all have answered."""
+        self.teller.take(report)
+        if report.cut != self._asked:
+            return []
+        self._answers[report.partition] = report.exact
+        if len(self._answers) < self.settings.partitions:
+            return []
+        asked, self._asked = self._asked, None
+        assert asked is not None
+        if not all(self._answers.values()):
+            self._again = True
+            return []
+        return self.teller.tell(asked.clock_ms, self.background.area_m2, self.names, self.absorbed_offset)
+
+    # -- state
+
+    def replay(self, first: int, last: int, payload: bytes) -> None:
+        """Absorb a chunk of record values; what it gives was published before."""
+        del first
+        self.apply([decode_message(value) for value in decode_values(payload)], last)
+
+    def _own_blobs(self) -> dict[str, bytes]:
+        progress = [self.clock_ms, self._number, self._since_told, self._asked, self._answers, self._again]
+        arrays = {"heard": self._heard, "tiles": self.background.numbers}
+        return {
+            "teller": self.teller.to_bytes(),
+            "covisits": self.covisits.to_bytes(),
+            "arrays": pack_arrays(arrays),
+            "progress": msgspec.msgpack.encode(progress),
+        }
+
+    def _load_blobs(self, blobs: Mapping[str, bytes]) -> None:
+        self.teller.load(blobs["teller"])
+        self.covisits.load(blobs["covisits"])
+        arrays = unpack_arrays(blobs["arrays"])
+        self._heard, self.background = arrays["heard"], Background(arrays["tiles"])
+        kinds = tuple[int, int, int, Cut | None, dict[int, bool], bool]
+        progress = msgspec.msgpack.decode(blobs["progress"], type=kinds)
+        self.clock_ms, self._number, self._since_told, self._asked, self._answers, self._again = progress

@@ -33,7 +33,8 @@ class RegionReport(msgspec.Struct, frozen=True):
     """A region's crowds at a cut: the structure of its clusters (None: as before) and the own parts that changed,
     by label (None: no point of it is the region's own); ``visits`` are those of the region's own points in the cut's bins.
 
-    ``points`` counts the window's own points; ``exact`` is false if the region had absorbed more than the cut's rows.
+    ``points`` counts the window's own points; ``exact`` is false if the region had absorbed more than the cut's rows. ``number``
+    counts a region's reports from 1: one that is sent again, by whoever owned the region before, has the number that it had.
     """
 
     partition: int
@@ -43,6 +44,7 @@ class RegionReport(msgspec.Struct, frozen=True):
     visits: VisitCounts
     cut: Cut | None = None
     exact: bool = True
+    number: int = 0
 
 
 class _PackedReport(msgspec.Struct, frozen=True, array_like=True, tag="report"):
@@ -53,6 +55,7 @@ class _PackedReport(msgspec.Struct, frozen=True, array_like=True, tag="report"):
     visits: PackedVisits
     cut: Cut
     exact: bool
+    number: int
 
 
 Message = InternalBatch | Cut | RegionReport
@@ -89,11 +92,15 @@ def _packed(report: RegionReport) -> _PackedReport:
     structure = None if report.structure is None else report.structure.to_bytes()
     parts = [(label, None if part is None else pack_part(part)) for label, part in report.parts.items()]
     visits = pack_visits(report.visits)
-    return _PackedReport(report.partition, report.points, structure, parts, visits, report.cut, report.exact)
+    return _PackedReport(
+        report.partition, report.points, structure, parts, visits, report.cut, report.exact, report.number
+    )
 
 
 def _unpacked(packed: _PackedReport) -> RegionReport:
     structure = None if packed.structure is None else TileReport.from_bytes(packed.structure)
     parts = {label: None if part is None else unpack_part(part) for label, part in packed.parts}
     visits = unpack_visits(packed.visits)
-    return RegionReport(packed.partition, packed.points, structure, parts, visits, packed.cut, packed.exact)
+    return RegionReport(
+        packed.partition, packed.points, structure, parts, visits, packed.cut, packed.exact, packed.number
+    )

@@ -42,6 +42,7 @@ class RegionStage:
         self._reached = np.full(settings.partitions, -1, np.int64)
         self._held: list[Rows] = []
         self._cuts: deque[Cut] = deque()
+        self._reports = 0
 
     @property
     def event_time_s(self) -> float | None:
@@ -97,7 +98,10 @@ class RegionStage:
         if not cut.tell:
             return []
         exact = not ahead and bool((self._reached <= heard).all())
-        report = msgspec.structs.replace(self.window.report(cut.bins, cut.full), cut=cut, exact=exact)
+        self._reports += 1
+        report = msgspec.structs.replace(
+            self.window.report(cut.bins, cut.full), cut=cut, exact=exact, number=self._reports
+        )
         return [Routed(INTERNAL_UNION, UNION_PARTITION, report)]
 
     def _absorb(self, rows: Rows, counts: dict[str, int]) -> None:
@@ -117,7 +121,7 @@ class RegionStage:
         """The whole state of the partition."""
         progress = {
             "absorbed": np.array([self.absorbed_offset]), "guard": self.guard.absorbed, "heard": self._heard,
-            "reached": self._reached,
+            "reached": self._reached, "reports": np.array([self._reports]),
         }  # fmt: skip
         return pack_blobs(
             {
@@ -136,6 +140,7 @@ class RegionStage:
         progress = unpack_arrays(blobs["progress"])
         self.absorbed_offset = int(progress["absorbed"][0])
         self.guard.absorbed, self._heard, self._reached = progress["guard"], progress["heard"], progress["reached"]
+        self._reports = int(progress["reports"][0])
         self.window.load(blobs["window"])
         held = unpack_arrays(blobs["held"])
         self._held = [held] if held else []

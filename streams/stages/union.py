@@ -40,6 +40,7 @@ class UnionStage(InternalStage):
         self.background = Background()
         self.clock_ms = UNHEARD_MS
         self._heard = np.full(settings.partitions, -1, np.int64)
+        self._reports = np.zeros(settings.partitions, np.int64)
         self._number = 0
         self._since_told = 0
         self._asked: Cut | None = None
@@ -106,6 +107,9 @@ class UnionStage(InternalStage):
 
     def _answered(self, report: RegionReport) -> Sequence[Pattern]:
         """Take a region's report; what there is to tell once all have answered."""
+        if report.number <= self._reports[report.partition]:
+            return []
+        self._reports[report.partition] = report.number
         self.teller.take(report)
         if report.cut != self._asked:
             return []
@@ -128,7 +132,7 @@ class UnionStage(InternalStage):
 
     def _own_blobs(self) -> dict[str, bytes]:
         progress = [self.clock_ms, self._number, self._since_told, self._asked, self._answers, self._again]
-        arrays = {"heard": self._heard, "tiles": self.background.numbers}
+        arrays = {"heard": self._heard, "reports": self._reports, "tiles": self.background.numbers}
         return {
             "teller": self.teller.to_bytes(),
             "covisits": self.covisits.to_bytes(),
@@ -140,7 +144,8 @@ class UnionStage(InternalStage):
         self.teller.load(blobs["teller"])
         self.covisits.load(blobs["covisits"])
         arrays = unpack_arrays(blobs["arrays"])
-        self._heard, self.background = arrays["heard"], Background(arrays["tiles"])
+        self._heard, self._reports = arrays["heard"], arrays["reports"]
+        self.background = Background(arrays["tiles"])
         kinds = tuple[int, int, int, Cut | None, dict[int, bool], bool]
         progress = msgspec.msgpack.decode(blobs["progress"], type=kinds)
         self.clock_ms, self._number, self._since_told, self._asked, self._answers, self._again = progress

@@ -308,6 +308,27 @@ def test_nothing_is_told_of_reports_that_are_not_of_one_moment_and_the_telling_i
     assert len(clusters_of(output.patterns)) > 3 and output.routed == []
 
 
+def test_a_report_that_comes_again_does_not_bring_the_past_back() -> None:
+    pipeline, reports = PatternPipeline(settings_for(2)), list[RegionReport]()
+    union, region = pipeline.stages["union"][0], pipeline.stages["region"][0]
+    absorb = region.apply
+
+    def noted(messages: Sequence[Any], last_offset: int) -> Any:
+        output = absorb(messages, last_offset)
+        reports.extend(one.batch for one in output.routed)
+        return output
+
+    region.apply = noted
+    for start in range(0, 600, STEP):
+        pipeline.update(EVENTS_SEEN[start : start + STEP])
+    present = union.teller.to_bytes()
+    first, last = (decode_message(encode_message(report)) for report in (reports[0], reports[-1]))
+    resumed = stage_factory("union", pipeline.settings)(0, union.to_bytes())
+    for stage in (union, resumed):
+        output = stage.apply([first, last], stage.absorbed_offset + 2)
+        assert (stage.teller.to_bytes(), output.patterns) == (present, [])
+
+
 def test_a_tile_without_events_forgets_its_crowd_when_the_others_go_on() -> None:
     pipeline = PatternPipeline(settings_for(4))
     here, there = (40.0, -74.0), (48.0, 11.0)

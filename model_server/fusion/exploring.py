@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model_server.catalogue import Catalogue, arc_km
-from model_server.fusion.batch import DAY_S, HOUR_S, Pairs, UserBatch
+from model_server.fusion.batch import DAY_S, HOUR_S, UserBatch
 from model_server.fusion.crowds import Crowds
 from model_server.neighbours import ItemNeighbours
 from model_server.patterns import PatternStore
@@ -154,9 +154,16 @@ class ExploreNetwork(nn.Module):
         return self.out(F.silu(self.hidden(features)))[..., 0]
 
 
-def own_mask(own: Pairs, candidates: Tensor, rows: int) -> Tensor:
-    """bool [users, candidates]: is the candidate one of the user's own items? ``rows`` bounds the rows."""
-    keys = own.user * rows + own.row
-    wanted = torch.arange(len(candidates), device=candidates.device)[:, None] * rows + candidates
-    at = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
-    return keys[at] == wanted
+def own_mask(own_rows: Tensor, candidates: Tensor) -> Tensor:
+    """bool [users, candidates]: is the candidate one of the user's own rows, int64 [users, m] (-1: none)?
+
+    The candidates of every user are distinct and ascending, but for -1 at the left. O(own rows x log candidates).
+
+    >>> own_mask(torch.tensor([[2, 7, -1]]), torch.tensor([[-1, -1, 1, 2, 5]])).tolist()
+    [[False, False, False, True, False]]
+    """
+    at = torch.searchsorted(candidates.contiguous(), own_rows).clamp(max=candidates.shape[1] - 1)
+    user, place = ((candidates.gather(1, at) == own_rows) & (own_rows >= 0)).nonzero(as_tuple=True)
+    mask = torch.zeros(candidates.shape, dtype=torch.bool, device=candidates.device)
+    mask[user, at[user, place]] = True
+    return mask

@@ -115,7 +115,7 @@ class Head:
         gate = self.gate.probability(gate_features)
         candidates = world.shortlist.of(batch)
         inside = candidates.clamp(min=0)
-        usable = (candidates >= 0) & world.catalogue.rankable()[inside] & ~own_mask(own, inside, rows)
+        usable = (candidates >= 0) & world.catalogue.rankable()[inside] & ~own_mask(own_rows, candidates)
         among = torch.zeros(inside.shape, device=slots.device)
         if heard is not None:
             among = heard.exploring(inside)

@@ -48,7 +48,8 @@ class WorkerSettings(BaseSettings):
     http_host: str = Field("127.0.0.1", description="Address of /healthz, /readyz and /metrics.")
     http_port: int = Field(8091, ge=0, le=65535, description="Port of /healthz, /readyz and /metrics; 0: none.")
     group_instance_id: str | None = Field(
-        None, description="Static membership: a stable name of this worker, so that a restart moves no partitions."
+        None,
+        description="Static membership: a stable name, so that a restart moves no partitions. Not on the embedded broker.",
     )
     standby_replicas: int = Field(0, ge=0, description="Other workers that keep a warm copy of each partition's state.")
 

@@ -178,6 +178,8 @@ class StateTable(faust.Table):
         }
         for partition in (set(self.states) - kept) | (set(self._read) - actives - standbys):
             self._drop(partition)
+        for partition in sorted(set(self._read) & actives):
+            log.info("standby takes over", table=self.name, partition=partition, records=len(self._read[partition]))
 
     def _drop(self, partition: int) -> None:
         tp = TP(self.changelog_topic_name, partition)

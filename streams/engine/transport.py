@@ -7,7 +7,7 @@ a batch of fetched records, so everything else of Faust stays: assignor, agents,
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import faust
@@ -19,6 +19,7 @@ from mode.utils.objects import cached_property
 from mode.utils.queues import FlowControlEvent
 
 END_OFFSET_DEADLINE_S = 20.0
+TOPICS_DEADLINE_S = 30.0
 FETCH_MAX_WAIT_MS = 20
 MAX_BATCH_BYTES = 2_000_000
 PAUSE_S = 0.05
@@ -68,6 +69,23 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS
         return consumer
+
+    async def subscribe(self, topics: Iterable[str]) -> None:
+        """Subscribe once the brokers tell of every topic. Raises RuntimeError if they do not in time.
+
+        A changelog that was created a moment ago may not be known to all of them yet, and the group's assignor passes over a
+        topic that its leader does not see: a partition of the source would be assigned without its state.
+        """
+        wanted = set(topics)
+        await self.call_thread(self._await_topics, wanted)
+        await super().subscribe(wanted)
+
+    async def _await_topics(self, wanted: set[str]) -> None:
+        deadline = asyncio.get_running_loop().time() + TOPICS_DEADLINE_S
+        while missing := wanted - await self._ensure_consumer().topics():
+            if asyncio.get_running_loop().time() > deadline:
+                raise RuntimeError(f"the brokers tell of no topic {', '.join(sorted(missing))}")
+            await asyncio.sleep(PAUSE_S)
 
     async def _highwaters(self, partitions: list[TP]) -> Mapping[TP, int]:
         reported = dict(await super()._highwaters(partitions))

@@ -92,6 +92,10 @@ class ServiceProcess(Victim):
         """Whether ``/readyz`` says so."""
         return self.get("/readyz")[0] == 200
 
+    def log(self) -> str:
+        """All that it has logged."""
+        return self.process.log_path.read_text()
+
     def metric(self, sample: str) -> float:
         """The value of a sample, written as the exposition has it; 0 if nobody answers."""
         lines = [line for line in self.get("/metrics")[1].splitlines() if line.startswith(f"{sample} ")]

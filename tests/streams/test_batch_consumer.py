@@ -130,3 +130,14 @@ def test_every_batch_says_from_where_it_was_read() -> None:
 
 def test_nothing_is_delivered_before_a_rebalance_has_ended() -> None:
     assert delivered(True, {TP0: [5, 6]}) == []
+
+
+def test_the_group_is_joined_only_when_the_brokers_tell_of_every_topic() -> None:
+    answers = iter([{"events"}, {"events"}, {"events", "changelog"}])
+
+    async def topics() -> set[str]:
+        return next(answers)
+
+    thread = SimpleNamespace(_ensure_consumer=lambda: SimpleNamespace(topics=topics))
+    asyncio.run(transport.BatchConsumerThread._await_topics(thread, {"events", "changelog"}))  # type: ignore[arg-type]
+    assert next(answers, None) is None

@@ -38,6 +38,8 @@ def test_the_pinned_pair_is_the_one_that_was_tested() -> None:
         (ThreadDelegateConsumer, "_new_consumer_thread", ["self"]),
         (driver.Consumer, "_to_message", ["self", "tp", "record"]),
         (driver.AIOKafkaConsumerThread, "_highwaters", ["self", "partitions"]),
+        (driver.AIOKafkaConsumerThread, "subscribe", ["self", "topics"]),
+        (AIOKafkaConsumer, "topics", ["self"]),
         (driver.AIOKafkaConsumerThread, "_create_worker_consumer", ["self", "transport"]),
         (driver.Producer, "_ensure_producer", ["self"]),
         (driver, "credentials_to_aiokafka_auth", ["credentials", "ssl_context"]),
@@ -72,6 +74,7 @@ def test_a_method_that_we_override_or_call_has_the_signature_we_know(
 def test_every_override_still_overrides_something(ours: type, theirs: type) -> None:
     own = {
         "cut_batches",
+        "_await_topics",
         "_fetched_ends",
         "_probe_settings",
         "_deliver_fetched",

@@ -1,8 +1,8 @@
 """How soon a killed worker has its state back, and whether its memory stays level over a long run.
 
 ``python bench/endurance.py recovery [--keys N] [--events N]``: one worker absorbs the events and is killed (SIGKILL); another one
-of the same group starts. Printed are the seconds from its start until it is ready, and those that went into reading the state back
-(both include waiting for the group to give the dead one up).
+of the same group starts. Printed are the seconds from its start until it is ready, and those that went into reading the state
+back (both include waiting for the group to give the dead one up).
 
 ``python bench/endurance.py soak [--keys N] [--events N] [--rate N]``: one worker absorbs events that come at a fixed rate, 600 ms
 of event time apart, so that windows, rings and tables turn over. Printed is its resident memory over the events, and the slope of

@@ -7,12 +7,15 @@ import msgspec
 from schemas import events, patterns, recommendations
 
 DAY_MS = 86_400_000
+# A batch of the most records that a worker takes at a time, in columns.
+INTERNAL_MAX_BYTES = 8_388_608
 
 
 class TopicSpec(msgspec.Struct, frozen=True, kw_only=True):
     """The declaration of one topic; ``retention_ms`` of -1 keeps records for ever.
 
-    ``values`` lists the structs that travel on it (several are told apart by their tag, none means raw bytes).
+    ``max_message_bytes`` of None leaves the broker's own limit. ``values`` lists the structs that travel on it (several are told
+    apart by their tag, none means raw bytes).
     """
 
     name: str
@@ -22,11 +25,13 @@ class TopicSpec(msgspec.Struct, frozen=True, kw_only=True):
     partitions: int = 4
     cleanup_policy: str = "delete"
     retention_ms: int = 7 * DAY_MS
+    max_message_bytes: int | None = None
 
     @property
     def config(self) -> dict[str, str]:
         """The broker's topic configuration as the admin client takes it."""
-        return {"cleanup.policy": self.cleanup_policy, "retention.ms": str(self.retention_ms)}
+        largest = {} if self.max_message_bytes is None else {"max.message.bytes": str(self.max_message_bytes)}
+        return {"cleanup.policy": self.cleanup_policy, "retention.ms": str(self.retention_ms)} | largest
 
 
 EVENTS = TopicSpec(
@@ -81,18 +86,22 @@ FEEDBACK = TopicSpec(
 )  # fmt: skip
 INTERNAL_REGION = TopicSpec(
     name="internal.region.v1", key="none: partition chosen by us", values=(), retention_ms=DAY_MS,
+    max_message_bytes=INTERNAL_MAX_BYTES,
     summary="Columnar batches by map tile, and the cuts up to which all regions absorb them.",
 )  # fmt: skip
 INTERNAL_UNION = TopicSpec(
     name="internal.union.v1", key="none: partition chosen by us", values=(), retention_ms=DAY_MS,
+    max_message_bytes=INTERNAL_MAX_BYTES,
     summary="What the stage that joins the regions reads: all positions, and the regions' reports of their crowds.",
 )  # fmt: skip
 INTERNAL_TRANSITION = TopicSpec(
     name="internal.transition.v1", key="none: partition chosen by us", values=(), retention_ms=DAY_MS,
+    max_message_bytes=INTERNAL_MAX_BYTES,
     summary="Columnar batches by from-state.",
 )  # fmt: skip
 INTERNAL_PLACE = TopicSpec(
     name="internal.place.v1", key="none: partition chosen by us", values=(), retention_ms=DAY_MS,
+    max_message_bytes=INTERNAL_MAX_BYTES,
     summary="Columnar batches by item.",
 )  # fmt: skip
 

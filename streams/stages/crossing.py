@@ -31,20 +31,23 @@ class Cut(msgspec.Struct, frozen=True, array_like=True, tag="cut"):
 
 class RegionReport(msgspec.Struct, frozen=True):
     """A region's crowds at a cut: the structure of its clusters (None: as before) and the own parts that changed,
-    by label (None: no point of it is the region's own); ``visits`` are those of the region's own points in the cut's bins.
+    by label (None: no point of it is the region's own); ``visits`` are those of the region's own points in the cut's bins
+    (None: another piece has them).
 
     ``points`` counts the window's own points; ``exact`` is false if the region had absorbed more than the cut's rows. ``number``
     counts a region's reports from 1: one that is sent again, by whoever owned the region before, has the number that it had.
+    ``more`` says that this is one of several pieces of a report, and not the last: the others hold the rest of the parts.
     """
 
     partition: int
     points: int
     structure: TileReport | None
     parts: dict[int, CrowdPart | None]
-    visits: VisitCounts
+    visits: VisitCounts | None
     cut: Cut | None = None
     exact: bool = True
     number: int = 0
+    more: bool = False
 
 
 class _PackedReport(msgspec.Struct, frozen=True, array_like=True, tag="report"):
@@ -52,16 +55,19 @@ class _PackedReport(msgspec.Struct, frozen=True, array_like=True, tag="report"):
     points: int
     structure: bytes | None
     parts: list[tuple[int, tuple[Any, ...] | None]]
-    visits: PackedVisits
+    visits: PackedVisits | None
     cut: Cut
     exact: bool
     number: int
+    more: bool
 
 
 Message = InternalBatch | Cut | RegionReport
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(Cut | _PackedReport)
 _FIXSTR, _KIND = 0xA0, 0xE0
+PIECE_BYTES = 500_000
+_EMPTY_PART_BYTES = 16
 
 
 def encode_message(message: Message) -> bytes:
@@ -82,6 +88,27 @@ def decode_message(data: bytes) -> Message:
         raise ValueError(f"not an internal message: {error}") from error
 
 
+def pieces_of(report: RegionReport, after: int = 0) -> list[RegionReport]:
+    """A report in pieces that a broker takes: each ends with the part that exceeds ``PIECE_BYTES``. Numbers follow ``after``.
+
+    The first one holds the structure and the visits. The structure is not divided: 16 bytes for each core at a border.
+    """
+    shares: list[dict[int, CrowdPart | None]] = [{}]
+    held = 0
+    for label, part in report.parts.items():
+        if held > PIECE_BYTES:
+            shares.append({})
+            held = 0
+        shares[-1][label] = part
+        held += _EMPTY_PART_BYTES if part is None else part.nbytes
+    first, *others = (
+        msgspec.structs.replace(report, parts=parts, number=after + at, more=at < len(shares))
+        for at, parts in enumerate(shares, 1)
+    )
+    rest = (msgspec.structs.replace(piece, structure=None, visits=None) for piece in others)
+    return [first, *rest]
+
+
 def rows_among(messages: Sequence[Message]) -> list[InternalBatch]:
     """The batches of rows among messages, in order."""
     return [message for message in messages if isinstance(message, InternalBatch)]
@@ -91,16 +118,18 @@ def _packed(report: RegionReport) -> _PackedReport:
     assert report.cut is not None
     structure = None if report.structure is None else report.structure.to_bytes()
     parts = [(label, None if part is None else pack_part(part)) for label, part in report.parts.items()]
-    visits = pack_visits(report.visits)
+    visits = None if report.visits is None else pack_visits(report.visits)
     return _PackedReport(
-        report.partition, report.points, structure, parts, visits, report.cut, report.exact, report.number
-    )
+        report.partition, report.points, structure, parts, visits, report.cut, report.exact, report.number,
+        report.more,
+    )  # fmt: skip
 
 
 def _unpacked(packed: _PackedReport) -> RegionReport:
     structure = None if packed.structure is None else TileReport.from_bytes(packed.structure)
     parts = {label: None if part is None else unpack_part(part) for label, part in packed.parts}
-    visits = unpack_visits(packed.visits)
+    visits = None if packed.visits is None else unpack_visits(packed.visits)
     return RegionReport(
-        packed.partition, packed.points, structure, parts, visits, packed.cut, packed.exact, packed.number
-    )
+        packed.partition, packed.points, structure, parts, visits, packed.cut, packed.exact, packed.number,
+        packed.more,
+    )  # fmt: skip

@@ -31,6 +31,12 @@ class CrowdPart(msgspec.Struct, frozen=True):
     hull: list[tuple[float, float]]
 
     @property
+    def nbytes(self) -> int:
+        """About what it takes in a record."""
+        columns = (self.users, self.items, self.item_counts, self.hours)
+        return sum(column.nbytes for column in columns) + 18 * len(self.hull)
+
+    @property
     def centre(self) -> tuple[float, float]:
         """The mean direction (degrees), right across the date line and at the poles."""
         x, y, z = self.direction

@@ -64,10 +64,11 @@ class CrowdTeller:
         return {"clusters": len(self.clusters), "public_clusters": public}
 
     def take(self, report: RegionReport) -> None:
-        """Take a region's report in place of what it said before. O(its clusters)."""
+        """Take a region's report, or a piece of it, in place of what it said before. O(its clusters)."""
         region = report.partition
         self._points[region] = report.points
-        self.counts.take(region, report.visits)
+        if report.visits is not None:
+            self.counts.take(region, report.visits)
         if report.structure is not None:
             self.union.update(report.structure)
             present = set(report.structure.labels.tolist())

@@ -12,7 +12,7 @@ import numpy as np
 
 from schemas.topics import INTERNAL_UNION
 from streams.stages.columns import InternalBatch
-from streams.stages.crossing import Cut, Message, decode_message
+from streams.stages.crossing import Cut, Message, decode_message, pieces_of
 from streams.stages.internal import OriginGuard
 from streams.stages.internal_stage import Rows, concatenated
 from streams.stages.output import Routed, StageOutput
@@ -98,11 +98,10 @@ class RegionStage:
         if not cut.tell:
             return []
         exact = not ahead and bool((self._reached <= heard).all())
-        self._reports += 1
-        report = msgspec.structs.replace(
-            self.window.report(cut.bins, cut.full), cut=cut, exact=exact, number=self._reports
-        )
-        return [Routed(INTERNAL_UNION, UNION_PARTITION, report)]
+        whole = msgspec.structs.replace(self.window.report(cut.bins, cut.full), cut=cut, exact=exact)
+        reports = pieces_of(whole, after=self._reports)
+        self._reports = reports[-1].number
+        return [Routed(INTERNAL_UNION, UNION_PARTITION, report) for report in reports]
 
     def _absorb(self, rows: Rows, counts: dict[str, int]) -> None:
         order = np.lexsort((rows["origin_offset"], rows["origin"], rows["time_ms"]))

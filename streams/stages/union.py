@@ -111,7 +111,7 @@ class UnionStage(InternalStage):
             return []
         self._reports[report.partition] = report.number
         self.teller.take(report)
-        if report.cut != self._asked:
+        if report.more or report.cut != self._asked:
             return []
         self._answers[report.partition] = report.exact
         if len(self._answers) < self.settings.partitions:

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from processors.spatial import SlidingDBSCAN
+from processors.spatial import SlidingDBSCAN, TileReport
 from processors.temporal import ClosedBin
 from schemas.events import BehaviorEvent
 from schemas.patterns import ClusterUpdate, CoVisitUpdate, ForecastUpdate, Pattern
@@ -18,7 +18,10 @@ from streams.period_search import PeriodSearch
 from streams.pipeline import PatternPipeline
 from streams.runner import StageRunner
 from streams.settings import WorkerSettings
+from streams.stages import crossing
 from streams.stages.crossing import Cut, RegionReport, decode_message, encode_message
+from streams.stages.crowd_counts import VisitCounts
+from streams.stages.crowd_parts import CrowdPart
 from streams.stages.factory import crowd_stage, stage_factory
 from streams.stages.settings import ForecastWatchSettings, MiningSettings, RegionStageSettings
 from streams.stages.tiles import Regions
@@ -131,6 +134,39 @@ def store_and_load(pipeline: PatternPipeline) -> None:
     for name in ("region", "union"):
         make = stage_factory(name, pipeline.settings)
         pipeline.stages[name] = [make(at, stage.to_bytes()) for at, stage in enumerate(pipeline.stages[name])]
+
+
+def test_reports_in_many_pieces_tell_the_same_as_whole_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    def crowds(restart: Callable[[PatternPipeline], None] | None = None) -> list[Pattern]:
+        """Without versions, which are offsets: there are more records in pieces."""
+        return [msgspec.structs.replace(one, version=0) for one in clusters_of(all_told_by(3, restart))]
+
+    whole = crowds()
+    monkeypatch.setattr(crossing, "PIECE_BYTES", 0)
+    in_pieces = crowds()
+    assert len(whole) > 100
+    assert in_pieces == whole
+    assert crowds(store_and_load) == whole
+
+
+def test_a_piece_holds_what_a_broker_takes_and_each_part_is_in_one_piece() -> None:
+    one = np.arange(4096)
+    parts = {label: CrowdPart(1, (1.0, 0.0, 0.0), 0.0, one, one, one, one, []) for label in range(40)}
+    labels = np.array(sorted(parts))
+    structure = TileReport(2, labels, labels, labels[:0], labels[:0], labels[:0].reshape(0, 2))
+    whole = RegionReport(2, 9, structure, parts | {50: None}, VisitCounts(one, one, one), Cut(1, [0], 0, True, False))
+    pieces = [decode_message(encode_message(piece)) for piece in crossing.pieces_of(whole, after=7)]
+    assert max(len(encode_message(piece)) for piece in pieces) < 1_000_000
+    assert [(piece.number, piece.more) for piece in pieces] == [
+        (8 + at, at < len(pieces) - 1) for at in range(len(pieces))
+    ]
+    assert [label for piece in pieces for label in piece.parts] == [*parts, 50]
+    assert (
+        [piece.structure is None for piece in pieces]
+        == [piece.visits is None for piece in pieces]
+        == [False, *[True] * (len(pieces) - 1)]
+    )
+    assert crossing.pieces_of(msgspec.structs.replace(whole, parts={}))[0].more is False
 
 
 @pytest.mark.parametrize("partitions", [1, 3, 4])

@@ -39,6 +39,7 @@ def evaluate(
 
     Example: chronotope evaluate --data checkins.csv.gz --format foursquare --mode refresh --json results.json
     """
+    import importlib.util
     import itertools
     import time
 
@@ -65,6 +66,8 @@ def evaluate(
     tested = tuple(ab.split(",")) if ab else ()
     if tested and (len(tested) != 2 or set(tested) - set(names)):
         raise typer.BadParameter(f"--ab {ab!r}: two of the strategies {', '.join(names)}")
+    if report is not None and importlib.util.find_spec("matplotlib") is None:
+        raise CommandFailed("--report draws with matplotlib: pip install 'chronotope[report]'", WRONG_INPUT)
     try:
         stream = stream_of(itertools.islice(open_events(data, format), limit))
     except ValueError as error:

@@ -116,6 +116,15 @@ def test_a_broken_file_is_one_clear_line_of_the_evaluation(run, tmp_path: Path, 
     assert line.startswith(f"chronotope: error: {tmp_path}/{what}")
 
 
+def test_a_report_that_cannot_be_drawn_is_said_before_the_evaluation_runs(run, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    done = run("evaluate", "--data", "none.csv", "--format", "csv", "--report", str(tmp_path / "report"))
+    assert (done.code, done.out) == (2, "")
+    assert done.err.splitlines() == [
+        "chronotope: error: --report draws with matplotlib: pip install 'chronotope[report]'"
+    ]
+
+
 @pytest.mark.parametrize("places", [False, True])
 def test_any_csv_is_evaluated_by_one_command(run, tmp_path: Path, places: bool):
     rows = [f"u{n % 3},i{n % 2},{n * 60}" + (f",40.{n % 2},-74,bar,a bar" if places else "") for n in range(60)]

@@ -34,6 +34,7 @@ class ExplorePart:
     def __init__(self, deep: bool, without: tuple[str, ...], device: torch.device) -> None:
         self.deep = deep
         self.kept = torch.tensor([float(name not in without) for name in exploring.NAMES], device=device)
+        self._all_kept = not set(without) & set(exploring.NAMES)
         prior = torch.zeros(len(exploring.NAMES), device=device)
         for index, weight in exploring.PRIOR.items():
             prior[index] = weight
@@ -44,7 +45,9 @@ class ExplorePart:
 
     def score(self, rows: Tensor, features: Tensor, gate: Tensor) -> ExploreScore:
         """Of candidate rows int64 [users, candidates] (-1: none) with their features; ``gate`` is P(explore)."""
-        features, usable = features * self.kept, rows >= 0
+        usable = rows >= 0
+        if not self._all_kept:
+            features = features * self.kept
         logits = self._logits(features).masked_fill(~usable, NEVER)
         log_p = (logits - torch.logsumexp(logits, 1, True)).masked_fill(~usable, NEVER)
         surest = log_p.amax(1).clamp(min=-12)

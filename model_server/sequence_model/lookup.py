@@ -25,5 +25,7 @@ class _Lookup(torch.autograd.Function):
 
 def lookup(index: Tensor, table: Tensor) -> Tensor:
     """Rows of a table [T, c] at an index [...]: [..., c]."""
+    if not torch.is_grad_enabled():
+        return F.embedding(index, table)
     out: Tensor = _Lookup.apply(index, table)
     return out

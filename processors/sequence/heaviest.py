@@ -10,7 +10,7 @@ import numpy as np
 from processors.sequence.columns import Floats, Ints
 from processors.sequence.compiled import kernel
 from processors.sequence.contexts import find_context
-from processors.sequence.rows import SMALLEST_BLOCK
+from processors.sequence.rows import SMALLEST_BLOCK, find
 from processors.sequence.settings import NO_STATE
 
 
@@ -56,3 +56,20 @@ def list_heaviest(
                 states[row, moved], counts[row, moved] = states[row, moved - 1], counts[row, moved - 1]
             states[row, at], counts[row, at] = state, weight
         counts[row, :used] *= factor[row]
+
+
+@kernel
+def list_counts(
+    tables: Any, owners: Any, previous: Any, last: Any, wanted: Any, factor: float, counts: Any, total: Any
+) -> None:
+    """The decayed count of one ``wanted`` state per context and that of all its transitions, 0 for what is not held."""
+    for row in range(len(owners)):
+        slot = find_context(tables.contexts, owners[row], previous[row], last[row])
+        if slot < 0:
+            counts[row] = total[row] = 0.0
+            continue
+        context = tables.contexts[slot]
+        block, capacity = np.int64(context.block) * SMALLEST_BLOCK, np.int64(context.capacity)
+        place = find(tables.entries, block, capacity, wanted[row])
+        counts[row] = tables.entries[place].weight * factor if place >= 0 else 0.0
+        total[row] = context.total * factor

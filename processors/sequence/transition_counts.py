@@ -11,7 +11,7 @@ from processors.sequence import codec
 from processors.sequence.absorb import absorb
 from processors.sequence.columns import Context, Floats, Ints, as_codes, as_times, context_columns, context_key
 from processors.sequence.contexts import find_context
-from processors.sequence.heaviest import HeaviestStates, list_heaviest
+from processors.sequence.heaviest import HeaviestStates, list_counts, list_heaviest
 from processors.sequence.mixing import decay_factor, most_probable, probabilities_of, weigh_chain, weigh_recent
 from processors.sequence.popularity import find_state, weights_of
 from processors.sequence.room import NO_KEYS, keys_of, make_room
@@ -215,6 +215,17 @@ class TransitionCounts:
         weights = np.empty(len(wanted), np.float64)
         weights_of(self._tables.states, wanted, weights)
         return weights * self._factor(time_s)
+
+    def counts_of_owners(self, owners: Any, states: Any, time_s: float) -> tuple[Floats, Floats]:
+        """The decayed count of one of ``states`` (int64[n]) per owner, after whatever it was, and of all that the owner did:
+        float64[n] each, as ``count(None, ...)`` and ``total(None, ...)`` of an owner give them one by one.
+        """
+        owner, wanted = as_codes("owners", owners), as_codes("states", states)
+        if owner.shape != wanted.shape:
+            raise ValueError(f"owners must have the shape of states, {wanted.shape}, got {owner.shape}")
+        nothing, counts, total = np.full(len(owner), NO_STATE), np.empty(len(owner)), np.empty(len(owner))
+        list_counts(self._tables, owner, nothing, nothing, wanted, self._factor(time_s), counts, total)
+        return counts, total
 
     def counts_of(self, context: Context, time_s: float, owner: int | None = None) -> tuple[Ints, Floats]:
         """All states held for a context and their decayed counts, heaviest first, then by code."""

@@ -24,6 +24,7 @@ def warm_up() -> None:
     counts.count(1, 2, 2000.0)
     counts.heaviest(codes[:2], 2000.0, k=2)
     counts.counts_anywhere(codes[:2], 2000.0)
+    counts.counts_of_owners(codes[:2], codes[:2], 2000.0)
     TransitionCounts.from_bytes(counts.to_bytes())
     frequent = FrequentSequences(min_support=1.0, half_life_s=1.0, max_sequences=64)
     frequent.update(*Sessions(gap_s=1e9, max_users=8).update(codes, codes, times))

@@ -1,7 +1,9 @@
 """Which two codes a pair code stands for."""
 
 import numpy as np
+import numpy.typing as npt
 
+from processors.sequence import NO_STATE
 from streams.stages.code_index import CodeIndex, Ints, grown
 from streams.stages.mixing import pair_codes
 
@@ -35,8 +37,16 @@ class PairNames:
 
     def of(self, key: int) -> tuple[int, int] | None:
         """The two codes of a pair code; None if it was never seen or is forgotten."""
-        row = int(self._index.find(np.array([key]))[0])
-        return (int(self._left[row]), int(self._right[row])) if row >= 0 else None
+        left, right, known = self.both(np.array([key]))
+        return (int(left[0]), int(right[0])) if known[0] else None
+
+    def both(self, keys: Ints) -> tuple[Ints, Ints, npt.NDArray[np.bool_]]:
+        """The two codes of each pair code (NO_STATE for unknown ones), and which are known. O(keys)."""
+        rows = self._index.find(keys)
+        known = rows >= 0
+        left, right = np.full(len(keys), NO_STATE), np.full(len(keys), NO_STATE)
+        left[known], right[known] = self._left[rows[known]], self._right[rows[known]]
+        return left, right, known
 
     def state(self) -> dict[str, Ints]:
         """The columns that hold the state, one row per pair."""

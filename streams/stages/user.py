@@ -22,7 +22,7 @@ from streams.stages.region import UNION_PARTITION
 from streams.stages.settings import MiningSettings
 from streams.stages.tiles import Regions
 from streams.stages.transition_rows import route_transitions, transition_rows
-from streams.stages.user_messages import personal_transition, profile_updates
+from streams.stages.user_messages import personal_transitions, profile_updates
 
 MS = 1000.0
 SOLAR_DEGREES_PER_HOUR = 15.0
@@ -123,22 +123,12 @@ class UserStage:
         self.transitions.update(contexts, admitted.item, time_s, owners=admitted.user)
         follows = last != NO_STATE
         due = self.transition_ledger.due(self.pairs.keys(admitted.user[follows], last[follows]))
-        updates: list[Pattern] = []
-        for key, support in zip(due.tolist(), self.transition_ledger.seen(due).tolist(), strict=True):
-            pair = self.pairs.of(key)
-            update = pair and personal_transition(
-                self.transitions,
-                self.transition_book,
-                self.names,
-                key,
-                *pair,
-                float(time_s.max()),
-                support,
-                self.absorbed_offset,
+        return list(
+            personal_transitions(
+                self.transitions, self.transition_book, self.names, self.pairs, due, self.transition_ledger.seen(due),
+                float(time_s.max()), self.absorbed_offset,
             )
-            if update:
-                updates.append(update)
-        return updates
+        )  # fmt: skip
 
     def _learn_periods(self, admitted: EventColumns) -> int:
         time_s = admitted.time_ms / MS

@@ -8,8 +8,10 @@ from processors.profile import UserProfile
 from processors.quality import PatternBook, best_of, binomial_significances
 from processors.sequence import NO_STATE, TransitionCounts
 from schemas.patterns import AnchorPlace, NamedShare, PatternQuality, ProfileUpdate, TransitionUpdate
+from streams.stages.code_index import Ints
 from streams.stages.names import Names
-from streams.stages.transition_quality import best_follower
+from streams.stages.pair_names import PairNames
+from streams.stages.transition_quality import best_followers
 
 MS = 1000
 PERSONAL_NEXT_STATES = 10
@@ -74,26 +76,32 @@ def _profile_qualities(
     ]  # fmt: skip
 
 
-def personal_transition(
-    counts: TransitionCounts, book: PatternBook, names: Names, key: int, user: int, item: int, now_s: float,
-    support: int, version: int,
-) -> TransitionUpdate | None:  # fmt: skip
-    """What a user does after an item, ``key`` in the book; None if an id is forgotten or the context is no longer held."""
-    states, weights = counts.counts_of(item, now_s, owner=user)
-    total = counts.total(item, now_s, owner=user)
-    user_name, item_name = names.get(user), names.get(item)
-    if user_name is None or item_name is None or total <= 0:
-        return None
-    top = slice(0, PERSONAL_NEXT_STATES)
-    shares = zip(states[top].tolist(), (weights[top] / total).tolist(), strict=True)
-    return TransitionUpdate(
-        state_kind="item", from_state=item_name, version=version, event_time_ms=int(now_s * MS),
-        next_states=named_shares(shares, names), total=total, user_id=user_name,
-        quality=book.record(
-            key, time_s=now_s, claim=int(states[0]), support=float(support),
-            significance=best_follower(counts, item, now_s, states, weights, owner=user),
-        ),
-    )  # fmt: skip
+def personal_transitions(
+    counts: TransitionCounts, book: PatternBook, names: Names, pairs: PairNames, due: Ints, support: Ints, now_s: float,
+    version: int,
+) -> list[TransitionUpdate]:  # fmt: skip
+    """What users do after items, for the pairs of a user and an item with the codes ``due``, which are their keys in the book.
+
+    Those of which an id is forgotten or the context is no longer held are left out.
+    """
+    user, item, known = pairs.both(due)
+    listed = counts.heaviest(item, now_s, PERSONAL_NEXT_STATES, owners=user)
+    known &= listed.total > 0
+    shares = listed.counts / np.where(known, listed.total, 1.0)[:, None]
+    columns = due, user, item, listed.states, shares, listed.total, support, known
+    rows = zip(*(column.tolist() for column in columns), best_followers(counts, listed, now_s, user), strict=True)
+    name_of, event_time_ms = names.held.get, int(now_s * MS)
+    return [
+        TransitionUpdate(
+            state_kind="item", from_state=item_name, version=version, event_time_ms=event_time_ms,
+            next_states=named_shares(zip(states, share, strict=True), names), total=total, user_id=user_name,
+            quality=book.record(
+                key, time_s=now_s, claim=states[0], support=float(events), significance=significance
+            ),
+        )
+        for key, whose, what, states, share, total, events, is_known, significance in rows
+        if is_known and (user_name := name_of(whose)) is not None and (item_name := name_of(what)) is not None
+    ]  # fmt: skip
 
 
 def named_shares(shares: Iterable[tuple[int, float]], names: Names) -> list[NamedShare]:

@@ -434,6 +434,24 @@ def test_counts_anywhere_are_those_of_order_zero() -> None:
     assert counts.counts_anywhere([5, 6, 7], 30.0) == pytest.approx([counts.count(None, s, 30.0) for s in (5, 6, 7)])
 
 
+def test_counts_of_many_owners_are_those_of_each() -> None:
+    rng = np.random.default_rng(3)
+    counts = TransitionCounts(half_life_s=50.0, max_states_per_context=4)
+    owners, states = rng.integers(0, 5, 300), rng.integers(0, 8, 300)
+    counts.update(rng.integers(0, 4, 300), states, rng.uniform(0, 40, 300), owners=owners)
+    asked, wanted = (
+        np.repeat(np.arange(6), 9),
+        np.tile(np.arange(9), 6),
+    )  # an owner and a state that are not held among them
+    found, total = counts.counts_of_owners(asked, wanted, 40.0)
+    pairs = list(zip(asked.tolist(), wanted.tolist(), strict=True))
+    assert found == pytest.approx([counts.count(None, state, 40.0, owner=owner) for owner, state in pairs])
+    assert total == pytest.approx([counts.total(None, 40.0, owner=owner) for owner, _ in pairs])
+    assert 0 < np.count_nonzero(found) < len(found)
+    with pytest.raises(ValueError, match="shape"):
+        counts.counts_of_owners([1], [1, 2], 40.0)
+
+
 def test_heaviest_refuses_what_it_cannot_answer() -> None:
     counts = TransitionCounts()
     with pytest.raises(ValueError, match="k must be"):

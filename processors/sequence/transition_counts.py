@@ -254,9 +254,7 @@ class TransitionCounts:
         owner = np.full(len(last), NO_STATE) if owners is None else as_codes("owners", owners)
         if owner.shape != last.shape:
             raise ValueError(f"owners must have the shape of contexts, {last.shape}, got {owner.shape}")
-        time_of_row = np.broadcast_to(np.asarray(time_s, np.float64), last.shape)
-        distinct, row = np.unique(time_of_row, return_inverse=True)
-        factor = np.array([self._factor(float(time)) for time in distinct])[row] if len(last) else np.zeros(0)
+        factor = self._factors(np.asarray(time_s, np.float64), last.shape)
         states, counts = np.full((len(last), k), NO_STATE), np.zeros((len(last), k))
         total, held = np.zeros(len(last)), np.zeros(len(last), np.int64)
         list_heaviest(self._tables, owner, previous, last, factor, states, counts, total, held)
@@ -307,6 +305,12 @@ class TransitionCounts:
             raise ValueError(f"time_s must be finite, got {time_s}")
         landmark = int(self._tables.ints[LANDMARK])
         return 1.0 if landmark == NO_STATE else decay_factor(landmark, self._half_life_s, float(time_s))
+
+    def _factors(self, time_s: Floats, shape: tuple[int, ...]) -> Floats:
+        if time_s.ndim == 0:
+            return np.full(shape, self._factor(float(time_s)))
+        distinct, row = np.unique(np.broadcast_to(time_s, shape), return_inverse=True)
+        return np.array([self._factor(float(time)) for time in distinct], np.float64)[row]
 
     # -- storing
 

@@ -47,7 +47,7 @@ def batch_for(
 ) -> Routed:  # fmt: skip
     """The batch of some rows for one partition."""
     chosen = {name: column[rows] for name, column in columns.items()}
-    known = names.of(np.unique(np.concatenate([chosen[name] for name in named])).tolist()) if named else {}
+    known = names.of(dict.fromkeys(code for name in named for code in chosen[name].tolist()))
     batch = InternalBatch(
         origin.partition, origin.watermark_ms, origin.caught_up,
         encode_columns(chosen), encode_names(known), origin.through,

@@ -6,15 +6,14 @@
 
 Throughput is the median over interleaved runs: a batch of ours, then the same batch of the floors, and so on, so that a
 disturbance of the machine meets all. The floors (bench/spatial_floor.py) only count neighbours: the grid floor inserts
-and expires in a dense grid itself, the ideal floor knows every point's place in memory in advance. incdbscan and river's
-clusterers get a few hundred events each; scikit-learn recomputes the whole window.
+and expires in a dense grid itself, the ideal floor knows every point's place in memory in advance. The peers
+(bench/spatial_peers.py) get the same points; those that are not installed are left out.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -25,65 +24,18 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from sklearn.cluster import DBSCAN
-from sklearn.neighbors import BallTree
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "bench"), str(ROOT / "tests" / "processors" / "spatial")]
 
+from spatial_data import DATA, MIN_SAMPLES, eps_for, stream, timed  # noqa: E402
 from spatial_floor import CountingFloor, GridCountingFloor  # noqa: E402
+from spatial_peers import cost_of_one, rates, strides  # noqa: E402
 from streams_of_points import KINDS, make_case, replay  # noqa: E402
 
 from processors.spatial import EARTH_RADIUS_M, SlidingDBSCAN  # noqa: E402
 
-MIN_SAMPLES, NEIGHBOURS = 8, 20
-DATA = Path(os.environ.get("CHRONOTOPE_DATA", ROOT.parent / "shared" / "data"))
 CONSOLE = Console(width=140)
-
-
-def eps_for(lat: Any, lon: Any, metric: str, rng: np.random.Generator) -> float:
-    """The radius at which a point has about NEIGHBOURS neighbours."""
-    points = np.stack([lat, lon], axis=1)
-    if metric == "haversine":
-        points = np.radians(points)
-    tree = BallTree(points, metric=metric)
-    sample = points[rng.integers(0, len(points), 500)]
-    low, high = 1e-9, float(np.ptp(points, axis=0).max())
-    for _ in range(30):
-        middle = (low * high) ** 0.5
-        if tree.query_radius(sample, middle, count_only=True).mean() > NEIGHBOURS:
-            high = middle
-        else:
-            low = middle
-    return middle * (EARTH_RADIUS_M if metric == "haversine" else 1.0)
-
-
-def stream(kind: str, n: int, metric: str, rng: np.random.Generator) -> tuple[Any, Any]:
-    """lat, lon of n events: a made stream, in the unit square or around New York, or a real one, repeated if it is short."""
-    if kind in ("geolife", "earthquakes"):
-        lat, lon = real(kind)
-        at = np.arange(n) % len(lat)
-        jitter = 1e-4 * rng.normal(size=(2, n)) * (np.arange(n) >= len(lat))
-        return np.clip(lat[at] + jitter[0], -90, 90), lon[at] + jitter[1]
-    points = KINDS[kind](n, rng)
-    if metric == "haversine":
-        return 40.3 + points[:, 0] * 0.8, -74.0 + points[:, 1] * 0.8 / np.cos(np.radians(40.7))
-    return points[:, 0].copy(), points[:, 1].copy()
-
-
-def real(kind: str) -> tuple[Any, Any]:
-    import csv
-    import gzip
-
-    folder = DATA / ("geolife_10u" if kind == "geolife" else "usgs_earthquakes")
-    path = next(p for p in sorted(folder.iterdir()) if ".csv" in p.name)
-    with gzip.open(path, "rt") if path.suffix == ".gz" else open(path) as lines:
-        rows = list(csv.DictReader(lines))
-    names = ("lat", "lon") if "lat" in rows[0] else ("latitude", "longitude")
-    times = np.array([row.get("time_utc") or row["time"] for row in rows])
-    order = np.argsort(times, kind="stable")
-    lat, lon = (np.array([float(row[name]) for row in rows])[order] for name in names)
-    return lat, lon
 
 
 class Ours:
@@ -100,13 +52,6 @@ class Ours:
         part = slice(self.at, self.at + n)
         self.dbscan.update(self.time_s[part], self.lat[part], self.lon[part], self.ids[part])
         self.at += n
-
-
-def timed(action: Callable[..., Any], *arguments: Any) -> float:
-    """CPU seconds of this thread: everything measured here runs in one thread and waits for nothing."""
-    start = time.thread_time()
-    action(*arguments)
-    return time.thread_time() - start
 
 
 def throughput(quick: bool) -> Iterator[dict[str, Any]]:
@@ -138,6 +83,26 @@ def throughput(quick: bool) -> Iterator[dict[str, Any]]:
         }  # fmt: skip
 
 
+def growth(quick: bool) -> Iterator[dict[str, Any]]:
+    """How the cost of an event grows with the window at 20 neighbours, and with the neighbours at a window of 50,000."""
+    cases = [(w, 20) for w in (5000, 20_000, 50_000, 100_000, 200_000, 400_000)]
+    cases += [(50_000, k) for k in (2, 5, 10, 40, 80, 160, 320)]
+    for window, neighbours in cases[:1] if quick else cases:
+        rng = np.random.default_rng(6)
+        lat, lon = stream("gaussians", window + 40_000, "euclidean", rng)
+        eps = eps_for(lat[:window], lon[:window], "euclidean", rng, neighbours)
+        ours, floor = Ours(lat, lon, eps, window, "euclidean"), GridCountingFloor(lat, lon, eps, window)
+        for _ in range(window // 1000):
+            ours.run(1000)
+        floor.run(window)
+        mine, theirs = np.array([[timed(each.run, 1000) for each in (ours, floor)] for _ in range(40)]).T
+        yield {
+            "window": window, "neighbours": neighbours, "events/s": 1000 / np.median(mine),
+            "share of grid floor": float(np.median(theirs / mine)),
+            "bytes/point": ours.dbscan.nbytes / len(ours.dbscan), "clusters": ours.dbscan.n_clusters,
+        }  # fmt: skip
+
+
 def planar_floors(
     lat: Any, lon: Any, eps: float, window: int, metric: str
 ) -> tuple[()] | tuple[GridCountingFloor, CountingFloor]:
@@ -148,64 +113,6 @@ def planar_floors(
     if np.ptp(lat) * np.ptp(lon) / (eps * eps / 2) > 2e7:
         return ()
     return GridCountingFloor(lat, lon, eps, window), CountingFloor(lat, lon, eps, window)
-
-
-def peers(quick: bool) -> Iterator[dict[str, Any]]:
-    """Events per second of others, one event at a time, or one recomputation per stride."""
-    for window in (2000,) if quick else (2000, 10_000, 50_000):
-        rng = np.random.default_rng(2)
-        lat, lon = stream("gaussians", window + 2000, "euclidean", rng)
-        eps = eps_for(lat[:window], lon[:window], "euclidean", rng)
-        points = np.stack([lat, lon], axis=1)
-        ours = Ours(lat, lon, eps, window, "euclidean")
-        ours.run(window)
-        each = [timed(ours.run, 1) for _ in range(1000)]
-        batched = [timed(ours.run, 100) for _ in range(10)]
-        oracle = DBSCAN(eps=eps, min_samples=MIN_SAMPLES, algorithm="ball_tree")
-        recompute = min(timed(oracle.fit, points[:window]) for _ in range(3))
-        row = {
-            "window": window, "ours, 1 per call": 1 / np.median(each), "ours, 100 per call": 100 / np.median(batched),
-            "sklearn, stride 1": 1 / recompute, "sklearn, stride 1000": 1000 / recompute,
-        }  # fmt: skip
-        row.update(incdbscan_rate(points, eps, window) if window <= 10_000 else {})
-        yield {**row, **river_rates(points, eps)}
-
-
-def incdbscan_rate(points: Any, eps: float, window: int) -> dict[str, float]:
-    try:
-        from incdbscan import IncrementalDBSCAN
-    except ImportError:
-        return {}
-    clusterer = IncrementalDBSCAN(eps=eps, min_pts=MIN_SAMPLES)
-    for at in range(0, window, 1000):
-        clusterer.insert(points[at : at + 1000])
-    n = 20
-
-    def slide() -> None:
-        for at in range(n):
-            clusterer.insert(points[window + at : window + at + 1])
-            clusterer.delete(points[at : at + 1])
-
-    return {"incdbscan": n / timed(slide)}
-
-
-def river_rates(points: Any, eps: float) -> dict[str, float]:
-    from river import cluster
-
-    rates = {}
-    models = {
-        "river DBSTREAM": cluster.DBSTREAM(clustering_threshold=eps),
-        "river DenStream": cluster.DenStream(epsilon=eps),
-    }
-    for name, model in models.items():
-        rows = [{"y": float(y), "x": float(x)} for y, x in points[:2000]]
-
-        def learn(model: Any = model, rows: Any = rows) -> None:
-            for row in rows:
-                model.learn_one(row)
-
-        rates[name] = len(rows) / timed(learn)
-    return rates
 
 
 def single_events(make: Callable[[], Ours], events: int, replays: int) -> Any:
@@ -312,7 +219,10 @@ def exactness(prefixes: int) -> Iterator[dict[str, Any]]:
             }
 
 
-TABLES = {"throughput": throughput, "latency": latency, "worst": worst, "footprint": footprint, "peers": peers}
+TABLES = {
+    "throughput": throughput, "growth": growth, "latency": latency, "worst": worst, "footprint": footprint,
+    "peers": rates, "strides": strides, "peers-one": cost_of_one,
+}  # fmt: skip
 
 
 def show(name: str, rows: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:

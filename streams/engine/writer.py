@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,10 +23,15 @@ class OutRecord(msgspec.Struct, frozen=True):
 
 
 class BatchWriter:
-    """Groups records by partition into the producer's own batches: one future per batch instead of one per record."""
+    """Groups records by partition into the producer's own batches: one future per batch instead of one per record.
+
+    Batches of a partition are handed over in turns: aiokafka lets those that wait for the same partition race, takes what
+    they have waited so far off their time with every race that they lose, and gives up.
+    """
 
     def __init__(self, app: Any) -> None:
         self._app = app
+        self._turns: defaultdict[tuple[str, int], asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def write(self, records: Sequence[OutRecord]) -> dict[tuple[str, int], int]:
         """Write all records, those of one partition in order; the last offset of each (topic, partition), once acknowledged.
@@ -40,15 +46,20 @@ class BatchWriter:
 
     async def _write_partition(self, topic: str, partition: int, records: list[OutRecord]) -> int:
         producer, now_ms = self._app.producer._ensure_producer(), int(time.time() * 1000)
-        pending = []
+        pending: list[tuple[asyncio.Future[Any], int]] = []
+
+        async def send() -> None:
+            async with self._turns[topic, partition]:
+                pending.append((await producer.send_batch(batch, topic, partition=partition), batch.record_count()))
+
         batch = producer.create_batch()
         for record in records:
             fields = {"timestamp": record.timestamp_ms or now_ms, "key": record.key, "value": record.value}
             if batch.append(**fields, headers=list(record.headers)) is None:
-                pending.append((await producer.send_batch(batch, topic, partition=partition), batch.record_count()))
+                await send()
                 batch = producer.create_batch()
                 batch.append(**fields, headers=list(record.headers))
-        pending.append((await producer.send_batch(batch, topic, partition=partition), batch.record_count()))
+        await send()
         last = -1
         for acknowledged, number in pending:
             last = (await acknowledged).offset + number - 1

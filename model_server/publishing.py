@@ -43,6 +43,7 @@ class Publisher:
         self._on_failed, self._on_overtaken = on_failed, on_overtaken
         self._trace = tracing()
         self._latest: dict[str, StoredRecommendation] = {}
+        self._given_up: dict[str, StoredRecommendation] = {}
         self._redis = RedisSink(redis, metrics, self._everything) if redis is not None else None
         metrics.sink_up.labels("kafka").set(1)
 
@@ -56,10 +57,15 @@ class Publisher:
         stored = self._latest.get(user_id)
         return stored.value if stored is not None and stored.expires_at_ms > time.time() * 1000 else None
 
-    def forget(self, users: Iterable[str]) -> None:
-        """Another instance speaks for these users now."""
+    def give_up(self, users: Iterable[str]) -> None:
+        """Another instance speaks for these users now, or nobody yet: no look-up gets what they were sent.
+
+        A Redis that comes back empty in between still gets it; it takes no older version than it holds.
+        """
         for user_id in users:
-            self._latest.pop(user_id, None)
+            stored = self._latest.pop(user_id, None)
+            if stored is not None:
+                _keep(self._given_up, stored, self.CACHED)
 
     def publish(self, made: Iterable[tuple[Task, Recommendation, Hashable]]) -> None:
         """Send these, each covering what its ledger key owes.
@@ -121,13 +127,11 @@ class Publisher:
         self._topic.close()
 
     def _remember(self, stored: StoredRecommendation) -> None:
-        self._latest.pop(stored.user_id, None)
-        self._latest[stored.user_id] = stored
-        if len(self._latest) > self.CACHED:
-            del self._latest[next(iter(self._latest))]
+        self._given_up.pop(stored.user_id, None)
+        _keep(self._latest, stored, self.CACHED)
 
     def _everything(self) -> list[StoredRecommendation]:
-        return list(self._latest.copy().values())
+        return [*self._given_up.copy().values(), *self._latest.copy().values()]
 
     def _delivered(
         self,
@@ -149,3 +153,11 @@ class Publisher:
         self._metrics.kafka_seconds.observe(message.latency() or 0.0)
         self._metrics.freshness_seconds.labels(recommendation.trigger).observe(max(0.0, time.time() - since_ms / 1000))
         self._ledger.confirmed(user, version, TOPIC)
+
+
+def _keep(kept: dict[str, StoredRecommendation], stored: StoredRecommendation, at_most: int) -> None:
+    """Keep it as the latest of all; beyond ``at_most`` the oldest goes."""
+    kept.pop(stored.user_id, None)
+    kept[stored.user_id] = stored
+    if len(kept) > at_most:
+        del kept[next(iter(kept))]

@@ -315,6 +315,6 @@ class Server:
         lost_users = {user for user in self.users if (r := self.users.get(user)) is not None and r.partition in gone}
         self.scheduler.forget(lost_users.__contains__, time.monotonic())
         self._patterns.due.forget(lost_users.__contains__)
-        self.publisher.forget(lost_users)
+        self.publisher.give_up(lost_users)
         for source in sources:
             self._learner.settled.pop(source, None)

@@ -5,6 +5,7 @@ from processors.sequence.frequent import FrequentSequence, FrequentSequences
 from processors.sequence.graph import BehaviourGraph
 from processors.sequence.heaviest import HeaviestStates
 from processors.sequence.heavy_keys import HeavyKeys
+from processors.sequence.moves import Moves, moves_between
 from processors.sequence.recent import RecentStates
 from processors.sequence.sessions import Sessions, Transitions, steps_back
 from processors.sequence.settings import NO_STATE, TransitionSettings
@@ -19,6 +20,7 @@ __all__ = [
     "FrequentSequences",
     "HeaviestStates",
     "HeavyKeys",
+    "Moves",
     "RecentStates",
     "Sessions",
     "TransitionChanges",
@@ -27,6 +29,7 @@ __all__ = [
     "Transitions",
     "UserSketches",
     "item_based",
+    "moves_between",
     "steps_back",
     "user_based",
     "warm_up",

@@ -149,7 +149,8 @@ class TransitionUpdate(
 ):
     """What follows a state, most probable first; the rest of the mass belongs to the states that are not listed.
 
-    ``user_id`` is set for a personal transition, empty for the population's. ``from_state`` is an id of ``state_kind``.
+    ``user_id`` is set for a personal transition, empty for the population's. ``from_state`` is an id of ``state_kind``. Of a
+    cluster it says where those go who leave it for another one; an empty list withdraws what was published before.
     """
 
     state_kind: StateKind
@@ -216,3 +217,17 @@ Pattern = (
     | SequenceUpdate
     | ProfileUpdate
 )
+
+
+def kind_of(pattern: Pattern) -> str:
+    """The kind of a pattern as it is named on the wire; a transition between clusters is a ``move``.
+
+    >>> kind_of(SequenceUpdate(state_kind="item", states=["a", "b"], version=1, event_time_ms=0, support=9, lift=2))
+    'sequence'
+    >>> kind_of(TransitionUpdate(
+    ...     state_kind="cluster", from_state="0-7", version=1, event_time_ms=0, next_states=[], total=0))
+    'move'
+    """
+    if isinstance(pattern, TransitionUpdate) and pattern.state_kind == "cluster":
+        return "move"
+    return str(type(pattern).__struct_config__.tag)

@@ -9,7 +9,7 @@ from faust.sensors import Monitor
 from faust.types import TP
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
-from schemas.patterns import Pattern
+from schemas.patterns import Pattern, kind_of
 from streams.decoding import REASONS
 
 RECOVERY_SECONDS = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
@@ -97,7 +97,7 @@ class WorkerMetrics:
         for topic, number in Tally(record.topic for record in records).items():
             self.written.labels(topic).inc(number)
         for pattern in patterns:
-            self.patterns.labels(str(pattern.__struct_config__.tag), getattr(pattern, "change", "")).inc()
+            self.patterns.labels(kind_of(pattern), getattr(pattern, "change", "")).inc()
 
     def on_offsets(self, offsets: Mapping[TP, tuple[int, int]]) -> None:
         """Note the committed offset and the end of each partition that the worker owns, and of no others."""

@@ -85,7 +85,9 @@ class WorkerSettings(BaseSettings):
     min_samples: int = Field(5, ge=1, description="Events within the radius that make a point dense.")
     window_s: float = Field(7 * DAY_S, gt=0, description="Length of the sliding window of positions in seconds.")
     min_users: int = Field(
-        3, ge=1, description="Different people below which a crowd or a sequence is never published."
+        3,
+        ge=1,
+        description="Different people below which a crowd, a move between two or a sequence is never published.",
     )
     private_categories: tuple[str, ...] = Field(
         ("Home (private)",),

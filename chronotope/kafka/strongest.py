@@ -19,6 +19,7 @@ from schemas.patterns import (
     ProfileUpdate,
     SequenceUpdate,
     TransitionUpdate,
+    kind_of,
 )
 from schemas.settings import KafkaSettings
 from schemas.topics import PATTERN_TOPICS
@@ -84,15 +85,6 @@ def _ranked(found: Iterable[_Latest], per_kind: int) -> dict[str, list[StrongPat
     }
 
 
-def kind_of(pattern: Pattern) -> str:
-    """The kind of a pattern, as it is named on the wire.
-
-    >>> kind_of(SequenceUpdate(state_kind="item", states=["a", "b"], version=1, event_time_ms=0, support=9, lift=2))
-    'sequence'
-    """
-    return str(type(pattern).__struct_config__.tag)
-
-
 def in_words(pattern: Pattern) -> str:
     """What a pattern says, in one line; empty if it withdraws what was said before.
 
@@ -100,6 +92,10 @@ def in_words(pattern: Pattern) -> str:
     'a > b, 2.0 times as often as by chance'
     >>> in_words(SequenceUpdate(state_kind="item", states=["a", "b"], version=2, event_time_ms=0, support=0, lift=0))
     ''
+    >>> from schemas.patterns import NamedShare
+    >>> in_words(TransitionUpdate(
+    ...     state_kind="cluster", from_state="0-7", version=1, event_time_ms=0, next_states=[NamedShare("0-2", 0.25)], total=8))
+    'crowd 0-7 > crowd 0-2 25% of 8 who leave'
     """
     match pattern:
         case ClusterUpdate(change="died" | "merged"):
@@ -117,6 +113,8 @@ def in_words(pattern: Pattern) -> str:
             surge = "" if pattern.surge == "none" else f", {pattern.surge}"
             entity = f"{pattern.entity_kind} {pattern.entity}"
             return f"{entity}: {first.mean:.1f} in the next {_duration(pattern.bin_s)} by {pattern.model}{surge}"
+        case TransitionUpdate(state_kind="cluster", next_states=[first, *_]):
+            return f"crowd {pattern.from_state} > crowd {first.name} {first.share:.0%} of {pattern.total:.0f} who leave"
         case TransitionUpdate(next_states=[first, *_]):
             return f"{pattern.user_id or 'everybody'}: {pattern.from_state} > {first.name} {first.share:.0%}"
         case SequenceUpdate(support=support) if support > 0:

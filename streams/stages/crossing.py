@@ -11,6 +11,7 @@ import msgspec
 from processors.spatial import TileReport
 from streams.stages.columns import InternalBatch, decode_internal, encode_internal
 from streams.stages.crowd_counts import NO_BINS, Bins, PackedVisits, VisitCounts, pack_visits, unpack_visits
+from streams.stages.crowd_moves import Whereabouts, pack_whereabouts, unpack_whereabouts
 from streams.stages.crowd_parts import CrowdPart, pack_part, unpack_part
 
 
@@ -18,7 +19,7 @@ class Cut(msgspec.Struct, frozen=True, array_like=True, tag="cut"):
     """All rows with an origin offset up to ``heard[origin]`` and an event time up to ``clock_ms``: what each region is to absorb.
 
     With ``tell`` each region reports what it holds then, which is of one moment for all, and the visits in ``bins``; with
-    ``full`` it reports everything.
+    ``full`` it reports everything; with ``moves`` who was in which crowd when.
     """
 
     number: int
@@ -27,12 +28,14 @@ class Cut(msgspec.Struct, frozen=True, array_like=True, tag="cut"):
     tell: bool
     full: bool
     bins: Bins = NO_BINS
+    moves: bool = False
 
 
 class RegionReport(msgspec.Struct, frozen=True):
     """A region's crowds at a cut: the structure of its clusters (None: as before) and the own parts that changed,
     by label (None: no point of it is the region's own); ``visits`` are those of the region's own points in the cut's bins
-    (None: another piece has them).
+    (None: another piece has them), ``whereabouts`` those of its own points that are in any crowd (None: the cut does not ask, or
+    other pieces have them).
 
     ``points`` counts the window's own points; ``exact`` is false if the region had absorbed more than the cut's rows. ``number``
     counts a region's reports from 1: one that is sent again, by whoever owned the region before, has the number that it had.
@@ -48,6 +51,7 @@ class RegionReport(msgspec.Struct, frozen=True):
     exact: bool = True
     number: int = 0
     more: bool = False
+    whereabouts: Whereabouts | None = None
 
 
 class _PackedReport(msgspec.Struct, frozen=True, array_like=True, tag="report"):
@@ -60,6 +64,7 @@ class _PackedReport(msgspec.Struct, frozen=True, array_like=True, tag="report"):
     exact: bool
     number: int
     more: bool
+    whereabouts: bytes | None = None
 
 
 Message = InternalBatch | Cut | RegionReport
@@ -67,7 +72,7 @@ _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(Cut | _PackedReport)
 _FIXSTR, _KIND = 0xA0, 0xE0
 PIECE_BYTES = 500_000
-_EMPTY_PART_BYTES = 16
+_EMPTY_PART_BYTES, _WHEREABOUTS_BYTES = 16, 26
 
 
 def encode_message(message: Message) -> bytes:
@@ -91,7 +96,8 @@ def decode_message(data: bytes) -> Message:
 def pieces_of(report: RegionReport, after: int = 0) -> list[RegionReport]:
     """A report in pieces that a broker takes: each ends with the part that exceeds ``PIECE_BYTES``. Numbers follow ``after``.
 
-    The first one holds the structure and the visits. The structure is not divided: 16 bytes for each core at a border.
+    The first one holds the structure and the visits, the last ones who was where. The structure is not divided: 16 bytes for
+    each core at a border.
     """
     shares: list[dict[int, CrowdPart | None]] = [{}]
     held = 0
@@ -101,9 +107,15 @@ def pieces_of(report: RegionReport, after: int = 0) -> list[RegionReport]:
             held = 0
         shares[-1][label] = part
         held += _EMPTY_PART_BYTES if part is None else part.nbytes
+    contents: list[tuple[dict[int, CrowdPart | None], Whereabouts | None]] = [(parts, None) for parts in shares]
+    where = report.whereabouts
+    if where is not None and held + _WHEREABOUTS_BYTES * len(where.labels) <= PIECE_BYTES:
+        contents[-1] = (shares[-1], where)
+    elif where is not None:
+        contents += [({}, some) for some in where.pieces(PIECE_BYTES // _WHEREABOUTS_BYTES + 1)]
     first, *others = (
-        msgspec.structs.replace(report, parts=parts, number=after + at, more=at < len(shares))
-        for at, parts in enumerate(shares, 1)
+        msgspec.structs.replace(report, parts=parts, whereabouts=some, number=after + at, more=at < len(contents))
+        for at, (parts, some) in enumerate(contents, 1)
     )
     rest = (msgspec.structs.replace(piece, structure=None, visits=None) for piece in others)
     return [first, *rest]
@@ -121,7 +133,7 @@ def _packed(report: RegionReport) -> _PackedReport:
     visits = None if report.visits is None else pack_visits(report.visits)
     return _PackedReport(
         report.partition, report.points, structure, parts, visits, report.cut, report.exact, report.number,
-        report.more,
+        report.more, None if report.whereabouts is None else pack_whereabouts(report.whereabouts),
     )  # fmt: skip
 
 
@@ -131,5 +143,5 @@ def _unpacked(packed: _PackedReport) -> RegionReport:
     visits = None if packed.visits is None else unpack_visits(packed.visits)
     return RegionReport(
         packed.partition, packed.points, structure, parts, visits, packed.cut, packed.exact, packed.number,
-        packed.more,
+        packed.more, None if packed.whereabouts is None else unpack_whereabouts(packed.whereabouts),
     )  # fmt: skip

@@ -8,11 +8,12 @@ import numpy as np
 
 from processors.quality import PatternBook
 from processors.spatial import ClusterUnion
-from schemas.patterns import ClusterChange, ClusterUpdate, NamedCount
+from schemas.patterns import ClusterChange, ClusterUpdate, NamedCount, Pattern
 from streams.stages.cluster_summary import ClusterSummary, summarise
 from streams.stages.count_rhythms import CountRhythms
 from streams.stages.crossing import RegionReport
 from streams.stages.crowd_counts import CrowdCounts
+from streams.stages.crowd_moves import CrowdMoves
 from streams.stages.crowd_parts import CrowdPart, added, offsets_m, pack_part, unpack_part
 from streams.stages.names import Names
 from streams.stages.packing import pack_blobs, unpack_blobs
@@ -48,6 +49,7 @@ class CrowdTeller:
         self._book = PatternBook(settings.max_names)
         self.counts = CrowdCounts(settings)
         self.rhythms = CountRhythms(settings.forecasts, "cluster", self._id)
+        self.moves = CrowdMoves(settings, self._id)
         self._parts: dict[Node, CrowdPart] = {}
         self._fresh: set[Node] = set()
         self._points: dict[int, int] = {}
@@ -60,15 +62,17 @@ class CrowdTeller:
 
     def sizes(self) -> dict[str, int]:
         """How much is held, by kind. O(clusters)."""
-        public = sum(cluster.published for cluster in self.clusters.values())
-        return {"clusters": len(self.clusters), "public_clusters": public}
+        return {"clusters": len(self.clusters), "public_clusters": len(self._public), "left_clusters": len(self.moves)}
 
     def take(self, report: RegionReport) -> None:
         """Take a region's report, or a piece of it, in place of what it said before. O(its clusters)."""
         region = report.partition
         self._points[region] = report.points
-        if report.visits is not None:
+        if report.visits is not None:  # the first piece
             self.counts.take(region, report.visits)
+            self.moves.forget(region)
+        if report.whereabouts is not None:
+            self.moves.take(region, report.whereabouts)
         if report.structure is not None:
             self.union.update(report.structure)
             present = set(report.structure.labels.tolist())
@@ -81,7 +85,7 @@ class CrowdTeller:
             else:
                 self._parts[region, label] = part
 
-    def tell(self, now_ms: int, window_area_m2: float, names: Names, version: int) -> list[ClusterUpdate]:
+    def tell(self, now_ms: int, window_area_m2: float, names: Names, version: int) -> list[Pattern]:
         """The messages that the reports since the last call give rise to; they must all be of one moment. O(clusters)."""
         changes = self.union.resolve()
         regions, labels, ids, cores = self.union.nodes()
@@ -101,11 +105,22 @@ class CrowdTeller:
             parts = [self._parts.get(node) for node in zip(regions[nodes].tolist(), labels[nodes].tolist())]
             crowd = added([part for part in parts if part is not None])
             told.append(self._looked_at(one, crowd, now_ms, window_area_m2, names, version))
-        self._close_bins(now_ms)
-        return [message for message in told if message is not None]
+        public = self._public
+        self._close_bins(now_ms, public)
+        moves = self.moves.tell(now_ms, public, self._points, self.union.global_ids, version)
+        return [message for message in told if message is not None] + moves
 
-    def _close_bins(self, now_ms: int) -> None:
-        public = {one: known.count for one, known in self.clusters.items() if known.published}
+    @property
+    def moves_due(self) -> bool:
+        """Whether the next reports are to say who was where."""
+        return self.moves.is_due(self.window_points)
+
+    @property
+    def _public(self) -> dict[int, int]:
+        """The points of each crowd that is published, as of the last look at it."""
+        return {one: known.count for one, known in self.clusters.items() if known.published}
+
+    def _close_bins(self, now_ms: int, public: Mapping[int, int]) -> None:
         closed = self.counts.close(now_ms, public, self.union.global_ids)
         if len(self.rhythms) or any(len(one.keys) for one in closed):
             self.rhythms.close(closed)
@@ -206,6 +221,7 @@ class CrowdTeller:
                 "book": self._book.to_bytes(),
                 "counts": self.counts.to_bytes(),
                 "rhythms": self.rhythms.to_bytes(),
+                "moves": self.moves.to_bytes(),
                 "told": msgspec.msgpack.encode(told),
             }
         )
@@ -217,6 +233,8 @@ class CrowdTeller:
         self.union, self._book = ClusterUnion.from_bytes(blobs["union"]), PatternBook.from_bytes(blobs["book"])
         self.counts.load(blobs["counts"])
         self.rhythms.load(blobs["rhythms"])
+        if "moves" in blobs:  # states written before crowds had moves
+            self.moves.load(blobs["moves"])
         self.clusters = msgspec.convert(told["clusters"], dict[int, LiveCluster])
         self._parts = {(region, label): unpack_part(part) for (region, label), part in told["parts"]}
         self._fresh = {(region, label) for region, label in told["fresh"]}

@@ -98,7 +98,7 @@ class RegionStage:
         if not cut.tell:
             return []
         exact = not ahead and bool((self._reached <= heard).all())
-        whole = msgspec.structs.replace(self.window.report(cut.bins, cut.full), cut=cut, exact=exact)
+        whole = msgspec.structs.replace(self.window.report(cut.bins, cut.full, cut.moves), cut=cut, exact=exact)
         reports = pieces_of(whole, after=self._reports)
         self._reports = reports[-1].number
         return [Routed(INTERNAL_UNION, UNION_PARTITION, report) for report in reports]

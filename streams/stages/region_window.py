@@ -9,6 +9,7 @@ import numpy as np
 from processors.spatial import EARTH_RADIUS_M, ClusterChanges, SlidingDBSCAN, TileReport
 from streams.stages.crossing import RegionReport
 from streams.stages.crowd_counts import Bins, visits_in
+from streams.stages.crowd_moves import Whereabouts, whereabouts_of
 from streams.stages.crowd_parts import CrowdPart, part_of
 from streams.stages.internal_stage import Rows
 from streams.stages.mixing import pair_codes
@@ -82,8 +83,8 @@ class RegionWindow:
         border = near[:, self.partition] & (near.sum(axis=1) > 1)
         return OWN * (self._regions.owners(lat, lon) == self.partition) + BORDER * border
 
-    def report(self, bins: Bins, full: bool = False) -> RegionReport:
-        """What changed since the last report, or everything, and the visits in ``bins``. O(points log points)."""
+    def report(self, bins: Bins, full: bool = False, moves: bool = False) -> RegionReport:
+        """What changed since the last report, or everything, the visits in ``bins``, and who was where. O(points log points)."""
         numbers, labels, core = self.dbscan.snapshot()
         self.points.drop_before(int(numbers.min()) if len(numbers) else 2**62)
         found = np.flatnonzero(labels >= 0)
@@ -110,7 +111,12 @@ class RegionWindow:
         counted = own & (bins[0] < bins[1])
         time_ms = self.points.column("time_ms", members[counted])
         visits = visits_in(bins, self._settings.forecasts.bin_s, label[counted], time_ms)
-        return RegionReport(self.partition, held, tile if changed else None, parts, visits)
+        whereabouts = self._whereabouts(members[own], label[own]) if moves else None
+        return RegionReport(self.partition, held, tile if changed else None, parts, visits, whereabouts=whereabouts)
+
+    def _whereabouts(self, members: np.ndarray, label: np.ndarray) -> Whereabouts:
+        columns = [self.points.column(name, members) for name in ("user", "time_ms", "source")]
+        return whereabouts_of(label, *columns)
 
     def _lineage(self, present: np.ndarray) -> np.ndarray:
         """Pairs of a label at the last report and one of now that took some of it in."""

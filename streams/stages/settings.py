@@ -69,7 +69,11 @@ class ForecastWatchSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RegionStageSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The region stage: what a crowd is. A cluster of fewer than ``min_users`` different people is never published."""
+    """The region stage: what a crowd is, and when its points are told.
+
+    A cluster, or a move between two, of fewer than ``min_users`` different people is never published. A move takes at most
+    ``move_gap_s`` seconds.
+    """
 
     eps_m: float = 100.0
     min_samples: int = 5
@@ -78,6 +82,7 @@ class RegionStageSettings(msgspec.Struct, frozen=True, kw_only=True):
     covisit_distance_m: float = 500.0
     covisit_window_s: float = 3 * 3600.0
     covisit_min_support: float = 5.0
+    move_gap_s: float = 3 * 3600.0
     forecasts: ForecastWatchSettings = ForecastWatchSettings(max_keys=64)
     max_names: int = 1_000_000
 

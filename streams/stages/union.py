@@ -14,19 +14,18 @@ import numpy as np
 from schemas.patterns import Pattern
 from schemas.topics import INTERNAL_REGION
 from streams.stages.alignment import UNHEARD_MS
-from streams.stages.covisiting import CoVisitWatch
 from streams.stages.crossing import Cut, Message, RegionReport, decode_message, rows_among
 from streams.stages.crowd_counts import NO_BINS
-from streams.stages.crowd_teller import CrowdTeller
-from streams.stages.internal_stage import InternalStage, Rows
+from streams.stages.crowd_stage import CrowdStage
+from streams.stages.internal_stage import Rows
 from streams.stages.output import Routed, StageOutput, key_of
 from streams.stages.packing import pack_arrays, unpack_arrays
 from streams.stages.records import decode_values
-from streams.stages.settings import SUMMARISE_EVERY, MiningSettings
+from streams.stages.settings import MiningSettings
 from streams.stages.tiles import Background
 
 
-class UnionStage(InternalStage):
+class UnionStage(CrowdStage):
     """The state of the union's one partition, a function of its records up to ``absorbed_offset``.
 
     One telling is under way at a time: a cut with ``tell``, answered by every region. If a region has absorbed more than the cut
@@ -34,15 +33,11 @@ class UnionStage(InternalStage):
     """
 
     def __init__(self, settings: MiningSettings, partition: int) -> None:
-        super().__init__(settings, partition, max_names=settings.region.max_names, in_time_order=True)
-        self.teller = CrowdTeller(settings.region, partition)
-        self.covisits = CoVisitWatch(settings.region)
-        self.background = Background()
+        super().__init__(settings, partition)
         self.clock_ms = UNHEARD_MS
         self._heard = np.full(settings.partitions, -1, np.int64)
         self._reports = np.zeros(settings.partitions, np.int64)
         self._number = 0
-        self._since_told = 0
         self._asked: Cut | None = None
         self._answers: dict[int, bool] = {}
         self._again = False
@@ -51,19 +46,6 @@ class UnionStage(InternalStage):
     def event_time_s(self) -> float | None:
         """The latest event time that was absorbed, None before the first."""
         return None if self.clock_ms == UNHEARD_MS else self.clock_ms / 1000.0
-
-    def examine(self, budget: int) -> list[Pattern]:
-        """Learn from the closed bins of the public crowds; milliseconds for each unit of the budget."""
-        return self.teller.rhythms.examine(budget, self.absorbed_offset)
-
-    @property
-    def untested(self) -> int:
-        """An upper bound of the budget that ``examine`` may find worth it."""
-        return self.teller.rhythms.untested
-
-    def sizes(self) -> dict[str, int]:
-        """How much is held, by kind. O(clusters)."""
-        return super().sizes() | self.teller.sizes()
 
     def apply(self, messages: Sequence[Message], last_offset: int) -> StageOutput:
         """Absorb rows and reports up to ``last_offset``: the patterns that are due, and a cut if one is."""
@@ -82,28 +64,22 @@ class UnionStage(InternalStage):
 
     def _absorb(self, rows: Rows) -> dict[str, int]:
         self.clock_ms = max(self.clock_ms, int(rows["time_ms"].max()))
-        self.background.note(rows["lat"], rows["lon"])
-        self.covisits.absorb(rows)
-        self._since_told += len(rows["time_ms"])
-        return {}
+        return super()._absorb(rows)
 
     def _due_patterns(self, version: int) -> list[Pattern]:
         return self.covisits.due(self.names, self.clock_ms, version)
 
     def _next_cut(self, advanced: bool) -> list[Routed]:
-        tell = self._asked is None and (self._again or self._is_due)
+        tell = self._asked is None and (self._again or self._is_due(self.teller.window_points))
         if not (advanced or tell):
             return []
         self._number += 1
         bins = self.teller.counts.bins_due(self.clock_ms) if tell else NO_BINS
-        cut = Cut(self._number, self._heard.tolist(), self.clock_ms, tell, tell and self._again, bins)
+        moves = tell and self.teller.moves_due
+        cut = Cut(self._number, self._heard.tolist(), self.clock_ms, tell, tell and self._again, bins, moves)
         if tell:
             self._asked, self._answers, self._again, self._since_told = cut, {}, False, 0
         return [Routed(INTERNAL_REGION, region, cut) for region in range(self.settings.partitions)]
-
-    @property
-    def _is_due(self) -> bool:
-        return self._since_told > 0 and self._since_told >= SUMMARISE_EVERY * self.teller.window_points
 
     def _answered(self, report: RegionReport) -> Sequence[Pattern]:
         """Take a region's report; what there is to tell once all have answered."""
@@ -133,16 +109,13 @@ class UnionStage(InternalStage):
     def _own_blobs(self) -> dict[str, bytes]:
         progress = [self.clock_ms, self._number, self._since_told, self._asked, self._answers, self._again]
         arrays = {"heard": self._heard, "reports": self._reports, "tiles": self.background.numbers}
-        return {
-            "teller": self.teller.to_bytes(),
-            "covisits": self.covisits.to_bytes(),
+        return super()._own_blobs() | {
             "arrays": pack_arrays(arrays),
             "progress": msgspec.msgpack.encode(progress),
         }
 
     def _load_blobs(self, blobs: Mapping[str, bytes]) -> None:
-        self.teller.load(blobs["teller"])
-        self.covisits.load(blobs["covisits"])
+        super()._load_blobs(blobs)
         arrays = unpack_arrays(blobs["arrays"])
         self._heard, self._reports = arrays["heard"], arrays["reports"]
         self.background = Background(arrays["tiles"])

@@ -7,8 +7,22 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from walking_crowds import (
+    BIN_S,
+    EVENTS_SEEN,
+    REGION,
+    STEP,
+    Truth,
+    all_told_by,
+    clusters_of,
+    moves_of,
+    people,
+    settings_for,
+    store_and_load,
+    teller_stage,
+)
 
-from processors.spatial import SlidingDBSCAN, TileReport
+from processors.spatial import TileReport
 from processors.temporal import ClosedBin
 from schemas.events import BehaviorEvent
 from schemas.patterns import ClusterUpdate, CoVisitUpdate, ForecastUpdate, Pattern
@@ -21,88 +35,29 @@ from streams.settings import WorkerSettings
 from streams.stages import crossing
 from streams.stages.crossing import Cut, RegionReport, decode_message, encode_message
 from streams.stages.crowd_counts import VisitCounts
+from streams.stages.crowd_moves import whereabouts_of
 from streams.stages.crowd_parts import CrowdPart
-from streams.stages.factory import crowd_stage, stage_factory
-from streams.stages.settings import ForecastWatchSettings, MiningSettings, RegionStageSettings
+from streams.stages.factory import stage_factory
 from streams.stages.tiles import Regions
 
-BIN_S = 20.0
-FORECASTS = ForecastWatchSettings(bin_s=BIN_S, seasons=(6, 24), horizon=6, min_events=1)
-REGION = RegionStageSettings(eps_m=120.0, min_samples=4, window_s=300.0, min_users=2, forecasts=FORECASTS)
-STEP = 40
 
-
-def settings_for(partitions: int) -> MiningSettings:
-    return MiningSettings(partitions=partitions, region=REGION)
-
-
-def walking_crowds(events: int = 1600) -> list[BehaviorEvent]:
-    """Crowds that walk over tile borders, meet and part, and noise; some events come late."""
-    rng = np.random.default_rng(5)
-    found = []
-    for at in range(events):
-        crowd = int(rng.integers(0, 6))
-        angle = at / 260.0 + crowd * np.pi / 3
-        lat, lon = 40.0 + 0.012 * np.sin(angle) * (crowd % 3), -74.0 + 0.015 * np.cos(angle)
-        if rng.random() < 0.15:
-            lat, lon = 40.0 + rng.uniform(-0.05, 0.05), -74.0 + rng.uniform(-0.05, 0.05)
-        late_ms = int(rng.integers(0, 90_000)) if rng.random() < 0.05 else 0
-        found.append(
-            BehaviorEvent(
-                event_id=f"e{at}", user_id=f"u{rng.integers(0, 40)}", item_id=f"i{crowd}", action="checkin",
-                event_time_ms=1_400_000_000_000 + 1000 * at - late_ms,
-                lat=float(lat + rng.normal(0, 5e-4)), lon=float(lon + rng.normal(0, 5e-4)),
-            )
-        )  # fmt: skip
-    return found
-
-
-EVENTS_SEEN = walking_crowds()
-
-
-class Truth:
-    """One window of everything, and the crowds in it by brute force."""
-
-    def __init__(self) -> None:
-        self.dbscan = SlidingDBSCAN(REGION.eps_m, REGION.min_samples, REGION.window_s)
-        self.events: list[BehaviorEvent] = []
-
-    def absorb(self, events: Sequence[BehaviorEvent]) -> None:
-        ordered = sorted(events, key=lambda event: event.event_time_ms)
-        time_s = np.array([event.event_time_ms / 1000.0 for event in ordered])
-        alive = time_s > self.dbscan.now_s - REGION.window_s
-        ordered = [event for event, lives in zip(ordered, alive.tolist(), strict=True) if lives]
-        lat, lon = (np.array([getattr(event, name) for event in ordered]) for name in ("lat", "lon"))
-        self.dbscan.update(time_s[alive], lat, lon, np.arange(len(self.events), len(self.events) + len(ordered)))
-        self.events += ordered
-
-    def members(self) -> list[list[BehaviorEvent]]:
-        """The events of each crowd that may be told."""
-        ids, labels, core = self.dbscan.snapshot()
-        large = [one for one in np.unique(labels[labels >= 0]) if core[labels == one].sum() >= REGION.min_samples]
-        return [[self.events[at] for at in ids[labels == one].tolist()] for one in large]
-
-    def crowds(self) -> list[tuple[int, int, float, float]]:
-        """(events, people, lat, lon) of each crowd that may be told, sorted."""
-        return sorted(
-            (
-                len(members), people(members),
-                float(np.mean([member.lat for member in members])), float(np.mean([member.lon for member in members])),
-            )
-            for members in self.members()
-        )  # fmt: skip
-
-    def visits(self, start_s: float) -> list[int]:
-        """How many events of each crowd that is public are in the bin, sorted."""
-        return sorted(
-            sum(start_s <= member.event_time_ms / 1000 < start_s + BIN_S for member in members)
-            for members in self.members()
-            if people(members) >= REGION.min_users
+def crowds_of(truth: Truth) -> list[tuple[int, int, float, float]]:
+    """(events, people, lat, lon) of each crowd that may be told, sorted."""
+    return sorted(
+        (
+            len(members), people(members),
+            float(np.mean([member.lat for member in members])), float(np.mean([member.lon for member in members])),
         )
+        for members in truth.members()
+    )  # fmt: skip
 
 
-def people(members: Sequence[BehaviorEvent]) -> int:
-    return len({member.user_id for member in members})
+def visits_of(truth: Truth, start_s: float) -> list[int]:
+    """How many events of each public crowd are in the bin, sorted."""
+    return sorted(
+        sum(start_s <= member.event_time_ms / 1000 < start_s + BIN_S for member in members)
+        for members in truth.public()
+    )
 
 
 def told(update: ClusterUpdate) -> tuple[int, int, float, float]:
@@ -113,33 +68,15 @@ def is_close(left: tuple[float, ...], right: tuple[float, ...]) -> bool:
     return left[:2] == right[:2] and np.allclose(left[2:], right[2:], atol=1e-6)
 
 
-def clusters_of(patterns: Sequence[Pattern]) -> list[ClusterUpdate]:
-    return [one for one in patterns if isinstance(one, ClusterUpdate)]
-
-
 def told_by(partitions: int) -> list[ClusterUpdate]:
     return clusters_of(all_told_by(partitions))
-
-
-def all_told_by(partitions: int, restart: Callable[[PatternPipeline], None] | None = None) -> list[Pattern]:
-    pipeline, messages = PatternPipeline(settings_for(partitions), examinations_per_1000_events=200), list[Pattern]()
-    for start in range(0, len(EVENTS_SEEN), STEP):
-        messages += pipeline.update(EVENTS_SEEN[start : start + STEP])
-        if restart is not None and start // STEP % 13 == 6:
-            restart(pipeline)
-    return messages
-
-
-def store_and_load(pipeline: PatternPipeline) -> None:
-    for name in ("region", "union"):
-        make = stage_factory(name, pipeline.settings)
-        pipeline.stages[name] = [make(at, stage.to_bytes()) for at, stage in enumerate(pipeline.stages[name])]
 
 
 def test_reports_in_many_pieces_tell_the_same_as_whole_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     def crowds(restart: Callable[[PatternPipeline], None] | None = None) -> list[Pattern]:
         """Without versions, which are offsets: there are more records in pieces."""
-        return [msgspec.structs.replace(one, version=0) for one in clusters_of(all_told_by(3, restart))]
+        told = all_told_by(3, restart)
+        return [msgspec.structs.replace(one, version=0) for one in [*clusters_of(told), *moves_of(told)]]
 
     whole = crowds()
     monkeypatch.setattr(crossing, "PIECE_BYTES", 0)
@@ -154,7 +91,10 @@ def test_a_piece_holds_what_a_broker_takes_and_each_part_is_in_one_piece() -> No
     parts = {label: CrowdPart(1, (1.0, 0.0, 0.0), 0.0, one, one, one, one, []) for label in range(40)}
     labels = np.array(sorted(parts))
     structure = TileReport(2, labels, labels, labels[:0], labels[:0], labels[:0].reshape(0, 2))
-    whole = RegionReport(2, 9, structure, parts | {50: None}, VisitCounts(one, one, one), Cut(1, [0], 0, True, False))
+    whereabouts = whereabouts_of(*(np.arange(300_000) for _ in range(4)))
+    whole = RegionReport(
+        2, 9, structure, parts | {50: None}, VisitCounts(one, one, one), Cut(1, [0], 0, True, False), whereabouts=whereabouts
+    )  # fmt: skip
     pieces = [decode_message(encode_message(piece)) for piece in crossing.pieces_of(whole, after=7)]
     assert max(len(encode_message(piece)) for piece in pieces) < 1_000_000
     assert [(piece.number, piece.more) for piece in pieces] == [
@@ -166,7 +106,10 @@ def test_a_piece_holds_what_a_broker_takes_and_each_part_is_in_one_piece() -> No
         == [piece.visits is None for piece in pieces]
         == [False, *[True] * (len(pieces) - 1)]
     )
-    assert crossing.pieces_of(msgspec.structs.replace(whole, parts={}))[0].more is False
+    users = [piece.whereabouts.users for piece in pieces if piece.whereabouts is not None]
+    assert np.array_equal(np.concatenate(users), whereabouts.users)
+    small = msgspec.structs.replace(whole, parts={}, whereabouts=whereabouts_of(*(np.arange(3) for _ in range(4))))
+    assert [piece.more for piece in crossing.pieces_of(small)] == [False]
 
 
 @pytest.mark.parametrize("partitions", [1, 3, 4])
@@ -177,7 +120,7 @@ def test_every_message_tells_the_crowd_of_one_window_over_everything(partitions:
         part = EVENTS_SEEN[start : start + STEP]
         truth.absorb(part)
         messages = clusters_of(pipeline.update(part))
-        crowds = truth.crowds()
+        crowds = crowds_of(truth)
         for message in messages:
             if message.change not in ("died", "merged"):
                 assert any(is_close(told(message), crowd) for crowd in crowds), (start, message, crowds)
@@ -200,7 +143,7 @@ def test_the_visits_of_every_crowd_are_counted_whole_and_once(partitions: int) -
         before = len(closed)
         pipeline.update(part)
         for one in closed[before:]:
-            assert sorted(one.counts.tolist()) == truth.visits(one.start_s)
+            assert sorted(one.counts.tolist()) == visits_of(truth, one.start_s)
             visits += int(one.counts.sum())
     starts = [one.start_s for one in closed]
     assert np.diff(starts).tolist() == [BIN_S] * (len(starts) - 1) and len(starts) > 60
@@ -239,10 +182,6 @@ def teller_of(pipeline: PatternPipeline) -> Any:
     return teller_stage(pipeline).teller
 
 
-def teller_stage(pipeline: PatternPipeline) -> Any:
-    return pipeline.stages[crowd_stage(pipeline.settings.partitions)][0]
-
-
 def test_one_region_and_four_tell_the_same_life_of_every_crowd() -> None:
     one, four = told_by(1), told_by(4)
     for left, right in zip(sorted(one, key=what_happened), sorted(four, key=what_happened), strict=True):
@@ -276,7 +215,7 @@ def test_a_restart_of_every_stage_changes_no_message(partitions: int) -> None:
     def of_crowds(restart: Callable[[PatternPipeline], None] | None = None) -> list[bytes]:
         told = all_told_by(partitions, restart)
         kinds = {type(one) for one in told if getattr(one, "entity_kind", "cluster") == "cluster"}
-        assert kinds >= {ClusterUpdate, CoVisitUpdate, ForecastUpdate}
+        assert kinds >= {ClusterUpdate, CoVisitUpdate, ForecastUpdate} and len(moves_of(told)) > 20
         return [msgspec.json.encode(one) for one in told]
 
     assert of_crowds(store_and_load) == of_crowds()

@@ -166,7 +166,7 @@ def test_the_pipeline_finds_every_kind_of_pattern_in_a_small_world() -> None:
     kinds = {type(pattern) for pattern in patterns}
     assert kinds == {ClusterUpdate, CoVisitUpdate, PeriodicityUpdate, ProfileUpdate, SequenceUpdate, TransitionUpdate}
     of_kind = {p.state_kind for p in patterns if isinstance(p, TransitionUpdate)}
-    assert of_kind == {"item", "category"}
+    assert of_kind == {"item", "category", "cluster"}
     weekly_periods = [p for p in patterns if isinstance(p, PeriodicityUpdate) and p.user_id == "weekly" and p.periods]
     assert weekly_periods and abs(weekly_periods[0].periods[0].period_s / 86_400 - 7) < 0.1
     assert len(pipeline.rejects) > 0

@@ -1,5 +1,6 @@
 """What the fusion promises behind the Ranker protocol, on small streams with planted habits."""
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -223,6 +224,17 @@ def test_patterns_may_name_items_that_nobody_has_heard_of() -> None:
         ]
     )
     assert ranker.rank([Query(user_id="u1", k=5)])[0].items
+
+
+def test_moves_between_crowds_are_no_items_and_concern_nobody() -> None:
+    ranker = FusionRanker(SMALL)
+    ranker.observe(routines(2))
+    known = len(ranker.catalogue)
+    move = TransitionUpdate(
+        state_kind="cluster", from_state="0-1", version=1, event_time_ms=START_MS, next_states=[NamedShare("0-2", 1.0)], total=9.0
+    )  # fmt: skip
+    assert ranker.apply_patterns([move, msgspec.structs.replace(move, version=2, next_states=[])]) == set()
+    assert len(ranker.catalogue) == known
 
 
 def test_unknown_experts_and_impossible_settings_are_refused() -> None:

@@ -1,0 +1,178 @@
+"""Who goes from crowd to crowd: counted anew over the live window, from what each region says of who was in which and when.
+
+Which crowd an event belongs to is known of the window as a whole and changes afterwards, when crowds merge, split and age. So
+nothing is carried over: the same window and crowds give the same moves after a restart and whatever the crowds were before.
+"""
+
+from collections.abc import Callable, Collection
+
+import msgspec
+import numpy as np
+
+from processors.quality import PatternBook, best_of, binomial_significance
+from processors.sequence import Moves, moves_between
+from schemas.columns import decode_columns, encode_columns
+from schemas.patterns import NamedShare, TransitionUpdate
+from streams.stages.code_index import Ints
+from streams.stages.settings import MATERIAL_SHARE, RegionStageSettings
+
+MS = 1000.0
+MAX_TARGETS = 10
+
+
+class Whereabouts(msgspec.Struct, frozen=True):
+    """Who was in which of a region's clusters and when, in columns of one length.
+
+    ``turns`` are the last bits of the events' offsets, which tell the order of a user's events of the same time.
+    """
+
+    labels: Ints
+    users: Ints
+    time_ms: Ints
+    turns: np.ndarray
+
+    def pieces(self, rows: int) -> list["Whereabouts"]:
+        """Parts of at most ``rows`` rows, at least one."""
+        columns = [getattr(self, name) for name in Whereabouts.__struct_fields__]
+        starts = range(0, max(len(self.labels), 1), rows)
+        return [Whereabouts(*(column[start : start + rows] for column in columns)) for start in starts]
+
+
+def whereabouts_of(labels: Ints, users: Ints, time_ms: Ints, source: Ints) -> Whereabouts:
+    """Whereabouts of points with these sources (partition and offset, of which the last bits are kept)."""
+    return Whereabouts(labels, users, time_ms, source.astype(np.uint16))
+
+
+def pack_whereabouts(found: Whereabouts) -> bytes:
+    """Whereabouts as bytes, for ``unpack_whereabouts``."""
+    return encode_columns(msgspec.structs.asdict(found))
+
+
+def unpack_whereabouts(packed: bytes) -> Whereabouts:
+    """The whereabouts of ``pack_whereabouts``."""
+    return Whereabouts(**{name: np.asarray(column) for name, column in decode_columns(packed).items()})
+
+
+class CrowdMoves:
+    """The moves between public crowds, told when a fifth of the window's points is new.
+
+    A move of fewer different people than the privacy limit is not told, though it counts among those that leave.
+
+    Args:
+        id_of: the published id of a crowd.
+    """
+
+    def __init__(self, settings: RegionStageSettings, id_of: Callable[[int], str]) -> None:
+        self._settings = settings
+        self._id_of = id_of
+        self._book = PatternBook(settings.max_names)
+        self._told: set[int] = set()
+        self._new_points = 0
+        self._heard: dict[int, list[Whereabouts]] = {}
+
+    def __len__(self) -> int:
+        return len(self._told)
+
+    def note(self, points: int) -> None:
+        """So many points have come into the window."""
+        self._new_points += points
+
+    def is_due(self, window_points: int) -> bool:
+        """Whether the window has changed enough since the last telling to ask who was where."""
+        return self._new_points > 0 and self._new_points >= MATERIAL_SHARE * window_points
+
+    def forget(self, region: int) -> None:
+        """What a region said of a telling that did not come about."""
+        self._heard.pop(region, None)
+
+    def take(self, region: int, found: Whereabouts) -> None:
+        """A region's whereabouts, or a piece of them."""
+        self._heard.setdefault(region, []).append(found)
+
+    def tell(
+        self,
+        now_ms: int,
+        public: Collection[int],
+        regions: Collection[int],
+        ids_of: Callable[[int, Ints], Ints],
+        version: int,
+    ) -> list[TransitionUpdate]:
+        """Withdraw what was told of crowds that are not ``public`` any more; the moves, if all ``regions`` said who was where.
+
+        ``ids_of`` gives the ids of a region's labels. O(whereabouts log whereabouts).
+        """
+        heard, self._heard = self._heard, {}
+        told: dict[int, TransitionUpdate] = {}
+        gone = self._told.difference(public)
+        if regions and heard.keys() >= set(regions):
+            self._new_points = 0
+            moves = self._moves(heard, public, ids_of)
+            told = self._updates(moves, now_ms, version)
+            gone = self._told - told.keys()
+        self._told = (self._told - gone) | told.keys()
+        return [self._withdrawn(one, now_ms, version) for one in sorted(gone)] + list(told.values())
+
+    def _moves(
+        self, heard: dict[int, list[Whereabouts]], public: Collection[int], ids_of: Callable[[int, Ints], Ints]
+    ) -> Moves:
+        parts = [(ids_of(region, found.labels), found) for region in sorted(heard) for found in heard[region]]
+        ids = np.concatenate([ids for ids, _ in parts])
+        users, time_ms, turns = (
+            np.concatenate([getattr(found, name) for _, found in parts]) for name in ("users", "time_ms", "turns")
+        )
+        told = np.isin(ids, np.fromiter(public, np.int64, len(public)))
+        gap_ms = round(self._settings.move_gap_s * MS)
+        return moves_between(users[told], ids[told], time_ms[told], turns[told], gap_ms)
+
+    def _updates(self, moves: Moves, now_ms: int, version: int) -> dict[int, TransitionUpdate]:
+        """What is to be told of each crowd that enough people leave for the same other one."""
+        enough = moves.people >= self._settings.min_users
+        entered = _totals(moves.targets, moves.times)
+        every, found = int(moves.times.sum()), {}
+        for source in np.unique(moves.sources[enough]).tolist():
+            mine = slice(*np.searchsorted(moves.sources, [source, source + 1]))
+            targets, times = moves.targets[mine], moves.times[mine]
+            told = np.flatnonzero(enough[mine])
+            told = told[np.lexsort((targets[told], -times[told]))][:MAX_TARGETS]
+            first, total = told[0], int(times.sum())
+            # Nobody goes from a crowd to itself: by chance a target is as frequent as among all other targets.
+            share = entered[int(targets[first])] / (every - entered.get(source, 0))
+            significance = best_of(binomial_significance(float(times[first]), float(total), share), len(targets))
+            found[source] = TransitionUpdate(
+                state_kind="cluster", from_state=self._id_of(source), version=version, event_time_ms=now_ms,
+                next_states=[NamedShare(self._id_of(int(targets[at])), int(times[at]) / total) for at in told],
+                total=float(total),
+                quality=self._book.record(
+                    source, time_s=now_ms / MS, claim=int(targets[first]), support=float(total), significance=significance
+                ),
+            )  # fmt: skip
+        return found
+
+    def _withdrawn(self, crowd: int, now_ms: int, version: int) -> TransitionUpdate:
+        self._book.retire(crowd)
+        return TransitionUpdate(
+            state_kind="cluster", from_state=self._id_of(crowd), version=version, event_time_ms=now_ms, next_states=[],
+            total=0.0,
+        )  # fmt: skip
+
+    # -- state
+
+    def to_bytes(self) -> bytes:
+        """Everything, for ``load``."""
+        heard = {region: [pack_whereabouts(one) for one in found] for region, found in self._heard.items()}
+        return msgspec.msgpack.encode((self._book.to_bytes(), sorted(self._told), self._new_points, heard))
+
+    def load(self, data: bytes) -> None:
+        """Become the moves of ``to_bytes``."""
+        kinds = tuple[bytes, set[int], int, dict[int, list[bytes]]]
+        book, self._told, self._new_points, heard = msgspec.msgpack.decode(data, type=kinds)
+        self._book = PatternBook.from_bytes(book)
+        self._heard = {region: [unpack_whereabouts(one) for one in found] for region, found in heard.items()}
+
+
+def _totals(keys: Ints, numbers: Ints) -> dict[int, int]:
+    """The sum of the numbers of each key."""
+    present, place = np.unique(keys, return_inverse=True)
+    summed = np.zeros(len(present), np.int64)
+    np.add.at(summed, place, numbers)
+    return dict(zip(present.tolist(), summed.tolist(), strict=True))

@@ -71,7 +71,7 @@ def assert_lists_the_strongest_patterns(cluster: Cluster, capsys: pytest.Capture
     assert inspect(bootstrap=cluster.kafka.bootstrap, json=True) == 0
     answer = json.loads(capsys.readouterr().out)
     assert len(answer["partitions"]) == 20
-    assert answer["patterns"].keys() >= {"cluster", "periodicity", "profile", "transition"}
+    assert answer["patterns"].keys() >= {"cluster", "move", "periodicity", "profile", "transition"}
     for patterns in answer["patterns"].values():
         ranks = [each["significance"] * (1 + each["stability"]) for each in patterns]
         assert 0 < len(ranks) <= 5 and ranks == sorted(ranks, reverse=True) and ranks[0] > 2

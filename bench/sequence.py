@@ -1,8 +1,8 @@
 """Transition counts against dictionaries, session-rec's baselines and plain order-1 counts.
 
-    python bench/sequence.py [speed] [memory] [sessions] [backoff] [--json OUT]
+    python bench/sequence.py [speed] [moves] [memory] [sessions] [backoff] [--json OUT]
 
-``speed`` and ``memory`` need no data; ``sessions`` and ``backoff`` read the research data beside the checkout
+``speed``, ``moves`` and ``memory`` need no data; ``sessions`` and ``backoff`` read the research data beside the checkout
 (``../shared/data``, or ``CHRONOTOPE_DATA``) and say so where it is absent.
 """
 
@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from session_baselines import AssociationRules, SequentialRules, Session, VectorSessionNeighbours
 
-from processors.sequence import NO_STATE, RecentStates, Sessions, TransitionCounts, steps_back, warm_up
+from processors.sequence import NO_STATE, RecentStates, Sessions, TransitionCounts, moves_between, steps_back, warm_up
 
 DAY_S = 86_400.0
 DATA = Path(os.environ.get("CHRONOTOPE_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -132,6 +132,49 @@ def settled_rate() -> dict[str, Any]:
         "bytes_per_transition_held": round(counts.nbytes / counts.n_transitions, 1),
         "predict_us": round(each * 1e6, 1),
     }
+
+
+# -- moves
+
+
+def walked(users: Any, states: Any, time_ms: Any, gap_ms: int) -> dict[tuple[int, int], list[int]]:
+    """What one writes first: each user's last state and time in a dictionary, the people of each move in a list."""
+    last: dict[int, tuple[int, int]] = {}
+    went: dict[tuple[int, int], list[int]] = defaultdict(list)
+    order = np.argsort(time_ms, kind="stable")
+    for user, state, now in zip(*(column[order].tolist() for column in (users, states, time_ms)), strict=True):
+        before, then = last.get(user, (state, now))
+        if before != state and now - then <= gap_ms:
+            went[before, state].append(user)
+        last[user] = state, now
+    return {pair: [len(who), len(set(who))] for pair, who in went.items()}
+
+
+def bench_moves(points: int = 100_000, crowds: int = 500, rounds: int = 9) -> list[dict[str, Any]]:
+    """One count over a window of a week, as the workers do when a fifth of it is new."""
+    rng = np.random.default_rng(0)
+    users = rng.integers(0, 1 << 62, points // 20)[rng.integers(0, points // 20, points)]
+    states, turns = rng.integers(0, crowds, points), np.zeros(points, np.int64)
+    time_ms, gap_ms = np.sort(rng.integers(0, round(7 * DAY_S * 1000), points)), 3 * 3600 * 1000
+    ours, theirs = list[float](), list[float]()
+    for _ in range(rounds):
+        start = time.process_time()
+        moves = moves_between(users, states, time_ms, turns, gap_ms)
+        middle = time.process_time()
+        plain = walked(users, states, time_ms, gap_ms)
+        ours.append(middle - start)
+        theirs.append(time.process_time() - middle)
+    assert dict(zip(zip(*(c.tolist() for c in moves[:2])), zip(*(c.tolist() for c in moves[2:])))) == {
+        pair: tuple(seen) for pair, seen in plain.items()
+    }
+    each_us = statistics.median(ours) * 1e6 / (points / 5)
+    return [
+        {
+            "points": points, "pairs": len(moves.times), "ms": round(statistics.median(ours) * 1e3, 1),
+            "us_per_new_point": round(each_us, 2),
+            "times_dictionaries": round(statistics.median(b / a for a, b in zip(ours, theirs, strict=True)), 1),
+        }
+    ]  # fmt: skip
 
 
 # -- memory
@@ -427,6 +470,7 @@ def print_table(title: str, rows: list[dict[str, Any]]) -> None:
 def main() -> None:
     parts: dict[str, Callable[[], list[dict[str, Any]]]] = {
         "speed": bench_speed,
+        "moves": bench_moves,
         "memory": bench_memory,
         "sessions": bench_sessions,
         "backoff": bench_backoff,

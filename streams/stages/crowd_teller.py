@@ -62,7 +62,11 @@ class CrowdTeller:
 
     def sizes(self) -> dict[str, int]:
         """How much is held, by kind. O(clusters)."""
-        return {"clusters": len(self.clusters), "public_clusters": len(self._public), "left_clusters": len(self.moves)}
+        return {
+            "clusters": len(self.clusters),
+            "public_clusters": len(self._public),
+            "clusters_with_moves": len(self.moves),
+        }
 
     def take(self, report: RegionReport) -> None:
         """Take a region's report, or a piece of it, in place of what it said before. O(its clusters)."""
@@ -108,7 +112,7 @@ class CrowdTeller:
         public = self._public
         self._close_bins(now_ms, public)
         moves = self.moves.tell(now_ms, public, self._points, self.union.global_ids, version)
-        return [message for message in told if message is not None] + moves
+        return [*(message for message in told if message is not None), *moves]
 
     @property
     def moves_due(self) -> bool:

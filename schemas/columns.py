@@ -4,6 +4,8 @@ Layout (MessagePack): ``[version, rows, {name: [dtype, bytes]}]``; numeric colum
 columns are ``"str"`` with a uint32 length per row followed by the UTF-8 bytes of all rows.
 """
 
+from collections.abc import Mapping
+
 import msgspec
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +17,7 @@ _DECODER = msgspec.msgpack.Decoder(tuple[int, int, dict[str, tuple[str, bytes]]]
 _DTYPES = frozenset({"<i8", "<f8", "<i4", "<f4", "<u4", "<u8", "|u1", "|i1", "|b1", "<u2", "<i2"})
 
 
-def encode_columns(columns: dict[str, Column]) -> bytes:
+def encode_columns(columns: Mapping[str, Column]) -> bytes:
     """One value from equally long columns: numpy arrays (1-D) or lists of str. O(bytes).
 
     >>> batch = encode_columns({"t": np.array([1.5, 2.5]), "user": ["a", "b"]})

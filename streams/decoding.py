@@ -162,7 +162,7 @@ class EventDecoder:
             event_hash=hash_texts(fields.event_ids),
             user=np.array(users, np.int64),
             item=np.array(items, np.int64),
-            category=np.array([named.get(text, NO_CODE) for text in categories], np.int64),
+            category=np.array([NO_CODE if text is None else named[text] for text in categories], np.int64),
             weight=fields.weight,
             lat=fields.lat,
             lon=fields.lon,

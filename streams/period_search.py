@@ -33,7 +33,8 @@ class PeriodSearch:
 
     async def _search_once(self) -> float:
         """Examine a few keys of the state that has most to do; the seconds spent, 0 if there was nothing to do."""
-        waiting: list[Any] = [state for state in self._table.states.values() if state.untested]
+        states: list[Any] = list(self._table.states.values())
+        waiting = [state for state in states if state.untested]
         if not waiting:
             return 0.0
         started = time.perf_counter()

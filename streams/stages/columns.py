@@ -38,7 +38,7 @@ class EventColumns(msgspec.Struct, frozen=True):
 
     def select(self, rows: npt.NDArray[np.bool_] | Ints) -> "EventColumns":
         """The rows of a mask or an index, sharing ``names``."""
-        return EventColumns(*(getattr(self, name)[rows] for name in EVENT_COLUMNS), self.names)
+        return EventColumns(**{name: getattr(self, name)[rows] for name in EVENT_COLUMNS}, names=self.names)
 
 
 EVENT_COLUMNS = tuple(name for name in EventColumns.__struct_fields__ if name != "names")

@@ -118,4 +118,4 @@ def unpack_part(packed: Sequence[object]) -> CrowdPart:
     count, direction, spread_m2, *columns, hull = packed
     arrays = (np.frombuffer(column, "<i8") for column in columns)  # type: ignore[call-overload]
     corners = [(float(lat), float(lon)) for lat, lon in hull]  # type: ignore[attr-defined]
-    return CrowdPart(count, tuple(direction), spread_m2, *arrays, corners)  # type: ignore[arg-type]
+    return CrowdPart(count, tuple(direction), spread_m2, *arrays, corners)  # type: ignore[arg-type,call-arg]

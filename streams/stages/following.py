@@ -1,6 +1,7 @@
 """What follows what among the states of one kind, in the whole population: transitions and frequent sequences."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +35,7 @@ class Following:
             min_support=settings.min_support, growth=settings.growth, max_keys=settings.counts.max_contexts
         )
         self.book = PatternBook(settings.max_published)
-        self._asked = {
+        self._asked: dict[str, Any] = {
             "min_support": settings.sequence_min_support, "min_lift": settings.sequence_min_lift,
             "growth": settings.growth, "min_owners": settings.min_users, "parts": parts,
         }  # fmt: skip

@@ -12,6 +12,9 @@ def kept_settings(stage: str, state: Any, settings: MiningSettings) -> dict[str,
 
 
 def _pairs(stage: str, state: Any, settings: MiningSettings) -> tuple[dict[str, float], dict[str, float]]:
+    names: tuple[str, ...]
+    ours: object
+    theirs: object
     match stage:
         case "region":
             names, ours, theirs = ("eps_m", "min_samples", "window_s"), settings.region, state.window.dbscan.settings

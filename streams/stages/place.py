@@ -26,6 +26,7 @@ class PlaceStage(InternalStage):
         self.periods = PeriodWatch(own.periodicity, self._name_of_item)
         self.item_forecasts = ForecastWatch(own.forecasts, "item", self._name_of)
         self.categories = CountRhythms(own.forecasts, "category", self._name_of)
+        self._turns: tuple[PeriodWatch | ForecastWatch | CountRhythms, ...]
         self._turns = (self.periods, self.item_forecasts, self.categories)
 
     def examine(self, budget: int) -> list[Pattern]:

@@ -151,7 +151,7 @@ class RegionWindow:
         emerged = (now["cores"] >= self._settings.min_samples) != (sent["cores"] >= self._settings.min_samples)
         linked = (now["border"] > 0) & (now["digest"] != sent["digest"])
         north_m = np.radians(now["lat"] - sent["lat"]) * EARTH_RADIUS_M
-        east = (now["lon"] - sent["lon"] + 180.0) % 360.0 - 180.0
+        east = np.mod(now["lon"] - sent["lon"] + 180.0, 360.0) - 180.0
         east_m = np.radians(east) * EARTH_RADIUS_M * np.cos(np.radians(now["lat"]))
         moved = np.hypot(north_m, east_m) > self._settings.eps_m
         return new | resized | emerged | linked | moved

@@ -149,13 +149,14 @@ class UserStage:
 
     def announce(self, caught_up: bool) -> list[Routed]:
         """Empty batches that tell the stages in time order how far this partition has come."""
-        nothing = EventColumns(*(np.empty(0, np.int64) for _ in range(6)), *(np.empty(0) for _ in range(3)), {})
-        return self._routed(nothing, Before(*(np.empty(0, np.int64) for _ in Before._fields)), caught_up)
+        ints, floats = np.empty(0, np.int64), np.empty(0)
+        nothing = EventColumns(ints, ints, ints, ints, ints, ints, floats, floats, floats, {})
+        return self._routed(nothing, Before(*(ints for _ in Before._fields)), caught_up)
 
     def _routed(self, admitted: EventColumns, before: Before, caught_up: bool) -> list[Routed]:
         partitions = self.settings.partitions
         origin = Origin(self.partition, self.admission.watermark_ms, caught_up, self.absorbed_offset)
-        everything = {
+        everything: dict[str, np.ndarray] = {
             "origin_offset": admitted.offset, "time_ms": admitted.time_ms, "user": admitted.user, "item": admitted.item,
         }  # fmt: skip
         public = ~self.private.contains(admitted.item)
@@ -165,11 +166,10 @@ class UserStage:
         positions |= {"lat": admitted.lat[placed], "lon": admitted.lon[placed]}
         place, every = self._by_place(everything | {"category": admitted.category}, public), range(partitions)
         target = place.pop("target")
-        common = {"names": self.names, "origin": origin}
         return [
-            *route_transitions(follows, partitions, **common),
+            *route_transitions(follows, partitions, names=self.names, origin=origin),
             *self._by_region(positions, origin),
-            *route(INTERNAL_PLACE, target, place, every, named=("item", "category"), **common),
+            *route(INTERNAL_PLACE, target, place, every, named=("item", "category"), names=self.names, origin=origin),
         ]
 
     def _by_region(self, positions: dict[str, np.ndarray], origin: Origin) -> list[Routed]:

@@ -5,6 +5,7 @@ import gc
 import logging
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +17,7 @@ from faust.types import TP
 
 from schemas.avro_wire import ConfluentAvroDecoder, RegistrySchemaSource
 from schemas.events import BehaviorEvent
-from schemas.topics import TopicSpec
+from schemas.topics import INTERNAL_MAX_BYTES, TopicSpec
 from schemas.validation import EventLimits
 from streams.agents import SOURCES, add_agent
 from streams.announcing import Announcer
@@ -40,6 +41,8 @@ WORKER_TOPICS_TIMEOUT_S = 10.0
 STOP_DEADLINE_S = 30.0
 # Tracked objects made before the young ones are looked through, and how many looks before the older ones are.
 GARBAGE_THRESHOLDS = (200_000, 20, 50)
+# How long the thread that fetches waits for the one that computes: a tenth of what Python leaves it at.
+SWITCH_INTERVAL_S = 0.0005
 
 
 class TopicsMissingError(RuntimeError):
@@ -50,19 +53,20 @@ def build_app(settings: WorkerSettings, partitions: int, metrics: WorkerMetrics 
     """The Faust app of one worker; ``partitions`` is the partition count of the event and internal topics."""
     metrics = metrics or WorkerMetrics(settings.app_id)
     mining = settings.mining(partitions)
+    writer = BatchWriter(writer_config(settings))
     app = BatchApp(
         settings.app_id,
         batch_topics=[SOURCES[stage].name for stage in settings.stages],
         inner_topics=[SOURCES[stage].name for stage in settings.stages if stage != "user"],
         max_batch_events=settings.max_batch_events,
+        writer=writer,
         Monitor=lambda *_, **__: WorkerMonitor(metrics),
         **_faust_settings(settings, partitions),
     )
-    writer = BatchWriter(app)
     for stage in settings.stages:
         announce = Announcer(app, writer) if stage == "user" else None
         table = StateTable(
-            app, name=stage, partitions=partitions, new_state=_new_state(stage, mining), on_live=announce
+            app, name=stage, partitions=partitions, writer=writer, new_state=_new_state(stage, mining), on_live=announce
         )
         app.tables.add(table)
         if announce is not None:
@@ -126,11 +130,7 @@ def _faust_settings(settings: WorkerSettings, partitions: int) -> dict[str, Any]
         "broker_commit_interval": settings.commit_interval_s,
         "broker_session_timeout": settings.session_timeout_s,
         "broker_heartbeat_interval": settings.session_timeout_s / 6,
-        "broker_request_timeout": max(60.0, 2 * settings.session_timeout_s),
-        "producer_linger": 0.0,
-        "producer_acks": -1,
-        "producer_max_batch_size": 500_000,
-        "producer_max_request_size": 8_000_000,
+        "broker_request_timeout": _request_timeout_s(settings),
         "stream_buffer_maxsize": settings.buffered_batches,
         "stream_wait_empty": True,
         "stream_recovery_delay": 0.0,
@@ -142,6 +142,20 @@ def _faust_settings(settings: WorkerSettings, partitions: int) -> dict[str, Any]
         "web_host": settings.http_host,
         "web_port": settings.http_port or 6066,
     }
+
+
+def writer_config(settings: WorkerSettings) -> dict[str, Any]:
+    """What the worker's producer is told: to send at once, and as large records as the internal topics take."""
+    return settings.kafka.confluent_producer() | {
+        "linger.ms": 1,
+        "compression.type": "none",
+        "message.max.bytes": INTERNAL_MAX_BYTES,
+        "delivery.timeout.ms": round(1000 * _request_timeout_s(settings)),
+    }
+
+
+def _request_timeout_s(settings: WorkerSettings) -> float:
+    return max(60.0, 2 * settings.session_timeout_s)
 
 
 def _credentials(settings: WorkerSettings) -> Any:
@@ -166,6 +180,7 @@ def run_worker(settings: WorkerSettings) -> None:
     started = time.perf_counter()
     warm_up()
     collect_garbage_seldom()
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     log.info("kernels compiled", seconds=round(time.perf_counter() - started, 1))
     raise SystemExit(asyncio.run(_serve(settings, partitions)))
 
@@ -215,6 +230,7 @@ async def _serve(settings: WorkerSettings, partitions: int) -> int:
         await _stop(app, starting)
     finally:
         watching.cancel()
+        app.writer.close()
         health.stop()
     return 1 if watchdog.verdict else 0
 

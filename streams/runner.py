@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import takewhile
 from typing import Any, Protocol
 
 import msgspec
@@ -28,8 +29,6 @@ from streams.stages.settings import MiningSettings
 from streams.stages.user import UserStage
 
 MAX_IN_HAND = 4
-# Turns of the event loop that take a write from our task through the producer's to the socket.
-HAND_OFFS = 8
 
 
 class SkippedRecordsError(RuntimeError):
@@ -95,13 +94,17 @@ def internal_step(state: BehindStage, records: Sequence[ConsumerRecord]) -> Work
 
 
 class InHand(msgspec.Struct, frozen=True):
-    """A batch that its state has absorbed and the log has not; ``chunk`` is None if there was nothing new in it."""
+    """A batch that its state has absorbed and the log has not: ``written`` ends when the brokers have its outputs.
+
+    ``work``, ``chunk`` and ``written`` are None if there was nothing new in it.
+    """
 
     partition: int
     state: Any
     records: Sequence[ConsumerRecord]
     work: Work | None
     chunk: Chunk | None
+    written: asyncio.Future[Any] | None
     done: Callable[[], None]
     compute_s: float
     computed_at: float
@@ -110,8 +113,9 @@ class InHand(msgspec.Struct, frozen=True):
 class StageRunner:
     """Carries batches through one stage: a state is ahead of its log only by the few batches that are in hand.
 
-    Batches become durable in the order in which they were taken: their outputs first, then their chunks, then ``done`` is
-    called. After a write that failed nothing is written, absorbed or acknowledged any more, and ``crash`` is called.
+    Batches become durable in the order in which they were taken: their outputs, which are written at once, then their chunks,
+    then ``done`` is called. After a write that failed nothing is remembered, absorbed or acknowledged any more, and ``crash`` is
+    called.
     """
 
     def __init__(
@@ -148,6 +152,8 @@ class StageRunner:
         Raises what the stage raises, or what an earlier write raised; SkippedRecordsError if the batch does not follow what the
         state has absorbed, and StateMissingError if there is no state for a partition that is ours.
         """
+        if self._failure is not None:
+            raise self._failure
         topic, partition = batch.records[0].topic, batch.records[0].partition
         if self.table.wants_snapshot(partition):
             # A snapshot must not hold what is not in the log yet: its outputs could be lost.
@@ -165,19 +171,19 @@ class StageRunner:
         self._in_hand.append(self._absorbed(state, batch.records, done))
         if self._settling is None or self._settling.done():
             self._settling = asyncio.create_task(self._settle())
-        for _ in range(HAND_OFFS):
-            await asyncio.sleep(0)
+        await asyncio.sleep(0)  # its outputs are handed over before the next batch is computed
         await self._settled_below(MAX_IN_HAND)
 
     def _absorbed(self, state: Any, records: Sequence[ConsumerRecord], done: Callable[[], None]) -> InHand:
         started, previous = time.perf_counter(), state.absorbed_offset
         fresh = [record for record in records if record.offset > previous] if records[0].offset <= previous else records
-        work = chunk = None
+        work = chunk = written = None
         if fresh:
             work = self._step(state, fresh)
             chunk = Chunk(previous, fresh[0].offset, fresh[-1].offset, work.payload)
+            written = asyncio.ensure_future(self._writer.write(work.records))
         now = time.perf_counter()
-        return InHand(records[0].partition, state, fresh, work, chunk, done, now - started, now)
+        return InHand(records[0].partition, state, fresh, work, chunk, written, done, now - started, now)
 
     async def _settled_below(self, limit: int) -> None:
         while len(self._in_hand) >= limit and self._failure is None:
@@ -187,12 +193,14 @@ class StageRunner:
             raise self._failure
 
     async def _settle(self) -> None:
-        """Make what is in hand durable, all that has gathered at a time."""
+        """Make what is in hand durable: the chunks of all first batches whose outputs are written at a time."""
         try:
             while self._in_hand:
-                group = list(self._in_hand)
+                if self._in_hand[0].written is not None:
+                    await self._in_hand[0].written
+                group = list(takewhile(_is_written, self._in_hand))
                 owned = [batch for batch in group if self.table.states.get(batch.partition) is batch.state]
-                await self._write(owned)
+                await self._remember(owned)
                 for _ in group:
                     self._in_hand.popleft()
                 for batch in owned:
@@ -201,18 +209,13 @@ class StageRunner:
             self._failure = error
             await self._crash(error)
 
-    async def _write(self, batches: Sequence[InHand]) -> None:
-        await self._writer.write([record for batch in batches if batch.work for record in batch.work.records])
+    async def _remember(self, batches: Sequence[InHand]) -> None:
         by_partition: dict[int, list[Chunk]] = {}
         for batch in batches:
             if batch.chunk is not None:
                 by_partition.setdefault(batch.partition, []).append(batch.chunk)
         with self._metrics.changelog_seconds.labels(self.stage).time():
-            await asyncio.gather(*(self._append(partition, chunks) for partition, chunks in by_partition.items()))
-
-    async def _append(self, partition: int, chunks: Sequence[Chunk]) -> None:
-        for chunk in chunks:  # one after the other: a chunk whose predecessor failed would leave a hole
-            await self.table.append(partition, chunk)
+            await asyncio.gather(*(self.table.append(partition, chunks) for partition, chunks in by_partition.items()))
 
     def _finish(self, batch: InHand) -> None:
         batch.done()
@@ -226,3 +229,9 @@ class StageRunner:
         records = pattern_records(patterns, self._partitions)
         await self._writer.write(records)
         self._metrics.on_written(records, patterns)
+
+
+def _is_written(batch: InHand) -> bool:
+    """Whether the brokers have taken its outputs; false of those that they refused, which the next look finds."""
+    written = batch.written
+    return written is None or (written.done() and written.exception() is None)

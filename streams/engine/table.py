@@ -1,7 +1,7 @@
 """A Faust table whose partitions are stage states, kept in the changelog as a log of chunks with snapshots."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import faust
@@ -66,6 +66,7 @@ class StateTable(faust.Table):
         self,
         app: Any,
         *,
+        writer: BatchWriter,
         new_state: Callable[[int, bytes | None], State],
         on_live: Callable[[list[int]], Awaitable[None]] | None = None,
         **kwargs: Any,
@@ -77,7 +78,7 @@ class StateTable(faust.Table):
         self.states: dict[int, State] = {}
         self._new_state = new_state
         self._on_live = on_live
-        self._writer = BatchWriter(app)
+        self._writer = writer
         self._read: dict[int, dict[bytes, bytes]] = {}
         self._read_to: dict[TP, int] = {}
         self._extents: dict[int, LogExtent] = {}
@@ -94,18 +95,18 @@ class StateTable(faust.Table):
 
     # -- writing
 
-    async def append(self, partition: int, chunk: statelog.Chunk) -> None:
-        """Write the chunk of a batch and wait for it."""
-        key, value = statelog.chunk_record(chunk)
-        await self._write(partition, [(key, value)])
+    async def append(self, partition: int, chunks: Sequence[statelog.Chunk]) -> None:
+        """Write the chunks of consecutive batches and wait for them."""
+        records = [statelog.chunk_record(chunk) for chunk in chunks]
+        await self._write(partition, records)
         extent = self._extents.get(partition)
         if (
             extent is None
         ):  # the partition was given up meanwhile; whoever has it now reads the same chunk or writes its own
             return
-        extent.keys.add(key)
-        extent.chunks += 1
-        extent.chunk_bytes += len(value)
+        extent.keys.update(key for key, _ in records)
+        extent.chunks += len(records)
+        extent.chunk_bytes += sum(len(value) for _, value in records)
 
     def wants_snapshot(self, partition: int) -> bool:
         """Whether a snapshot of the partition is due; False if it is not live."""

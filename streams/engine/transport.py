@@ -18,6 +18,8 @@ from faust.types import TP, ConsumerMessage
 from mode.utils.objects import cached_property
 from mode.utils.queues import FlowControlEvent
 
+from streams.engine.writer import BatchWriter
+
 END_OFFSET_DEADLINE_S = 20.0
 TOPICS_DEADLINE_S = 30.0
 FETCH_MAX_WAIT_MS = 20
@@ -268,15 +270,17 @@ class BatchTransport(driver.Transport):
 class BatchApp(faust.App):
     """A Faust app whose consumer hands the topics in ``batch_topics`` to agents in batches of ``max_batch_events``.
 
-    ``inner_topics`` are those of them that the app itself writes; they are fetched first.
+    ``inner_topics`` are those of them that the app itself writes, through ``writer``; they are fetched first.
     """
 
     def __init__(
-        self, *args: Any, batch_topics: Sequence[str], inner_topics: Sequence[str], max_batch_events: int, **kwargs: Any
-    ) -> None:
+        self, *args: Any, batch_topics: Sequence[str], inner_topics: Sequence[str], max_batch_events: int,
+        writer: BatchWriter, **kwargs: Any,
+    ) -> None:  # fmt: skip
         self.batch_topics = frozenset(batch_topics)
         self.inner_topics = frozenset(inner_topics)
         self.max_batch_events = max_batch_events
+        self.writer = writer
         super().__init__(*args, **kwargs)
 
     @cached_property

@@ -1,14 +1,25 @@
-"""Writes records in whole batches to explicit partitions and returns when the brokers have acknowledged all of them."""
+"""Writes records to explicit partitions and returns when the brokers have acknowledged all of them.
+
+Sending, retrying and hearing of acknowledgements is librdkafka's, in threads of its own: a write takes as long as the brokers
+do, however busy the event loop is with batches.
+"""
 
 import asyncio
 import time
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from threading import Event, Thread
 from typing import Any
 
 import msgspec
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 Headers = Sequence[tuple[str, bytes]]
+POLL_S = 0.1
+# As long as the producer's queue is full.
+ROOM_PAUSE_S = 0.005
+CLOSE_WITHIN_S = 5.0
+# What comes after a record that cannot be written is not written either: a stage behind would take the gap for good.
+NO_GAPS = {"enable.idempotence": True, "enable.gapless.guarantee": True}
 
 
 class OutRecord(msgspec.Struct, frozen=True):
@@ -22,45 +33,78 @@ class OutRecord(msgspec.Struct, frozen=True):
     timestamp_ms: int | None = None
 
 
+class Delivery:
+    """The acknowledgements of one write, which come in the producer's thread; ``done`` holds the last offset per partition."""
+
+    def __init__(self, records: int) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.done: asyncio.Future[dict[tuple[str, int], int]] = self._loop.create_future()
+        self._missing = records
+        self._last: dict[tuple[str, int], int] = {}
+
+    def on_delivery(self, error: KafkaError | None, message: Message) -> None:
+        """The brokers have a record, or never will."""
+        self._missing -= 1
+        if error is not None:
+            self._loop.call_soon_threadsafe(self._fail, KafkaException(error))
+            return
+        target, offset = (message.topic(), message.partition()), message.offset()
+        self._last[target] = max(offset, self._last.get(target, -1))  # type: ignore[index,arg-type,type-var,assignment]
+        if not self._missing:
+            self._loop.call_soon_threadsafe(self._succeed)
+
+    def _fail(self, error: KafkaException) -> None:
+        if not self.done.done():
+            self.done.set_exception(error)
+
+    def _succeed(self) -> None:
+        if not self.done.done():
+            self.done.set_result(self._last)
+
+
 class BatchWriter:
-    """Groups records by partition into the producer's own batches: one future per batch instead of one per record.
+    """An idempotent producer whose writes are awaited; ``config`` is librdkafka's. ``close`` ends its thread."""
 
-    Batches of a partition are handed over in turns: aiokafka lets those that wait for the same partition race, takes what
-    they have waited so far off their time with every race that they lose, and gives up.
-    """
-
-    def __init__(self, app: Any) -> None:
-        self._app = app
-        self._turns: defaultdict[tuple[str, int], asyncio.Lock] = defaultdict(asyncio.Lock)
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self._config = dict(config) | NO_GAPS
+        self._producer: Producer | None = None
+        self._ended = Event()
+        self._thread = Thread(target=self._hear, name="deliveries", daemon=True)
 
     async def write(self, records: Sequence[OutRecord]) -> dict[tuple[str, int], int]:
         """Write all records, those of one partition in order; the last offset of each (topic, partition), once acknowledged.
 
-        Raises the client's error if one of them fails: the caller must then not acknowledge its source.
+        Raises KafkaException if one of them fails: the caller must then not acknowledge its source.
         """
-        by_partition: dict[tuple[str, int], list[OutRecord]] = {}
+        if not records:
+            return {}
+        producer, delivery, now_ms = self._started(), Delivery(len(records)), int(time.time() * 1000)
         for record in records:
-            by_partition.setdefault((record.topic, record.partition), []).append(record)
-        writes = (self._write_partition(*target, group) for target, group in by_partition.items())
-        return dict(zip(by_partition, await asyncio.gather(*writes), strict=True))
+            while True:
+                try:
+                    producer.produce(
+                        record.topic, record.value, record.key, record.partition, delivery.on_delivery,
+                        record.timestamp_ms or now_ms, headers=list(record.headers),
+                    )  # fmt: skip
+                    break
+                except BufferError:
+                    await asyncio.sleep(ROOM_PAUSE_S)
+        return await delivery.done
 
-    async def _write_partition(self, topic: str, partition: int, records: list[OutRecord]) -> int:
-        producer, now_ms = self._app.producer._ensure_producer(), int(time.time() * 1000)
-        pending: list[tuple[asyncio.Future[Any], int]] = []
+    def close(self) -> None:
+        """Send what was handed over, for a few seconds, and end."""
+        self._ended.set()
+        if self._producer is not None:
+            self._thread.join()
+            self._producer.flush(CLOSE_WITHIN_S)
 
-        async def send() -> None:
-            async with self._turns[topic, partition]:
-                pending.append((await producer.send_batch(batch, topic, partition=partition), batch.record_count()))
+    def _started(self) -> Producer:
+        if self._producer is None:
+            self._producer = Producer(self._config)
+            self._thread.start()
+        return self._producer
 
-        batch = producer.create_batch()
-        for record in records:
-            fields = {"timestamp": record.timestamp_ms or now_ms, "key": record.key, "value": record.value}
-            if batch.append(**fields, headers=list(record.headers)) is None:
-                await send()
-                batch = producer.create_batch()
-                batch.append(**fields, headers=list(record.headers))
-        await send()
-        last = -1
-        for acknowledged, number in pending:
-            last = (await acknowledged).offset + number - 1
-        return last
+    def _hear(self) -> None:
+        assert self._producer is not None
+        while not self._ended.is_set():
+            self._producer.poll(POLL_S)

@@ -41,7 +41,6 @@ def test_the_pinned_pair_is_the_one_that_was_tested() -> None:
         (driver.AIOKafkaConsumerThread, "subscribe", ["self", "topics"]),
         (AIOKafkaConsumer, "topics", ["self"]),
         (driver.AIOKafkaConsumerThread, "_create_worker_consumer", ["self", "transport"]),
-        (driver.Producer, "_ensure_producer", ["self"]),
         (driver, "credentials_to_aiokafka_auth", ["credentials", "ssl_context"]),
         (driver, "server_list", ["urls", "default_port"]),
         (App, "_new_transport", ["self"]),

@@ -29,9 +29,10 @@ class Log:
         for record in records:
             self._note(record.value)
 
-    async def append(self, partition: int, chunk: Chunk) -> None:
+    async def append(self, partition: int, chunks: Sequence[Chunk]) -> None:
         await asyncio.sleep(0)
-        self._note((partition, chunk.previous, chunk.first, chunk.last))
+        for chunk in chunks:
+            self._note((partition, chunk.previous, chunk.first, chunk.last))
 
     def _note(self, what: Any) -> None:
         if what == self.failing:
@@ -93,16 +94,18 @@ def test_batches_are_absorbed_while_earlier_ones_are_written_and_acknowledged_in
         log.gate.set()
 
     log, acked, crashes = scenario(play)
-    assert log.written == [b"0-4", (0, -1, 0, 4), b"5-9", (0, 4, 5, 9)]
+    assert log.written == [b"0-4", b"5-9", (0, -1, 0, 4), (0, 4, 5, 9)]
     assert (acked, crashes) == ([4, 9], [])
 
 
-def test_a_failed_write_ends_the_worker_and_nothing_after_it_is_written_or_acknowledged() -> None:
+def test_a_failed_write_ends_the_worker_and_nothing_after_it_is_remembered_or_acknowledged() -> None:
     async def play(runner: StageRunner, log: Log, acked: list[Any], crashes: list[Any]) -> None:
         log.failing = (0, 4, 5, 9)
+        log.gate.set()
         for first in (0, 5, 10):
             await runner.take(batch(first, first + 4), lambda last=first + 4: acked.append(last))  # type: ignore[misc]
-        log.gate.set()
+            if not first:
+                await asyncio.sleep(0.01)
         await asyncio.sleep(0.01)
         assert [str(error) for error in crashes] == ["the broker refused (0, 4, 5, 9)"]
         with pytest.raises(OSError, match="the broker refused"):
@@ -139,7 +142,7 @@ def test_a_batch_that_is_delivered_again_is_acknowledged_after_the_copy_in_hand_
     assert acked == ["first", "again"]
 
 
-def test_a_batch_whose_partition_is_given_up_is_neither_written_nor_acknowledged() -> None:
+def test_a_batch_whose_partition_is_given_up_is_neither_remembered_nor_acknowledged() -> None:
     async def play(runner: StageRunner, log: Log, acked: list[Any], _: list[Any]) -> None:
         await runner.take(batch(0, 0, partition=1), lambda: acked.append("held up"))
         await runner.take(batch(0, 4), lambda: acked.append("given up"))
@@ -149,7 +152,7 @@ def test_a_batch_whose_partition_is_given_up_is_neither_written_nor_acknowledged
         await runner.take(batch(5, 9), lambda: acked.append("not ours"))
 
     log, acked, crashes = scenario(play)
-    assert log.written == [b"0-0", (1, -1, 0, 0)]
+    assert log.written == [b"0-0", b"0-4", (1, -1, 0, 0)]
     assert (acked, crashes) == (["held up"], [])
 
 

@@ -1,35 +1,63 @@
-"""Writing in whole batches: many who write to one partition at a time all get their turn."""
+"""Writing: many who write at a time, acknowledged with exact offsets, in order, and a record that no broker takes."""
 
 import asyncio
-from types import SimpleNamespace
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaProducer
+from confluent_kafka import KafkaError, KafkaException
 
 from chronotope.kafka.topics import apply_topics
 from chronotope.local.embedded import EmbeddedBroker
 from schemas.settings import KafkaSettings
-from schemas.topics import INTERNAL_PLACE
+from schemas.topics import INTERNAL_PLACE, LATE
+from streams.app import writer_config
 from streams.engine.writer import BatchWriter, OutRecord
+from streams.settings import WorkerSettings
 
-WRITES, BYTES, TIMEOUT_MS = 150, 300_000, 3_000
+
+def written(broker: EmbeddedBroker, write: Callable[[BatchWriter], Awaitable[Any]], **config: Any) -> Any:
+    """What ``write`` gives with a writer of its own to a broker that has the topics."""
+    kafka = KafkaSettings(bootstrap=broker.bootstrap)
+    apply_topics(kafka)
+    writer = BatchWriter(writer_config(WorkerSettings(kafka=kafka)) | config)
+    try:
+        return asyncio.run(write(writer))
+    finally:
+        writer.close()
+
+
+def place(value: bytes, partition: int = 0) -> OutRecord:
+    return OutRecord(INTERNAL_PLACE.name, partition, None, value)
 
 
 @pytest.mark.integration
-def test_many_writes_to_one_partition_are_all_acknowledged_however_long_they_wait_for_each_other(
-    broker: EmbeddedBroker,
-) -> None:
-    apply_topics(KafkaSettings(bootstrap=broker.bootstrap))
+def test_many_writes_at_a_time_are_each_acknowledged_with_their_own_last_offset(broker: EmbeddedBroker) -> None:
+    async def write(writer: BatchWriter) -> list[Any]:
+        return await asyncio.gather(*(writer.write([place(bytes(300_000)), place(b"end")]) for _ in range(100)))
 
-    async def write_all() -> list[int]:
-        producer = AIOKafkaProducer(
-            bootstrap_servers=broker.bootstrap, acks=-1, request_timeout_ms=TIMEOUT_MS,
-            max_batch_size=500_000, max_request_size=8_000_000,
-        )  # fmt: skip
-        async with producer:
-            writer = BatchWriter(SimpleNamespace(producer=SimpleNamespace(_ensure_producer=lambda: producer)))
-            record = OutRecord(INTERNAL_PLACE.name, 0, None, bytes(BYTES))
-            ends = await asyncio.gather(*(writer.write([record]) for _ in range(WRITES)))
-        return [end[INTERNAL_PLACE.name, 0] for end in ends]
+    ends = [end[INTERNAL_PLACE.name, 0] for end in written(broker, write)]
+    assert ends == list(range(1, 200, 2))
 
-    assert sorted(asyncio.run(write_all())) == list(range(WRITES))
+
+@pytest.mark.integration
+def test_a_write_waits_for_room_when_the_producer_holds_as_much_as_it_may(broker: EmbeddedBroker) -> None:
+    async def write(writer: BatchWriter) -> Any:
+        return await writer.write([place(b"x", at % 2) for at in range(500)])
+
+    ends = written(broker, write, **{"queue.buffering.max.messages": 10})
+    assert ends == {(INTERNAL_PLACE.name, 0): 249, (INTERNAL_PLACE.name, 1): 249}
+
+
+@pytest.mark.integration
+def test_a_record_that_the_brokers_refuse_fails_its_write(broker: EmbeddedBroker) -> None:
+    async def write(writer: BatchWriter) -> Any:
+        return await writer.write([OutRecord(LATE.name, 99, None, b"no such partition")])
+
+    with pytest.raises(KafkaException) as failure:
+        written(broker, write)
+    assert failure.value.args[0].code() == KafkaError._UNKNOWN_PARTITION
+
+
+def test_nothing_to_write_asks_no_broker() -> None:
+    assert asyncio.run(BatchWriter({"bootstrap.servers": "127.0.0.1:1"}).write([])) == {}

@@ -7,10 +7,10 @@ import math
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import ConvexHull, QhullError
 
 from processors.quality import poisson_significance
 from processors.spatial.geometry import EARTH_RADIUS_M
+from processors.spatial.hull import convex_hull
 
 HOUR_S, HOURS_PER_WEEK = 3600, 168
 MONDAY_SHIFT_H = 72  # 1970-01-01 was a Thursday
@@ -68,14 +68,8 @@ def offsets_of(lat: Floats, lon: Floats, centre: tuple[float, float], metric: st
 
 def hull_of(north: Floats, east: Floats) -> NDArray[np.int64]:
     """The points at the corners of the convex hull, counter-clockwise; the ends of a line; at most MAX_HULL of them."""
-    flat = np.stack([east, north], axis=1)
-    _, distinct = np.unique(flat, axis=0, return_index=True)
-    if len(distinct) >= 3:
-        try:
-            distinct = distinct[ConvexHull(flat[distinct]).vertices]
-        except QhullError:  # all on one line
-            distinct = distinct[[0, -1]]
-    return distinct[:: -(-len(distinct) // MAX_HULL)]
+    corners = convex_hull(east, north)
+    return corners[:: -(-len(corners) // MAX_HULL)]
 
 
 def top_counts(codes: Codes | None) -> list[tuple[int, int]]:

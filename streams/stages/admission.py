@@ -44,14 +44,14 @@ class Admission:
         self._clock = np.array([NEVER, 0, 0, 0, 0], np.int64)
 
     @property
-    def watermark_ms(self) -> int:
-        """The event time before which nothing is admitted any more; a large negative number before any event."""
-        return int(self._clock[0]) - self._lateness_ms
+    def clock_ms(self) -> int:
+        """The latest event time of the partition; a large negative number before any event."""
+        return int(self._clock[0])
 
     @property
     def clock_s(self) -> float | None:
         """The latest event time (Unix time) of the partition, None before any event."""
-        return None if self._clock[0] == NEVER else float(self._clock[0]) / 1000.0
+        return None if self._clock[0] == NEVER else self.clock_ms / 1000.0
 
     def admit(self, time_ms: np.ndarray, user: np.ndarray, event_hash: np.ndarray) -> tuple[Mask, Mask]:
         """Masks of the late and of the repeated events; the others are admitted and remembered. O(events)."""

@@ -1,8 +1,10 @@
 """Rows of several origins in one order of event time, however far apart the origins are when a backlog is read.
 
 A partition that is read quickly runs ahead of the others by days of event time; a window that followed it would have lost
-the others' points before they come. So rows wait until no origin that still has a backlog can be older. An origin that has
-caught up with its producers holds nobody back, so at live speed nothing waits longer than for the next batch of each origin.
+the others' points before they come. So rows wait until every origin that still has a backlog has come as far. What an origin
+itself sends out of order is not waited for: under load its backlog would keep everybody's rows for the allowed lateness. An
+origin that has caught up with its producers holds nobody back, so at live speed nothing waits longer than for the next batch of
+each origin.
 """
 
 from collections.abc import Mapping
@@ -19,27 +21,27 @@ Rows = dict[str, np.ndarray]
 class TimeAligner:
     """Holds rows back until their turn; at most ``max_held`` of them, then the oldest go first whoever is behind.
 
-    The order in which rows come out is that of (time_ms, origin, origin_offset), whatever the order of the batches.
+    Rows of origins that are in order themselves come out in that of (time_ms, origin, origin_offset), however they are batched.
     """
 
     def __init__(self, origins: int, max_held: int = 200_000) -> None:
         self.max_held = max_held
-        self._watermark_ms = np.full(origins, UNHEARD_MS, np.int64)
+        self._clock_ms = np.full(origins, UNHEARD_MS, np.int64)
         self._caught_up = np.zeros(origins, np.bool_)
         self._held: Rows | None = None
 
     def __len__(self) -> int:
         return 0 if self._held is None else len(self._held["time_ms"])
 
-    def hear(self, origin: int, watermark_ms: int, caught_up: bool) -> None:
-        """An origin will send nothing older than ``watermark_ms`` any more, and has a backlog or not."""
-        self._watermark_ms[origin] = max(int(self._watermark_ms[origin]), watermark_ms)
+    def hear(self, origin: int, clock_ms: int, caught_up: bool) -> None:
+        """An origin has come as far as ``clock_ms``, and has a backlog or not."""
+        self._clock_ms[origin] = max(int(self._clock_ms[origin]), clock_ms)
         self._caught_up[origin] = caught_up
 
     @property
     def complete_ms(self) -> int:
-        """The event time before which everything that is known to be coming has come; more of that very time may come."""
-        behind = self._watermark_ms[~self._caught_up]
+        """The event time up to which every origin with a backlog has come; more of that very time may come."""
+        behind = self._clock_ms[~self._caught_up]
         return int(behind.min()) if len(behind) else ALL_MS
 
     def push(self, rows: Mapping[str, np.ndarray]) -> None:
@@ -67,11 +69,10 @@ class TimeAligner:
 
     def state(self) -> tuple[dict[str, Ints], Rows]:
         """The origins' arrays, and the held rows."""
-        return {"watermark_ms": self._watermark_ms, "caught_up": self._caught_up.astype(np.int64)}, dict(
-            self._held or {}
-        )
+        return {"clock_ms": self._clock_ms, "caught_up": self._caught_up.astype(np.int64)}, dict(self._held or {})
 
     def load(self, origins: Mapping[str, Ints], held: Rows) -> None:
         """Become the aligner of ``state()``."""
-        self._watermark_ms, self._caught_up = np.array(origins["watermark_ms"]), origins["caught_up"].astype(np.bool_)
+        clocks = origins["clock_ms" if "clock_ms" in origins else "watermark_ms"]  # what states of before held back by
+        self._clock_ms, self._caught_up = np.array(clocks), origins["caught_up"].astype(np.bool_)
         self._held = held or None

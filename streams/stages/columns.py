@@ -78,13 +78,13 @@ class InternalBatch(msgspec.Struct, frozen=True, array_like=True):
     """The rows that one source batch sends to one partition of an internal topic.
 
     ``columns`` is a columnar batch with a column ``origin_offset`` (int64, non-decreasing): with ``origin_partition`` it says
-    which source event each row comes from, so a batch that is sent again changes nothing. ``watermark_ms`` is the event time
-    before which that partition admits nothing any more, ``caught_up`` whether it had no backlog then. ``names`` holds the ids
+    which source event each row comes from, so a batch that is sent again changes nothing. ``clock_ms`` is the latest
+    event time of that partition, ``caught_up`` whether it had no backlog then. ``names`` holds the ids
     of the codes. With this batch the receiver has heard of all source events up to ``through``.
     """
 
     origin_partition: int
-    watermark_ms: int
+    clock_ms: int
     caught_up: bool
     columns: bytes
     names: bytes

@@ -1,7 +1,7 @@
 """Compiles every kernel that the stages use, so that no user's batch waits for it."""
 
 from processors import profile, sequence
-from processors.spatial import SlidingDBSCAN
+from processors.spatial import SlidingDBSCAN, hull
 from processors.temporal import PeriodicityBank
 from streams import event_hash
 from streams.stages import admission, code_index, last_items
@@ -17,3 +17,4 @@ def warm_up() -> None:
     profile.warm_up()
     PeriodicityBank.warm_up()
     SlidingDBSCAN.warm_up()
+    hull.warm_up()

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 import numpy as np
-from scipy.spatial import ConvexHull, QhullError
 
 from processors.spatial import EARTH_RADIUS_M
+from processors.spatial.hull import convex_hull
 from streams.stages.code_index import Ints
 
 HOUR_MS, HOURS_PER_WEEK, EPOCH_SHIFT_H = 3_600_000, 168, 72
@@ -97,14 +97,9 @@ def offsets_m(centre: tuple[float, float], lat: np.ndarray, lon: np.ndarray) -> 
 
 
 def hull_of(lat: np.ndarray, lon: np.ndarray, north_m: np.ndarray, east_m: np.ndarray) -> list[tuple[float, float]]:
-    """The corners of the convex hull; both ends of points on one line."""
-    at = np.unique(np.stack([north_m, east_m], axis=1).round(1), axis=0, return_index=True)[1]
-    if len(at) >= 3:
-        try:
-            at = at[ConvexHull(np.stack([north_m, east_m], axis=1)[at]).vertices]
-        except QhullError:
-            at = at[[0, -1]]
-    return [(float(lat[one]), float(lon[one])) for one in at]
+    """The corners of the convex hull, to a tenth of a metre; both ends of points on one line."""
+    at = convex_hull(east_m.round(1), north_m.round(1))
+    return list(zip(lat[at].tolist(), lon[at].tolist(), strict=True))
 
 
 def pack_part(part: CrowdPart) -> tuple[object, ...]:

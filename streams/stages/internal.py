@@ -13,10 +13,12 @@ from streams.stages.output import Routed
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """Where rows come from: a source partition, its watermark, whether it has no backlog, and the last offset it has absorbed."""
+    """Where rows come from: a source partition, its event-time clock, whether it has no backlog, and the last offset it has
+    absorbed.
+    """
 
     partition: int
-    watermark_ms: int
+    clock_ms: int
     caught_up: bool
     through: int
 
@@ -49,7 +51,7 @@ def batch_for(
     chosen = {name: column[rows] for name, column in columns.items()}
     known = names.of(dict.fromkeys(code for name in named for code in chosen[name].tolist()))
     batch = InternalBatch(
-        origin.partition, origin.watermark_ms, origin.caught_up,
+        origin.partition, origin.clock_ms, origin.caught_up,
         encode_columns(chosen), encode_names(known), origin.through,
     )  # fmt: skip
     return Routed(topic, partition, batch)

@@ -104,7 +104,7 @@ class InternalStage(ABC):
     def _in_turn(self, batches: Sequence[InternalBatch], fresh: Rows | None) -> Rows | None:
         assert self.aligner is not None
         for batch in batches:
-            self.aligner.hear(batch.origin_partition, batch.watermark_ms, batch.caught_up)
+            self.aligner.hear(batch.origin_partition, batch.clock_ms, batch.caught_up)
         if fresh:
             self.aligner.push(fresh)
         return self.aligner.release()

@@ -155,7 +155,7 @@ class UserStage:
 
     def _routed(self, admitted: EventColumns, before: Before, caught_up: bool) -> list[Routed]:
         partitions = self.settings.partitions
-        origin = Origin(self.partition, self.admission.watermark_ms, caught_up, self.absorbed_offset)
+        origin = Origin(self.partition, self.admission.clock_ms, caught_up, self.absorbed_offset)
         everything: dict[str, np.ndarray] = {
             "origin_offset": admitted.offset, "time_ms": admitted.time_ms, "user": admitted.user, "item": admitted.item,
         }  # fmt: skip

@@ -42,6 +42,16 @@ def test_an_origin_without_a_backlog_holds_nobody_back() -> None:
     assert drained(aligner) == [50]
 
 
+def test_what_an_origin_sends_out_of_order_is_not_waited_for() -> None:
+    aligner = TimeAligner(2)
+    for origin in range(2):
+        aligner.hear(origin, 100, False)
+    aligner.push(rows(0, 0, [90, 100]))
+    assert drained(aligner) == [90]
+    aligner.push(rows(0, 2, [40]))
+    assert drained(aligner) == [40]
+
+
 def test_what_is_held_is_bounded_and_the_oldest_go_first() -> None:
     aligner = TimeAligner(2, max_held=3)
     aligner.push(rows(0, 0, [5, 1, 4, 2, 3]))

@@ -1,0 +1,32 @@
+import numpy as np
+import pytest
+from scipy.spatial import ConvexHull
+
+from processors.spatial.hull import convex_hull
+
+
+def test_the_corners_are_those_of_quickhull():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        x, y = rng.integers(0, 12, (2, rng.integers(8, 60))).astype(float)
+        flat = np.unique(np.stack([x, y], axis=1), axis=0)
+        corners = convex_hull(x, y)
+        expected = {tuple(corner) for corner in flat[ConvexHull(flat).vertices].tolist()}
+        assert {(x[at], y[at]) for at in corners} == expected
+        assert len(corners) == len(expected)
+
+
+def test_the_corners_run_counter_clockwise():
+    x, y = np.random.default_rng(1).normal(size=(2, 500))
+    corners = convex_hull(x, y)
+    ahead = np.roll(corners, -1)
+    assert (x[corners] * y[ahead] - x[ahead] * y[corners]).sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("points", "expected"),
+    [([(3.0, 4.0)], [0]), ([(1.0, 1.0)] * 4, [0]), ([(0.0, 0.0), (2.0, 4.0), (1.0, 2.0)], [0, 1]), ([], [])],
+)
+def test_a_point_has_one_corner_and_a_line_two(points, expected):
+    x, y = np.array(points).reshape(-1, 2).T
+    assert convex_hull(x, y).tolist() == expected

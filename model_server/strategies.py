@@ -9,7 +9,7 @@ import msgspec
 import structlog
 import torch
 
-from model_server.fusion import cpu_features, cpu_rows
+from model_server.fusion import cpu_features, cpu_returning, cpu_rows
 from model_server.fusion.settings import FusionSettings
 from model_server.fusion_ranker import FusionRanker
 from model_server.items import ItemTable
@@ -40,6 +40,7 @@ def build_strategy(name: str, settings: ServerSettings) -> Strategy:
     if name == "fused":
         torch.set_num_threads(settings.torch_threads)
         cpu_features.warm_up()
+        cpu_returning.warm_up()
         cpu_rows.warm_up()
         fusion = FusionRanker(
             FusionSettings(device=settings.device, sequence=settings.model_preset, seed=settings.seed)

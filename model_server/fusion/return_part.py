@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from model_server.catalogue import Catalogue
 from model_server.fusion import exploring, returning
 from model_server.fusion.batch import UserBatch
+from model_server.fusion.cpu_returning import return_features_on_cpu
 from model_server.fusion.linear import UserWeights, grouped_log_softmax
 from model_server.fusion.network import KERNELS, ReturnNetwork
 from model_server.fusion.newton import NewtonWeights
@@ -45,6 +46,7 @@ class ReturnPart:
             return torch.tensor([float(name not in without) for name in names], device=device)
 
         self.kept_public = kept(MIXED[3:])
+        self._all_kept = not set(without) & {*returning.NAMES, *returning.circumstances(timed)}
         self.kept, self.kept_circumstances = kept(returning.NAMES), kept(returning.circumstances(timed))
         self.networks = nn.ModuleList(ReturnNetwork(timed, deep) for _ in range(members)).to(device)
         dense = [parameter for network in self._members() for parameter in network.dense_parameters()]
@@ -54,7 +56,10 @@ class ReturnPart:
 
     def features(self, batch: UserBatch, catalogue: Catalogue) -> ReturnFeatures:
         """The return features of a batch, those of experts that are left out set to zero."""
-        known = return_features(batch, catalogue)
+        on_cpu = batch.slots.device.type == "cpu"
+        known = return_features_on_cpu(batch, catalogue) if on_cpu else return_features(batch, catalogue)
+        if self._all_kept:
+            return known
         values, compared = known.values * self.kept, known.circumstances * self.kept_circumstances
         return ReturnFeatures(values, known.base, compared, known.of_user)
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from model_server.catalogue import EARTH_RADIUS_KM, Catalogue, unit_vectors
 from model_server.fusion.batch import DAY_S, HOUR_S, gather_users
 from model_server.fusion.candidates import Shortlist
+from model_server.fusion.cpu_features import PublicRows
 from model_server.fusion.crowds import Crowds
 from model_server.fusion.experts import SHARED
 from model_server.fusion.head import Head, Merged, Scored, World, merge
@@ -76,8 +77,9 @@ class FusionRanker:
         self.shortlist = Shortlist(self.catalogue, self.visits, self.patterns, self.neighbours)
         self.replay = ReplayLog(self.device, seed=self.settings.seed)
         self._world = World(
-            self.catalogue, self.histories, self.visits, self.patterns, self.neighbours, self.crowds, self.shortlist
-        )
+            self.catalogue, self.histories, self.visits, self.patterns, self.neighbours, self.crowds,
+            PublicRows(self.visits, self.crowds), self.shortlist,
+        )  # fmt: skip
         self._heads = {mode: Head(mode, self.settings, self.device) for mode in self.settings.modes}
         self.sequence: SequenceExpert | None = None
         if self.settings.sequence and "sequence" not in self.settings.without:

@@ -34,6 +34,7 @@ class VisitCounts:
         self.category_visitors = torch.zeros(64, device=device)
         self.category_hours = torch.zeros((64, DAY_PARTS), device=device)
         self.now_s = 0.0
+        self.changes = 0  # so that what is derived knows when it is out of date
         self._origin_s = [0.0] * len(SPANS_S)
 
     def add(self, rows: Tensor, categories: Tensor, new_to_user: Tensor, time_s: Tensor, hour: Tensor) -> None:
@@ -42,6 +43,7 @@ class VisitCounts:
         if self.now_s == 0.0:
             self._origin_s = [float(time_s[0])] * len(SPANS_S)
         self.now_s = max(self.now_s, float(time_s.max()))
+        self.changes += 1
         self._rescale()
         one, new, bin_ = torch.ones_like(hour), new_to_user.float(), hour.long().clamp(0, DAY_PARTS - 1)
         self.first_s.scatter_reduce_(0, rows, time_s, "amin")
@@ -91,6 +93,7 @@ class VisitCounts:
         now_s, origin_s = state.get("now_s"), state.get("origin_s")
         if not isinstance(now_s, float) or not isinstance(origin_s, list) or len(origin_s) != len(SPANS_S):
             raise ValueError("visit counts lack now_s or origin_s")
+        self.changes += 1
         self.now_s, self._origin_s = now_s, [float(each) for each in origin_s]
 
     def _fade(self, span: int) -> float:

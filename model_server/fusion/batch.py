@@ -1,6 +1,7 @@
 """What is known at the moment of ranking, for a batch of users, as flat tensors without padding."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ DAY_S = 86400.0
 HOUR_S = 3600.0
 LONG_S = 1e7
 NO_ROW = -1
+RECENT_PLACES = 24
 
 
 @dataclass(frozen=True)
@@ -68,9 +70,30 @@ class UserBatch:
     events: OwnEvents
     own: Pairs
 
-    @property
+    @cached_property
     def users(self) -> int:
+        """How many they are."""
         return len(self.slots)
+
+    @cached_property
+    def home_row(self) -> Tensor:
+        """The most visited row of each user, int64 [users]; of equals the one with the largest row."""
+        own = self.own
+        count = torch.zeros(len(own.row), device=own.row.device, dtype=torch.float64)
+        count.index_add_(0, self.events.pair, torch.ones_like(self.events.time_s))
+        top = torch.zeros(self.users, dtype=torch.float64, device=own.row.device)
+        top = top.scatter_reduce(0, own.user, count, "amax")
+        row = torch.where(count == top[own.user], own.row, 0)
+        return torch.zeros(self.users, dtype=torch.long, device=own.row.device).scatter_reduce(0, own.user, row, "amax")
+
+    @cached_property
+    def recent_rows(self) -> Tensor:
+        """The rows of each user's latest events, latest first, int64 [users, RECENT_PLACES], -1 where there are fewer."""
+        e = self.events
+        counts = torch.bincount(e.user, minlength=self.users)
+        back = torch.arange(RECENT_PLACES, device=e.row.device)
+        index = counts.cumsum(0)[:, None] - 1 - back
+        return torch.where(back < counts[:, None], e.row[index.clamp(min=0)], NO_ROW)
 
 
 def gather_users(

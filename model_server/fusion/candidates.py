@@ -9,7 +9,6 @@ from torch import Tensor
 from model_server.catalogue import Catalogue, grown
 from model_server.fusion.batch import UserBatch
 from model_server.fusion.cpu_rows import distinct_rows
-from model_server.fusion.exploring import home_rows, recent_rows
 from model_server.neighbours import ItemNeighbours
 from model_server.patterns import PatternStore
 from model_server.visits import VisitCounts
@@ -132,9 +131,9 @@ class Shortlist:
         rows = len(self._catalogue)
         if rows <= self._dense_rows:
             return torch.arange(rows, device=batch.slots.device).expand(batch.users, rows)
-        linked = recent_rows(batch, LINKED_PLACES)
+        linked = batch.recent_rows[:, :LINKED_PLACES]
         parts = [self._near(batch.last_row, scale) for scale in range(len(CELL_DEG))]
-        parts.append(self._near(home_rows(batch), HOME_SCALE))
+        parts.append(self._near(batch.home_row, HOME_SCALE))
         parts += [
             torch.where(linked[..., None] >= 0, lists.neighbours[linked.clamp(min=0)], -1).flatten(1)
             for lists in (self._patterns.transitions, self._patterns.covisits, self._neighbours.lists)

@@ -21,9 +21,7 @@ from model_server.fusion.exploring import (
     NAMES,
     TOUCHES,
     category_lifts,
-    home_rows,
     public_features,
-    recent_rows,
 )
 from model_server.histories import Histories
 from model_server.neighbours import ItemNeighbours
@@ -44,38 +42,77 @@ LOG_QUARTER, LOG_LINKED = np.float32(math.log(0.25)), np.float32(math.log(1e-3))
 USUAL, LOG_USUAL, LOG_PARTS = CROWD + 1, CROWD + 2, CROWD + 3
 
 
-def explore_features_on_cpu(
-    batch: UserBatch,
-    candidates: Tensor,
-    catalogue: Catalogue,
-    visits: VisitCounts,
-    patterns: PatternStore,
-    neighbours: ItemNeighbours,
-    crowds: Crowds,
-    sequence: Tensor,
-) -> Tensor:
-    """What ``explore_features`` gives, of tensors on the CPU; 0 where there is no row. O(users x candidates + rows).
+class PublicRows:
+    """What is the same for every user: per row the public features and the terms that depend on its visits alone.
 
-    Raises IndexError for a row that is not in the catalogue or that one of the tables has no room for.
+    Computed for the whole catalogue where that is less work, and kept until visits or crowds change.
     """
-    users, most = candidates.shape
-    tables = (visits.hours, patterns.transitions.weights, patterns.covisits.weights, neighbours.lists.weights)
-    if min(map(len, tables)) < len(catalogue):
-        raise IndexError(f"a table has fewer rows than the {len(catalogue)} of the catalogue")
-    by_row = len(catalogue) < candidates.numel()
-    rows = torch.arange(len(catalogue)) if by_row else candidates.clamp(min=0).flatten()
-    hour = (batch.now_week_s / HOUR_S).long() % DAY_PARTS
-    moving = torch.exp(-batch.gap_s / HOUR_S) if batch.timed else torch.zeros(users)
-    likes = torch.stack(category_lifts(batch, catalogue, visits, hour), 2)
-    features = torch.empty((users, most, len(NAMES)))
-    _fill(
-        features.numpy(), candidates.contiguous().numpy(), sequence.contiguous().numpy(), len(catalogue), by_row,
-        _of_rows(rows, visits, crowds).numpy(), *_places(catalogue), catalogue.category.numpy(), visits.hours.numpy(),
-        visits.visitors.numpy(), batch.last_row.numpy(), home_rows(batch).numpy(), recent_rows(batch).numpy(),
-        moving.numpy(), hour.numpy(), likes.numpy(), *_lists(patterns.transitions), *_lists(patterns.covisits),
-        *_lists(neighbours.lists),
-    )  # fmt: skip
-    return features
+
+    WORTH = 4  # the whole catalogue at once costs less than this many rows by name
+
+    def __init__(self, visits: VisitCounts, crowds: Crowds) -> None:
+        self._visits, self._crowds = visits, crowds
+        self._kept, self._as_of = torch.zeros(0), (-1, -1, -1)
+
+    def all_rows(self, rows: int, wanted: int) -> Tensor | None:
+        """A line for each of the catalogue's ``rows`` rows; None if that is more than the ``wanted`` ones are worth."""
+        as_of = (rows, self._visits.changes, self._crowds.changes)
+        if self._as_of != as_of:
+            if rows > self.WORTH * wanted:
+                return None
+            self._kept, self._as_of = self.of(torch.arange(rows)), as_of
+        return self._kept
+
+    def of(self, rows: Tensor) -> Tensor:
+        """A line for each of these rows [n], float32 [n, LOG_PARTS + 1]."""
+        public = public_features(rows, self._visits, self._crowds)
+        touches = public[:, TOUCHES]
+        usual = 0.2 * touches / (self._visits.touches.sum() + 1) + 2e-4
+        beside = torch.stack((usual, torch.log(usual), torch.log(DAY_PARTS / (touches + 6))), 1)
+        return torch.cat((public, beside), 1)
+
+
+class CpuExploring:
+    """The explore features of one batch of users, of tensors on the CPU; what does not depend on the rows is made once."""
+
+    def __init__(
+        self,
+        batch: UserBatch,
+        catalogue: Catalogue,
+        visits: VisitCounts,
+        patterns: PatternStore,
+        neighbours: ItemNeighbours,
+        public: PublicRows,
+    ) -> None:
+        """Raises IndexError if one of the tables has no room for a row of the catalogue."""
+        tables = (visits.hours, patterns.transitions.weights, patterns.covisits.weights, neighbours.lists.weights)
+        if min(map(len, tables)) < len(catalogue):
+            raise IndexError(f"a table has fewer rows than the {len(catalogue)} of the catalogue")
+        self._rows, self._public = len(catalogue), public
+        hour = (batch.now_week_s / HOUR_S).long() % DAY_PARTS
+        moving = torch.exp(-batch.gap_s / HOUR_S) if batch.timed else torch.zeros(batch.users)
+        likes = torch.stack(category_lifts(batch, catalogue, visits, hour), 2)
+        self._known = (
+            *_places(catalogue), catalogue.category.numpy(), visits.hours.numpy(), visits.visitors.numpy(),
+            batch.last_row.numpy(), batch.home_row.numpy(), batch.recent_rows.numpy(), moving.numpy(), hour.numpy(),
+            likes.numpy(), *_lists(patterns.transitions), *_lists(patterns.covisits), *_lists(neighbours.lists),
+        )  # fmt: skip
+
+    def features(self, candidates: Tensor, sequence: Tensor, ascending: bool = False) -> Tensor:
+        """What ``explore_features`` gives, whether they ascend or not; 0 where there is no row. O(users x candidates + rows).
+
+        Raises IndexError for a row that is not in the catalogue.
+        """
+        of_rows = self._public.all_rows(self._rows, candidates.numel())
+        by_row = of_rows is not None
+        if of_rows is None:
+            of_rows = self._public.of(candidates.clamp(min=0).flatten())
+        features = torch.empty((*candidates.shape, len(NAMES)))
+        _fill(
+            features.numpy(), candidates.contiguous().numpy(), sequence.contiguous().numpy(), self._rows, by_row,
+            of_rows.numpy(), *self._known,
+        )  # fmt: skip
+        return features
 
 
 def warm_up() -> None:
@@ -84,21 +121,10 @@ def warm_up() -> None:
     catalogue, histories = Catalogue(device), Histories(device)
     catalogue.rows_of(["anything"])
     histories.append(histories.slots_of(["anybody"]), torch.tensor([0]), torch.zeros(1).double(), torch.zeros(1))
-    batch = gather_users(histories, 1, torch.tensor([0]))
+    batch, visits = gather_users(histories, 1, torch.tensor([0])), VisitCounts(device)
     patterns, neighbours = PatternStore(catalogue, device), ItemNeighbours(device)
-    explore_features_on_cpu(
-        batch, torch.tensor([[0, -1]]), catalogue, VisitCounts(device), patterns, neighbours, Crowds(device),
-        torch.zeros(1, 2),
-    )  # fmt: skip
-
-
-def _of_rows(rows: Tensor, visits: VisitCounts, crowds: Crowds) -> Tensor:
-    """The public features of rows [n] and, beside them, the terms that depend on how often a row is visited at all."""
-    public = public_features(rows, visits, crowds)
-    touches = public[:, TOUCHES]
-    usual = 0.2 * touches / (visits.touches.sum() + 1) + 2e-4
-    beside = torch.stack((usual, torch.log(usual), torch.log(DAY_PARTS / (touches + 6))), 1)
-    return torch.cat((public, beside), 1)
+    exploring = CpuExploring(batch, catalogue, visits, patterns, neighbours, PublicRows(visits, Crowds(device)))
+    exploring.features(torch.tensor([[0, -1]]), torch.zeros(1, 2))
 
 
 def _places(catalogue: Catalogue) -> tuple[Array, Array]:

@@ -14,11 +14,13 @@ class Crowds:
 
     def __init__(self, device: torch.device) -> None:
         self.around = torch.zeros(1024, device=device)
+        self.changes = 0  # so that what is derived knows when it is out of date
         self._held: dict[str, tuple[Tensor, Tensor]] = {}
 
     def update(self, cluster: ClusterUpdate, nearby: Tensor, catalogue: Catalogue) -> None:
         """Take in the last version of a cluster; ``nearby`` int64 are the rows that it may reach. O(rows nearby)."""
         self.reserve(len(catalogue))
+        self.changes += 1
         before = self._held.pop(cluster.cluster_id, None)
         if before is not None:
             self.around.index_add_(0, before[0], -before[1])

@@ -17,18 +17,17 @@ NAMES = (
     "crowd",
 )  # fmt: skip
 PRIOR = {0: 0.6, 5: -0.5, 19: 0.2, 20: 0.3}
-RECENT_PLACES = 24
 TOUCHES, CROWD = 5, 6  # columns of the public features
 
 
 def explore_features(
     batch: UserBatch,
-    candidates: Tensor,
     catalogue: Catalogue,
     visits: VisitCounts,
     patterns: PatternStore,
     neighbours: ItemNeighbours,
     crowds: Crowds,
+    candidates: Tensor,
     sequence: Tensor,
     ascending: bool,
 ) -> Tensor:
@@ -41,7 +40,7 @@ def explore_features(
     placed = catalogue.has_place[inside]
     km = arc_km(catalogue.position[batch.last_row][:, None], catalogue.position[inside])
     km = km * (placed & catalogue.has_place[batch.last_row][:, None])
-    home = home_rows(batch)
+    home = batch.home_row
     home_km = arc_km(catalogue.position[home][:, None], catalogue.position[inside])
     home_km = home_km * (placed & catalogue.has_place[home][:, None])
     log_km, close = torch.log1p(km / 0.3), torch.exp(-km / 0.4)
@@ -57,12 +56,11 @@ def explore_features(
     category = catalogue.category[inside]
     likes, likes_now, at_this_hour = category_lifts(batch, catalogue, visits, hour)
     total = visits.touches.sum()
-    recent = recent_rows(batch)
     in_order = torch.arange(candidates.shape[1], device=candidates.device).expand(candidates.shape)
     order = in_order if ascending else candidates.argsort(1)
     transition = patterns.transitions.read(batch.last_row[:, None], candidates, order=order)
     covisit = patterns.covisits.read(batch.last_row[:, None], candidates, order=order)
-    alike = neighbours.read(recent, candidates, visits.visitors, order)
+    alike = neighbours.read(batch.recent_rows, candidates, visits.visitors, order)
     personal = torch.stack(
         (
             log_km, close, torch.exp(-km / 2), moving * log_km, moving * close,
@@ -116,28 +114,6 @@ def category_lifts(batch: UserBatch, catalogue: Catalogue, visits: VisitCounts, 
     here = visits.category_hours[:kinds, hour].T
     at_hour = (here + 5 * usual) / (here.sum(1, keepdim=True) + 5) / usual
     return torch.log(taste), torch.log(taste_now), torch.log(at_hour)
-
-
-def home_rows(batch: UserBatch) -> Tensor:
-    """The most visited row of each user, int64 [users]; of equals the one with the largest row."""
-    own = batch.own
-    count = torch.zeros(len(own.row), device=own.row.device, dtype=torch.float64)
-    count.index_add_(0, batch.events.pair, torch.ones_like(batch.events.time_s))
-    top = torch.zeros(batch.users, dtype=torch.float64, device=own.row.device)
-    top = top.scatter_reduce(0, own.user, count, "amax")
-    row = torch.where(count == top[own.user], own.row, 0)
-    return torch.zeros(batch.users, dtype=torch.long, device=own.row.device).scatter_reduce(0, own.user, row, "amax")
-
-
-def recent_rows(batch: UserBatch, most: int = RECENT_PLACES) -> Tensor:
-    """The rows of the latest events of each user, int64 [users, most], -1 where there are fewer."""
-    e = batch.events
-    counts = torch.bincount(e.user, minlength=batch.users)
-    stops = counts.cumsum(0)
-    back = torch.arange(most, device=e.row.device)
-    index = stops[:, None] - 1 - back
-    held = back < counts[:, None]
-    return torch.where(held, e.row[index.clamp(min=0)], -1)
 
 
 class ExploreNetwork(nn.Module):

@@ -1,6 +1,8 @@
 """One mode of the fusion (standing, or for a known time): scores a batch and learns from what came."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,7 +11,7 @@ from torch import Tensor
 from model_server.catalogue import Catalogue
 from model_server.fusion.batch import UserBatch, gather_users, padded
 from model_server.fusion.candidates import Shortlist
-from model_server.fusion.cpu_features import explore_features_on_cpu
+from model_server.fusion.cpu_features import CpuExploring, PublicRows
 from model_server.fusion.crowds import Crowds
 from model_server.fusion.due import due_now
 from model_server.fusion.explore_part import NEVER, ExplorePart, ExploreScore
@@ -37,6 +39,7 @@ class World:
     patterns: PatternStore
     neighbours: ItemNeighbours
     crowds: Crowds
+    public: PublicRows
     shortlist: Shortlist
 
 
@@ -104,7 +107,8 @@ class Head:
         due = due_now(batch, world.histories.user_ids, world.patterns)
         own_rows, place = padded(batch.own, batch.users, -1)
         silence = torch.zeros(own_rows.shape, device=slots.device)
-        public = self._explore_features(world, batch, own_rows, silence, False)[batch.own.user, place]
+        explore_features = self._explore_features(world, batch)
+        public = explore_features(own_rows, silence, False)[batch.own.user, place]
         own, listened = batch.own, torch.zeros(batch.users, device=slots.device)
         sequence = None if heard is None else heard.own(own.user, own.row)
         returning = self.returns.score(batch, world.catalogue, sequence, due, public)
@@ -120,19 +124,16 @@ class Head:
         if heard is not None:
             among = heard.exploring(inside)
             among = (among - torch.logsumexp(among.masked_fill(~usable, NEVER), 1, True)).clamp(min=-14, max=0)
-        features = self._explore_features(world, batch, candidates, among, True)
+        features = explore_features(candidates, among, True)
         exploring = self.explores.score(torch.where(usable, candidates, -1), features, gate)
         return Scored(batch, returning, exploring, gate_features, gate, heard)
 
-    def _explore_features(
-        self, world: World, batch: UserBatch, rows: Tensor, sequence: Tensor, ascending: bool
-    ) -> Tensor:
-        known = (
-            batch, rows, world.catalogue, world.visits, world.patterns, world.neighbours, world.crowds, sequence,
-        )  # fmt: skip
-        if rows.device.type == "cpu":
-            return explore_features_on_cpu(*known)
-        return explore_features(*known, ascending)
+    def _explore_features(self, world: World, batch: UserBatch) -> Callable[[Tensor, Tensor, bool], Tensor]:
+        """The explore features of rows [users, n], given what the sequence model says of them and whether they ascend."""
+        known = (batch, world.catalogue, world.visits, world.patterns, world.neighbours)
+        if batch.slots.device.type == "cpu":
+            return CpuExploring(*known, world.public).features
+        return partial(explore_features, *known, world.crowds)
 
     @torch.no_grad()
     def learn(self, world: World, scored: Scored, target: Tensor) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from model_server.catalogue import Catalogue
 from model_server.fusion.batch import gather_users
 from model_server.fusion.candidates import Shortlist
-from model_server.fusion.cpu_features import explore_features_on_cpu
+from model_server.fusion.cpu_features import CpuExploring, PublicRows
 from model_server.fusion.crowds import Crowds
 from model_server.fusion.exploring import NAMES, explore_features
 from model_server.fusion.head import Head, World
@@ -20,6 +20,7 @@ from model_server.neighbours import ItemNeighbours
 from model_server.patterns import PatternStore
 from model_server.visits import VisitCounts
 from schemas.events import Item
+from schemas.patterns import ClusterUpdate
 
 CPU = torch.device("cpu")
 USERS = 7
@@ -35,16 +36,16 @@ class Town:
     patterns: PatternStore
     neighbours: ItemNeighbours
     crowds: Crowds
+    public: PublicRows
     histories: Histories
 
     def features(self, candidates: Tensor, sequence: Tensor, now_s: float | None) -> tuple[Tensor, Tensor]:
         """By the kernel, and by the chain of operations that says what they are."""
         now = None if now_s is None else torch.full((USERS,), now_s, dtype=torch.float64)
-        known = (
-            gather_users(self.histories, len(self.catalogue), torch.arange(USERS), now_s=now), candidates, self.catalogue,
-            self.visits, self.patterns, self.neighbours, self.crowds, sequence,
-        )  # fmt: skip
-        return explore_features_on_cpu(*known), explore_features(*known, ascending=False)
+        batch = gather_users(self.histories, len(self.catalogue), torch.arange(USERS), now_s=now)
+        known = (batch, self.catalogue, self.visits, self.patterns, self.neighbours)
+        found = CpuExploring(*known, self.public).features(candidates, sequence)
+        return found, explore_features(*known, self.crowds, candidates, sequence, ascending=False)
 
 
 def town(seed: int, items: int = 60) -> Town:
@@ -73,7 +74,7 @@ def town(seed: int, items: int = 60) -> Town:
     histories = Histories(CPU, length=32)
     users = histories.slots_of([f"u{n}" for n in (*range(USERS), *rng.integers(0, USERS, 393))])
     histories.append(users, visited, time_s, time_s.remainder(604800).float())
-    return Town(catalogue, visits, patterns, neighbours, crowds, histories)
+    return Town(catalogue, visits, patterns, neighbours, crowds, PublicRows(visits, crowds), histories)
 
 
 @pytest.mark.parametrize("now_s", [None, 1.02e9])
@@ -91,13 +92,29 @@ def test_the_kernel_gives_the_features_of_the_chain_of_operations(seed: int, ite
 
 
 def test_no_candidates_have_no_features() -> None:
-    batch = torch.zeros((USERS, 0))
+    nobody = torch.zeros((USERS, 0))
     place = town(0)
-    users = gather_users(place.histories, len(place.catalogue), torch.arange(USERS))
-    found = explore_features_on_cpu(
-        users, batch.long(), place.catalogue, place.visits, place.patterns, place.neighbours, place.crowds, batch
-    )
-    assert found.shape == (USERS, 0, len(NAMES))
+    batch = gather_users(place.histories, len(place.catalogue), torch.arange(USERS))
+    known = (batch, place.catalogue, place.visits, place.patterns, place.neighbours, place.public)
+    assert CpuExploring(*known).features(nobody.long(), nobody).shape == (USERS, 0, len(NAMES))
+
+
+def test_what_is_kept_of_the_rows_is_made_again_when_visits_and_crowds_change() -> None:
+    place, candidates = town(0), torch.arange(60).expand(USERS, 60)
+    silence = torch.zeros(candidates.shape)
+    before, _ = place.features(candidates, silence, None)
+    row, now_s = torch.tensor([3]), torch.tensor([1.011e9], dtype=torch.float64)
+    place.visits.add(row, place.catalogue.category[row], torch.tensor([True]), now_s, torch.tensor([9.0]))
+    visited, expected = place.features(candidates, silence, None)
+    torch.testing.assert_close(visited, expected, rtol=2e-6, atol=2e-6)
+    crowd = ClusterUpdate(
+        cluster_id="c", version=1, change="born", event_time_ms=1, born_at_ms=1, lat=40.7, lon=-74.0, radius_m=5e4,
+        count=9, distinct_users=9, top_items=[],
+    )  # fmt: skip
+    place.crowds.update(crowd, row, place.catalogue)
+    crowded, expected = place.features(candidates, silence, None)
+    torch.testing.assert_close(crowded, expected, rtol=2e-6, atol=2e-6)
+    assert not torch.equal(before, visited) and not torch.equal(visited, crowded)
 
 
 def test_what_is_not_in_the_catalogue_is_refused() -> None:
@@ -118,8 +135,9 @@ def test_a_user_has_the_same_features_alone_and_beside_others_with_more_candidat
     for row in range(0, 900, 3):
         shortlist.place(row, 40.7 + row / 9000, -74.0)
     world = World(
-        place.catalogue, place.histories, place.visits, place.patterns, place.neighbours, place.crowds, shortlist
-    )
+        place.catalogue, place.histories, place.visits, place.patterns, place.neighbours, place.crowds, place.public,
+        shortlist,
+    )  # fmt: skip
     head = Head("refresh", FusionSettings(sequence=""), CPU)
     together = head.score(world, torch.arange(USERS), None, None, None).exploring
     assert bool((together.rows == 0).any()) and bool((together.rows[:, 0] < 0).any())

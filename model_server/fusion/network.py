@@ -4,10 +4,13 @@
     fixed features [P, f] --------------------------------------------------------------+--> linear + user's own weights
     context of the user [B, x] --query--> dot with the item's vector --------------------+--> small network --> logits [P]
 
-Letters in the shape comments: B users, E own events, P own pairs, K learned kernels, d width of the embeddings.
+Letters in the shape comments: M networks that vote, B users, E own events, P own pairs, K learned kernels, d width of the
+embeddings.
 """
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +27,7 @@ KERNELS = 8
 
 
 class ReturnNetwork(nn.Module):
-    """Scores the user's own items. A few thousand weights besides the embedding rows.
+    """What one network scores the user's own items by: a few thousand weights besides the embedding rows.
 
     Without ``deep`` the logits are linear in the features (kernels learned nevertheless): the plain form to compare with.
     """
@@ -59,30 +62,63 @@ class ReturnNetwork(nn.Module):
         """The embedding tables, which step themselves."""
         return [self.category, self.item, self.user]
 
-    def forward(self, batch: UserBatch, known: ReturnFeatures, catalogue: Catalogue, user_weights: Tensor) -> Tensor:
-        """Logits [pairs] of the own items; ``user_weights`` [B, features] are added to the shared linear weights."""
-        e, own = batch.events, batch.own
-        weight = torch.exp(self.kernel(known.circumstances).clamp(-8, 8))  # [E, K]
-        share = weight.new_zeros(len(own.row), KERNELS).index_add(0, e.pair, weight)  # [P, K]
-        total = weight.new_zeros(batch.users, KERNELS).index_add(0, e.user, weight)  # [B, K]
-        base = known.base[:, None]
-        lift = torch.log((share + 0.5 * base) / (total[own.user] + 0.5) / base + 1e-9)
-        features = torch.cat((known.values, lift), 1)  # [P, features]
-        last, before = batch.last_row, batch.before_row.clamp(min=0)
-        context = torch.cat(
-            (
-                time_context(batch), known.of_user, self.category(catalogue.category[last]) + self.item(last),
-                self.category(catalogue.category[before]) * (batch.before_row >= 0)[:, None], self.user(batch.slots),
-            ),
-            1,
-        )  # fmt: skip
-        item = self.category(catalogue.category[own.row]) + self.item(own.row)  # [P, d]
-        logits = (features * (self.weights + user_weights)[own.user]).sum(1)
-        if self.deep:
-            logits = logits + (self.query(context)[own.user] * item).sum(1)
-            hidden = self.from_features(torch.cat((features, item), 1)) + self.from_context(context)[own.user]
-            logits = logits + self.out(F.silu(self.middle(F.silu(hidden))))[:, 0]
+
+def vote(
+    networks: Sequence[ReturnNetwork],
+    batch: UserBatch,
+    known: ReturnFeatures,
+    catalogue: Catalogue,
+    user_weights: Tensor,
+) -> Tensor:
+    """Logits [M, pairs] of the own items by each network; ``user_weights`` [B, M features] add to their linear weights.
+
+    All go through every operation side by side: of a small batch an operation's call costs more than its work.
+    """
+    own, members = batch.own, len(networks)
+    features = torch.cat(
+        (known.values[:, None].expand(-1, members, -1), _lifts(networks, batch, known)), 2
+    )  # [P, M, f]
+    weights = torch.stack([network.weights for network in networks]) + user_weights.view(batch.users, members, -1)
+    logits = (features * weights[own.user]).sum(2).T  # [M, P]
+    if not networks[0].deep:
         return logits
+    last, before = batch.last_row, batch.before_row.clamp(min=0)
+    kinds = catalogue.category[torch.cat((last, own.row, before))]
+    kind = torch.stack([network.category(kinds) for network in networks])
+    item = torch.stack([network.item(torch.cat((last, own.row))) for network in networks])
+    item = item + kind[:, : item.shape[1]]
+    led = kind[:, item.shape[1] :] * (batch.before_row >= 0)[:, None]
+    shared = torch.cat((time_context(batch), known.of_user), 1).expand(members, -1, -1)
+    user = torch.stack([network.user(batch.slots) for network in networks])
+    context = torch.cat((shared, item[:, : batch.users], led, user), 2)  # [M, B, x]
+    item = item[:, batch.users :]  # [M, P, d]
+    query = _linear(
+        [network.query[2] for network in networks], F.silu(_linear([n.query[0] for n in networks], context))
+    )
+    logits = logits + (query[:, own.user] * item).sum(2)
+    hidden = _linear([network.from_features for network in networks], torch.cat((features.transpose(0, 1), item), 2))
+    hidden = hidden + _linear([network.from_context for network in networks], context)[:, own.user]
+    hidden = F.silu(_linear([network.middle for network in networks], F.silu(hidden)))
+    return logits + _linear([network.out for network in networks], hidden)[..., 0]
+
+
+def _lifts(networks: Sequence[ReturnNetwork], batch: UserBatch, known: ReturnFeatures) -> Tensor:
+    """The log-lifts of the learned kernels, [P, M, K]."""
+    e, own, members = batch.events, batch.own, len(networks)
+    compared = F.silu(_linear([network.kernel[0] for network in networks], known.circumstances.expand(members, -1, -1)))
+    weight = torch.exp(_linear([network.kernel[2] for network in networks], compared).clamp(-8, 8))  # [M, E, K]
+    weight = weight.transpose(0, 1).flatten(1)
+    share = weight.new_zeros(len(own.row), weight.shape[1]).index_add(0, e.pair, weight)  # [P, M K]
+    total = weight.new_zeros(batch.users, weight.shape[1]).index_add(0, e.user, weight)  # [B, M K]
+    base = known.base[:, None]
+    lift = torch.log((share + 0.5 * base) / (total[own.user] + 0.5) / base + 1e-9)
+    return lift.view(-1, members, KERNELS)
+
+
+def _linear(layers: Sequence[Any], x: Tensor) -> Tensor:
+    """Each layer on its own slice of ``x`` [M, n, in]: [M, n, out]."""
+    weight, bias = torch.stack([layer.weight for layer in layers]), torch.stack([layer.bias for layer in layers])
+    return torch.baddbmm(bias[:, None], x, weight.transpose(1, 2))
 
 
 def time_context(batch: UserBatch) -> Tensor:

@@ -12,7 +12,7 @@ from model_server.fusion import exploring, returning
 from model_server.fusion.batch import UserBatch
 from model_server.fusion.cpu_returning import return_features_on_cpu
 from model_server.fusion.linear import UserWeights, grouped_log_softmax
-from model_server.fusion.network import KERNELS, ReturnNetwork
+from model_server.fusion.network import KERNELS, ReturnNetwork, vote
 from model_server.fusion.newton import NewtonWeights
 from model_server.fusion.returning import ReturnFeatures, return_features
 from model_server.sequence_model.item_table import RowTable
@@ -72,7 +72,7 @@ class ReturnPart:
         ``public`` [pairs, ...] are the explore features of the own items: what everybody's behaviour says of them.
         """
         known, own = self.features(batch, catalogue), batch.own
-        votes = torch.stack(self._log_p(batch, known, catalogue, self.user_weights.weights[batch.slots]))
+        votes = self._log_p(batch, known, catalogue, self.user_weights.weights[batch.slots])
         network = (torch.logsumexp(votes, 0) - math.log(len(votes))).clamp(min=FLOOR)
         if sequence is None:
             listened = torch.zeros_like(network)
@@ -101,7 +101,7 @@ class ReturnPart:
         hit = own.row == target[own.user]
         user_weights = self.user_weights.weights[batch.slots].requires_grad_()
         votes = self._log_p(batch, known, catalogue, user_weights)
-        loss = -torch.stack([log_p[hit].sum() for log_p in votes]).sum() / batch.users
+        loss = -votes[:, hit].sum() / batch.users
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         if not bool(torch.isfinite(loss)) or user_weights.grad is None:
@@ -121,14 +121,12 @@ class ReturnPart:
         own = self.user_weights.weights[slots].view(-1, *shared.shape)
         return (shared + own).mean(1)[:, : returning.FEATURES]
 
-    def _log_p(
-        self, batch: UserBatch, known: ReturnFeatures, catalogue: Catalogue, user_weights: Tensor
-    ) -> list[Tensor]:
-        parts = user_weights.chunk(len(self.networks), 1)
-        return [
-            grouped_log_softmax(network(batch, known, catalogue, part), batch.own.user, batch.users)
-            for network, part in zip(self._members(), parts)
-        ]
+    def _log_p(self, batch: UserBatch, known: ReturnFeatures, catalogue: Catalogue, user_weights: Tensor) -> Tensor:
+        """Each network's log-probabilities [members, pairs] within the own items."""
+        logits = vote(self._members(), batch, known, catalogue, user_weights)
+        first = torch.arange(len(logits), device=logits.device)[:, None] * batch.users
+        group = (first + batch.own.user).flatten()
+        return grouped_log_softmax(logits.flatten(), group, len(logits) * batch.users).view_as(logits)
 
     def _members(self) -> list[ReturnNetwork]:
         return [network for network in self.networks if isinstance(network, ReturnNetwork)]

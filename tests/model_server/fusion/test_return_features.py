@@ -9,6 +9,7 @@ import torch
 from model_server.catalogue import Catalogue
 from model_server.fusion.batch import UserBatch, gather_users
 from model_server.fusion.cpu_returning import return_features_on_cpu
+from model_server.fusion.network import ReturnNetwork, vote
 from model_server.fusion.returning import ReturnFeatures, return_features
 from model_server.histories import WEEK_S, Histories
 from schemas.events import Item
@@ -61,3 +62,25 @@ def test_an_item_that_is_not_in_the_catalogue_is_refused() -> None:
     batch, _, _ = visited_town(0, 5)
     with pytest.raises(IndexError, match="not in the catalogue"):
         return_features_on_cpu(batch, Catalogue(CPU))
+
+
+@pytest.mark.parametrize("deep", [True, False])
+def test_networks_that_vote_side_by_side_say_and_learn_what_each_does_alone(deep: bool) -> None:
+    _, batch, catalogue = visited_town(1, 30)
+    networks = [ReturnNetwork(timed=True, deep=deep) for _ in range(3)]
+    own_weights = torch.randn(USERS, 3, len(networks[0].weights))
+    for network in networks:
+        torch.nn.init.normal_(network.out.weight)
+        for table in network.tables():
+            table.ensure(ITEMS)
+    known = return_features_on_cpu(batch, catalogue)
+    together = vote(networks, batch, known, catalogue, own_weights.flatten(1))
+    together.square().sum().backward()
+    learned = [[parameter.grad for parameter in network.parameters()] for network in networks]
+    for number, network in enumerate(networks):
+        network.zero_grad()
+        alone = vote([network], batch, known, catalogue, own_weights[:, number])
+        alone.square().sum().backward()
+        torch.testing.assert_close(together[number], alone[0])
+        gradients = [parameter.grad for parameter in network.parameters()]
+        torch.testing.assert_close(learned[number], gradients, rtol=1e-4, atol=1e-5)

@@ -17,6 +17,7 @@ from model_server.metrics import ServerMetrics
 from model_server.ranking import LazyLearner, Measured, Query, Ranker, Ranking
 from model_server.rules.fallback import FallbackRanker, FallbackSettings
 from model_server.rules.hard import RowMap
+from model_server.sequence_model import cpu_exploring
 from model_server.settings import ServerSettings
 from model_server.training import TrainingBacklog
 from schemas.events import BehaviorEvent, Item
@@ -42,6 +43,7 @@ def build_strategy(name: str, settings: ServerSettings) -> Strategy:
         cpu_features.warm_up()
         cpu_returning.warm_up()
         cpu_rows.warm_up()
+        cpu_exploring.warm_up()
         fusion = FusionRanker(
             FusionSettings(device=settings.device, sequence=settings.model_preset, seed=settings.seed)
         )

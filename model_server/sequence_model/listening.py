@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from model_server.sequence_model.cpu_exploring import Explored, Explorers, explore_logits_on_cpu
 from model_server.sequence_model.model import NEVER, Answer
 from model_server.sequence_model.scoring import Scorer
 
@@ -50,18 +51,26 @@ class Heard:
         return self._scorer.full(self._answer)
 
     def _explore_logits(self, answer: Answer, rows: Tensor) -> Tensor:
-        inside = rows < self._items.rows
+        head, items = self._scorer.model.explore_head(answer.mode), self._items
+        whole = items.rows <= ROWS_PER_CANDIDATE * rows.shape[1]
+        if whole:
+            everything = torch.arange(items.rows, device=rows.device)
+            worth = head.bias(items, everything) + head.fame(items, everything)
+            if rows.device.type == "cpu":
+                n, history = items.rows, answer.history
+                column = head.column(history, answer.query_time_s)
+                asking = Explorers(answer.query, history.lat[:, -1], history.lon[:, -1], history.items[:, -1], column)
+                seen = Explored(self._scorer.catalogue(), worth, items.lat[:n], items.lon[:n], items.known[:n])
+                return explore_logits_on_cpu(rows, asking, seen, head.distance_table())
+        inside = rows < items.rows
         safe = torch.where(inside, rows, 0)
-        head = self._scorer.model.explore_head(answer.mode)
-        near = head.near(answer.history, answer.query_time_s, self._items, safe)
-        if self._items.rows <= ROWS_PER_CANDIDATE * rows.shape[1]:
-            everything = torch.arange(self._items.rows, device=rows.device)
-            worth = head.bias(self._items, everything) + head.fame(self._items, everything)
+        near = head.near(answer.history, answer.query_time_s, items, safe)
+        if whole:
             logits = near + torch.addmm(worth, answer.query, self._scorer.catalogue().T).gather(1, safe)
         else:
-            fit = (self._items(safe) @ answer.query[:, :, None]).squeeze(-1)
-            logits = near + head.bias(self._items, safe) + head.fame(self._items, safe) + fit
-        return logits.masked_fill(~(self._items.known[safe] & inside), NEVER)
+            fit = (items(safe) @ answer.query[:, :, None]).squeeze(-1)
+            logits = near + head.bias(items, safe) + head.fame(items, safe) + fit
+        return logits.masked_fill(~(items.known[safe] & inside), NEVER)
 
     def _forgotten(self, user: Tensor, row: Tensor) -> Tensor:
         """log P of own items that the model remembers no event of: it takes them for discoveries."""

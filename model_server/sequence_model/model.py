@@ -269,9 +269,18 @@ class ExploreHead(nn.Module):
         bucket = rel.distance_bucket(history.lat[:, -1:], history.lon[:, -1:], items.lat[safe], items.lon[safe])
         bucket = torch.where(rows == history.items[:, -1:], rel.SAME, bucket)
         if query_time_s is not None:
-            wait = rel.wait_bucket((query_time_s - history.time_s[:, -1]).clamp(min=0))
-            bucket = bucket * rel.WAIT_BUCKETS + wait[:, None]
+            bucket = bucket * rel.WAIT_BUCKETS + self.column(history, query_time_s)[:, None]
         return lookup(bucket, self.distance).squeeze(-1)
+
+    def distance_table(self) -> Tensor:
+        """The logits by bucket of the distance and by ``column``, [DISTANCE_BUCKETS, columns]."""
+        return self.distance.view(rel.DISTANCE_BUCKETS, -1)
+
+    def column(self, history: History, query_time_s: Tensor | None) -> Tensor:
+        """Which column of ``distance_table`` speaks of each query, int64 [B]: by the wait, if the time is known."""
+        if query_time_s is None:
+            return torch.zeros_like(history.items[:, -1])
+        return rel.wait_bucket((query_time_s - history.time_s[:, -1]).clamp(min=0))
 
     def bias(self, items: ItemTable, rows: Tensor) -> Tensor:
         """The items' own logits, same shape as ``rows``."""

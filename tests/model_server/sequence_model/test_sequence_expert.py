@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from model_server.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from model_server.sequence_model import listening
 from model_server.sequence_model.expert import SequenceExpert
 from model_server.sequence_model.memory import Events
 from model_server.sequence_model.model import NEVER, PRESETS, ModelSettings
@@ -157,6 +158,25 @@ def test_what_is_asked_row_by_row_is_what_the_whole_catalogue_would_say(timed: b
     others = torch.stack([torch.tensor([n for n in range(expert.rows) if n not in mine][:2]) for mine in own.tolist()])
     exploring, known = heard.exploring(others), full.gather(1, others)
     assert torch.allclose(exploring[:, 1] - exploring[:, 0], known[:, 1] - known[:, 0], atol=1e-4)
+
+
+@pytest.mark.parametrize("timed", [False, True])
+def test_the_kernel_says_of_rows_what_the_chain_of_operations_does(
+    timed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expert, random = _observed(n=300), np.random.default_rng(0)
+    places = [random.uniform(low, low + 0.2, 4).astype(np.float32) for low in (40.6, -74.1)]
+    expert.upsert_items(np.arange(expert.rows, expert.rows + 4), None, *places)
+    expert.upsert_items(np.arange(expert.rows, expert.rows + 1))
+    expert.model.items.ensure(expert.rows + 3)  # rows that nobody touched or announced
+    torch.nn.init.normal_(expert.model.explore_head("request" if timed else "refresh").distance)
+    when = torch.full((6,), 1.3e9 + 21 * 86_400, dtype=torch.float64) if timed else None
+    heard = expert.listen(torch.arange(6), when, None)
+    rows = torch.arange(expert.rows).expand(6, -1)
+    found = heard.exploring(rows)
+    monkeypatch.setattr(listening, "ROWS_PER_CANDIDATE", 0)
+    torch.testing.assert_close(found, heard.exploring(rows))
+    assert bool((found[:, -3:] == NEVER).all()) and bool((found[:, :-3] > NEVER).all())
 
 
 def test_a_row_that_the_sequence_model_never_heard_of_is_no_candidate_of_its() -> None:

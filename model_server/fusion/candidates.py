@@ -1,6 +1,5 @@
 """Which unknown items are worth scoring for a user: a shortlist whose size does not depend on the catalogue's."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from model_server.visits import VisitCounts
 CELL_DEG = (0.003, 0.008, 0.022, 0.06, 0.2)
 HOME_SCALE = 2
 CELL_ROWS = 20
+UNKNOWN = -2
 NEIGHBOURHOOD = tuple((north, east) for north in (-1, 0, 1) for east in (-1, 0, 1))
 LINKED_PLACES = 3
 REFRESH_EVERY = 1024
@@ -42,14 +42,16 @@ class CellIndex:
         self.side_deg, self.device = side_deg, device
         self._slot: dict[tuple[int, int], int] = {}
         self._known_squares = 0
-        self._around_row: dict[int, list[int]] = {}  # holds until there is a new square
+        self._around_row = torch.full(
+            (capacity, len(NEIGHBOURHOOD)), UNKNOWN, device=device
+        )  # until there is a new square
         self.members = torch.full((capacity, CELL_ROWS), -1, dtype=torch.long, device=device)
 
     def add(self, row: int, lat: float, lon: float, visits: VisitCounts) -> None:
         """Enter a row at its place; entering it again changes nothing."""
         slot = self._slot.setdefault(self._cell(lat, lon), len(self._slot))
         if slot == self._known_squares:
-            self._around_row.clear()
+            self._around_row.fill_(UNKNOWN)
             self._known_squares += 1
         if slot >= len(self.members):
             self.members = grown(self.members, 2 * len(self.members), -1)
@@ -64,13 +66,16 @@ class CellIndex:
         north, east = self._cell(lat, lon)
         return [self._slot.get((north + a, east + b), -1) for a, b in NEIGHBOURHOOD]
 
-    def around_rows(self, rows: Sequence[int], where: dict[int, tuple[float, float]]) -> Tensor:
-        """``around`` of the places of these rows, int64 [rows, 9]; -1 for a row whose place is not known."""
-        known, nowhere = self._around_row, [-1] * len(NEIGHBOURHOOD)
-        for row in rows:
-            if row not in known and row in where:
-                known[row] = self.around(*where[row])
-        return torch.tensor([known.get(row, nowhere) for row in rows], dtype=torch.long, device=self.device)
+    def around_rows(self, rows: Tensor, where: dict[int, tuple[float, float]]) -> Tensor:
+        """``around`` of the places of these rows int64 [n], int64 [n, 9]; -1 for a row whose place is not known."""
+        if int(rows.max()) >= len(self._around_row):
+            self._around_row = grown(self._around_row, max(int(rows.max()) + 1, 2 * len(self._around_row)), UNKNOWN)
+        found = self._around_row[rows]
+        missing = (found[:, 0] == UNKNOWN).nonzero()[:, 0]
+        for position, row in zip(missing.tolist(), rows[missing].tolist()):
+            if row in where:
+                self._around_row[row] = found[position] = torch.tensor(self.around(*where[row]), device=self.device)
+        return found.clamp(min=-1)
 
     def state(self) -> dict[str, Any]:
         """The squares in use and their members."""
@@ -81,7 +86,7 @@ class CellIndex:
         """Take over what ``state`` gave."""
         self._slot = {(north, east): slot for slot, (north, east) in enumerate(state["squares"].tolist())}
         used = self._known_squares = len(self._slot)
-        self._around_row.clear()
+        self._around_row.fill_(UNKNOWN)
         if used > len(self.members):
             self.members = grown(self.members, used, -1)
         self.members[:used] = state["members"].to(self.members)
@@ -158,7 +163,7 @@ class Shortlist:
 
     def _near(self, rows: Tensor, scale: int) -> Tensor:
         cells = self._cells[scale]
-        slots = cells.around_rows(rows.tolist(), self._where)
+        slots = cells.around_rows(rows, self._where)
         return torch.where(slots[..., None] >= 0, cells.members[slots.clamp(min=0)], -1).flatten(1)
 
     def _popular(self) -> Tensor:

@@ -198,15 +198,17 @@ def _fill(
                 features[u, c, each] = of_rows[line, each]
             x, y, z = position[row, 0], position[row, 1], position[row, 2]
             km = _km(x - last_x, y - last_y, z - last_z) if placed and has_place[row] else ZERO
-            log_km, close = math.log(ONE + km / STREET_KM), math.exp(-km / BLOCK_KM)
+            log_km, close, nearby = math.log(ONE + km / STREET_KM), math.exp(-km / BLOCK_KM), math.exp(-HALF * km)
             features[u, c, 5] = log_km
             features[u, c, 6] = close
-            features[u, c, 7] = math.exp(-HALF * km)
+            features[u, c, 7] = nearby
             features[u, c, 8] = moving[u] * log_km
             features[u, c, 9] = moving[u] * close
-            km = _km(x - home_x, y - home_y, z - home_z) if home_placed and has_place[row] else ZERO
-            features[u, c, 10] = math.log(ONE + km / STREET_KM)
-            features[u, c, 11] = math.log(math.exp(-HALF * km) + FAR)
+            if at_home != last:
+                km = _km(x - home_x, y - home_y, z - home_z) if home_placed and has_place[row] else ZERO
+                log_km, nearby = math.log(ONE + km / STREET_KM), math.exp(-HALF * km)
+            features[u, c, 10] = log_km
+            features[u, c, 11] = math.log(nearby + FAR)
             features[u, c, 12] = likes[u, kind, 0]
             features[u, c, 13] = likes[u, kind, 1]
             features[u, c, 14] = ONE if kind == category[last] else ZERO

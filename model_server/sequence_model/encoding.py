@@ -67,7 +67,9 @@ class CachedEncoder:
         out = torch.empty(len(users), self._state.shape[1], device=self.memory.device)
         fresh, known = torch.nonzero(~usable).flatten(), torch.nonzero(usable).flatten()
         if len(known):
-            self._catch_up(users[known], behind[known])
+            most = int(behind[known].max())
+            if most:
+                self._catch_up(users[known], most)
             out[known] = self._state[slot[known]]
             self.cached_encodings += len(known)
         if len(fresh):
@@ -99,22 +101,17 @@ class CachedEncoder:
         number = count[:, None] - n + torch.arange(n, device=count.device)
         return (number - self.anchor(count)[:, None]) % self.model.settings.window
 
-    def _catch_up(self, users: Tensor, behind: Tensor) -> None:
-        for step in range(int(behind.max())):
-            self._append(users[behind > step])
-
-    def _append(self, users: Tensor) -> None:
-        """Encode one more event of each user."""
-        model, slot = self.model, users % len(self._owner)
-        count = self._count[slot] + 1
+    def _catch_up(self, users: Tensor, most: int) -> None:
+        """Encode the latest ``most`` events of each user; where fewer are new, known ones once more, which changes nothing."""
+        model, slot, count = self.model, users % len(self._owner), self.memory.count[users]
         history = self.memory.history(users, count, model.settings.window, self.anchor(count))
         column = self._columns(history.items.shape[1], count)
-        last = history.tail(1)
+        last, new = history.tail(most), (slot[:, None], column[:, -most:])
         x, pairs = model.tokens(last), pairwise(last, history)
         for number, layer in enumerate(model.transducer.stack()):
             u, v, q, k = layer.project(x)
-            self._keys[slot, number, :, column[:, -1]] = k[:, :, 0]
-            self._values[slot, number, :, column[:, -1]] = v[:, :, 0]
+            self._keys[:, number].transpose(1, 2)[new] = k.transpose(1, 2)  # [B, most, H, d / H]
+            self._values[:, number].transpose(1, 2)[new] = v.transpose(1, 2)
             keys = self._keys[slot[:, None], number, :, column].transpose(1, 2)  # [B, H, n, d / H]
             values = self._values[slot[:, None], number, :, column].transpose(1, 2)
             x = layer.attend(x, u, q, keys, values, *pairs)

@@ -36,7 +36,8 @@ class Scorer:
 
         As of now (``before`` None) the users must be distinct.
         """
-        self.model.eval()
+        if self.model.training:
+            self.model.eval()  # visits every module
         state = self.encoder.states(users) if before is None else self.encoder.full(users, before)
         count = self.memory.count[users] if before is None else before
         history = self.memory.history(users, count, self.model.settings.memory)

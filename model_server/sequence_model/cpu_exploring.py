@@ -53,11 +53,26 @@ def explore_logits_on_cpu(rows: Tensor, users: Explorers, catalogue: Explored, n
     return out
 
 
+def distance_buckets_on_cpu(
+    rows: Tensor, lat: Tensor, lon: Tensor, last_row: Tensor, items: tuple[Tensor, Tensor]
+) -> Tensor:
+    """int64 [B, n]: the bucket of the distance from each of B last places to rows int64 [n] or [B, n] (-1: any).
+
+    ``lat``, ``lon`` float32 [B] in degrees and ``last_row`` are of the last places, ``items`` the latitudes and longitudes of
+    all rows. O(B n).
+    """
+    rows = rows if rows.dim() == 2 else rows[None]
+    out = torch.empty((len(lat), rows.shape[1]), dtype=torch.long)
+    _buckets(_array(rows), _array(lat), _array(lon), _array(last_row), *map(_array, items), out.numpy())
+    return out
+
+
 def warm_up() -> None:
     """Compile the kernel, or read it from numba's cache, so that no user's batch waits for it."""
     one, row = torch.zeros(1), torch.zeros(1, dtype=torch.long)
     catalogue = Explored(torch.zeros(1, 8), one, one, one, torch.ones(1, dtype=torch.bool))
     near = torch.zeros(rel.DISTANCE_BUCKETS, 1)
+    distance_buckets_on_cpu(row, one, one, row, (one, one))
     explore_logits_on_cpu(row[None], Explorers(torch.zeros(1, 8), one, one, row, row), catalogue, near)
 
 
@@ -74,6 +89,28 @@ def _dot(a: Array, b: Array) -> Any:
     return total
 
 
+@njit(cache=True, inline="always")
+def _bucket(lat: Any, lon: Any, shrink: Any, other_lat: Any, other_lon: Any) -> Any:
+    """The bucket of a distance; ``shrink`` is the cosine of ``lat``."""
+    east, north = (lon - other_lon) * shrink, lat - other_lat
+    km = math.sqrt(east * east + north * north) * KM_PER_DEGREE
+    return rel.UNKNOWN if math.isnan(km) else np.searchsorted(EDGES_KM, km)
+
+
+@njit(cache=True)
+def _buckets(
+    rows: Array, lat: Array, lon: Array, last_row: Array, item_lat: Array, item_lon: Array, out: Array
+) -> None:
+    for u in range(out.shape[0]):
+        shrink, line = math.cos(lat[u] * TO_RADIANS), min(u, rows.shape[0] - 1)
+        for c in range(out.shape[1]):
+            row = rows[line, c]
+            if row == last_row[u]:
+                out[u, c] = rel.SAME
+            else:
+                out[u, c] = _bucket(lat[u], lon[u], shrink, item_lat[max(row, 0)], item_lon[max(row, 0)])
+
+
 @njit(cache=True)
 def _explore(rows: Array, users: Any, catalogue: Any, near: Array, out: Array) -> None:
     known_rows = len(catalogue.worth)
@@ -85,10 +122,7 @@ def _explore(rows: Array, users: Any, catalogue: Any, near: Array, out: Array) -
             if row < 0 or row >= known_rows or not catalogue.known[row]:
                 out[u, c] = NEVER
                 continue
-            if row == users.row[u]:
-                bucket: Any = rel.SAME
-            else:
-                east, north = (lon - catalogue.lon[row]) * shrink, lat - catalogue.lat[row]
-                km = math.sqrt(east * east + north * north) * KM_PER_DEGREE
-                bucket = rel.UNKNOWN if math.isnan(km) else np.searchsorted(EDGES_KM, km)
+            bucket = rel.SAME
+            if row != users.row[u]:
+                bucket = _bucket(lat, lon, shrink, catalogue.lat[row], catalogue.lon[row])
             out[u, c] = near[bucket, column] + (catalogue.worth[row] + _dot(query, catalogue.vectors[row]))

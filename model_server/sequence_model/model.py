@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model_server.sequence_model import relations as rel
+from model_server.sequence_model.cpu_exploring import distance_buckets_on_cpu
 from model_server.sequence_model.item_table import ItemTable, RowTable
 from model_server.sequence_model.lookup import lookup
 from model_server.sequence_model.memory import DAY_S, History
@@ -265,9 +266,13 @@ class ExploreHead(nn.Module):
 
     def near(self, history: History, query_time_s: Tensor | None, items: ItemTable, rows: Tensor) -> Tensor:
         """The logits of the distance from the last place."""
-        safe = rows.clamp(min=0)
-        bucket = rel.distance_bucket(history.lat[:, -1:], history.lon[:, -1:], items.lat[safe], items.lon[safe])
-        bucket = torch.where(rows == history.items[:, -1:], rel.SAME, bucket)
+        lat, lon, last = history.lat[:, -1:], history.lon[:, -1:], history.items[:, -1:]
+        if rows.device.type == "cpu":
+            bucket = distance_buckets_on_cpu(rows, lat[:, 0], lon[:, 0], last[:, 0], (items.lat, items.lon))
+        else:
+            safe = rows.clamp(min=0)
+            bucket = rel.distance_bucket(lat, lon, items.lat[safe], items.lon[safe])
+            bucket = torch.where(rows == last, rel.SAME, bucket)
         if query_time_s is not None:
             bucket = bucket * rel.WAIT_BUCKETS + self.column(history, query_time_s)[:, None]
         return lookup(bucket, self.distance).squeeze(-1)

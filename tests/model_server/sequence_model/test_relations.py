@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from model_server.sequence_model import relations as rel
+from model_server.sequence_model.cpu_exploring import distance_buckets_on_cpu
 from model_server.sequence_model.memory import DAY_S, Events, UserMemory
 from model_server.sequence_model.model import OwnItems
 
@@ -59,3 +60,17 @@ def test_own_items_group_the_events_of_each_item() -> None:
     assert own.rows[0, :3].tolist() == [2, 4, 9] and own.rows[1].tolist().count(-1) == own.rows.shape[1] - 1
     assert own.rows[0].gather(0, own.column[0]).tolist() == [4, 2, 4, 9]
     assert own.latest[0].tolist() == [False, True, True, True]
+
+
+def test_the_kernel_finds_the_buckets_of_the_chain_of_operations() -> None:
+    random = torch.Generator().manual_seed(0)
+    lat, lon = 40 + torch.rand(9, generator=random), -74 + torch.rand(9, generator=random)
+    places = (40 + torch.rand(400, generator=random), -74 + torch.rand(400, generator=random))
+    lat[1] = places[0][2] = torch.nan
+    last, everything = torch.arange(9), torch.arange(400)
+    expected = rel.distance_bucket(lat[:, None], lon[:, None], *places)
+    expected[last, last] = rel.SAME
+    found = distance_buckets_on_cpu(everything, lat, lon, last, places)
+    assert torch.equal(found, expected) and len(found.unique()) > 10
+    some = torch.randint(0, 400, (9, 30), generator=random)
+    assert torch.equal(distance_buckets_on_cpu(some, lat, lon, last, places), expected.gather(1, some))

@@ -71,10 +71,11 @@ class CellIndex:
         if int(rows.max()) >= len(self._around_row):
             self._around_row = grown(self._around_row, max(int(rows.max()) + 1, 2 * len(self._around_row)), UNKNOWN)
         found = self._around_row[rows]
-        missing = (found[:, 0] == UNKNOWN).nonzero()[:, 0]
-        for position, row in zip(missing.tolist(), rows[missing].tolist()):
-            if row in where:
-                self._around_row[row] = found[position] = torch.tensor(self.around(*where[row]), device=self.device)
+        placed = [row for row in set(rows[found[:, 0] == UNKNOWN].tolist()) if row in where]
+        if placed:
+            around = torch.tensor([self.around(*where[row]) for row in placed], device=self.device)
+            self._around_row[torch.tensor(placed, device=self.device)] = around
+            found = self._around_row[rows]
         return found.clamp(min=-1)
 
     def state(self) -> dict[str, Any]:

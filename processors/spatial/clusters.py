@@ -21,6 +21,7 @@ from processors.spatial.counting import COLUMN, ROW, band, near_sites, touch
 from processors.spatial.geometry import Params, sub_cell, unpack_key, wrap
 from processors.spatial.grid import is_core, neighbour, offset_back, seam_row
 from processors.spatial.kernel import kernel
+from processors.spatial.lanes import equal_bytes
 from processors.spatial.layout import (
     ABSORBED,
     BEGIN,
@@ -29,6 +30,7 @@ from processors.spatial.layout import (
     CHANGED_SITE,
     CORE_ROW,
     END,
+    FIRST_TAG,
     FREE_CORE,
     FREE_LABEL,
     LIVE_CORES,
@@ -46,23 +48,25 @@ from processors.spatial.layout import (
 BOX_WORK = 256  # pairs from which a box is worth its making
 
 # ------------------------------------------------------------------------------------------------------- witnesses
+#
+# Of a witness a regular edge keeps a tag, the low byte of its site, so that a core row is one cache line. A lost site with
+# the tag of another costs a search that finds the edge still there.
 
 
 @kernel
 def set_witness(S: State, c: int, o: int, site: int) -> None:
     if o < NEAR:
-        S.witness[S.span[c, CORE_ROW], o] = site
+        S.tags[S.span[c, CORE_ROW], FIRST_TAG + o - int(o > 12)] = site & 255
     else:
         S.seam_witness[seam_row(S, c), o - NEAR] = site
 
 
 @kernel
 def edges_held_by(S: State, c: int, site: int) -> int:
-    """The edges of cell c whose witness is `site`, as bits."""
+    """The edges of cell c whose witness is `site` or has its tag, as bits."""
     row = S.span[c, CORE_ROW]
-    held = 0
-    for o in range(NEAR):
-        held |= int(S.witness[row, o] == site) << o
+    same = equal_bytes(S.tags, 64 * np.int64(row) + FIRST_TAG, site & 255)
+    held = (same & 0xFFF) | (same >> 12 << 13)
     if S.strips[c >> 2].seam >= 0:
         seam = seam_row(S, c)
         for o in range(SEAM):

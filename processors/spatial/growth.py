@@ -37,6 +37,7 @@ from processors.spatial.layout import (
     STRIP_USED,
     TICK,
     State,
+    as_bytes,
     changed_bound,
     line_zeros,
     table_size,
@@ -137,7 +138,7 @@ def grow_cores(state: State, needed: int) -> State:
     state = grow_chained(state, "cores", "next", FREE_CORE, needed)
     size = len(state.cores)
     queues = {name: np.zeros(size, np.int32) for name in ("queue_a", "queue_b")}
-    return state.replace(witness=grown(state.witness, size), **queues)
+    return state.replace(tags=as_bytes(state.cores), **queues)
 
 
 def grow_seams(state: State) -> State:

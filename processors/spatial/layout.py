@@ -44,6 +44,7 @@ CORE = np.dtype(
         ("tick", "i4"),  # the latest search that came by
         ("centre_y", "i4"),  # of the cell, in fixed-point units
         ("centre_x", "i4"),
+        ("tags", "u1", (24,)),  # of the sites of the cell that hold its edges; see clusters
     ],
     align=True,
 )
@@ -67,6 +68,8 @@ LABEL = np.dtype(
     ],
     align=True,
 )
+FIRST_TAG = 40  # byte of a core row
+
 VISIBLE, ABSORBED = 1, 2  # label flags: reported at the last update; took in a reported cluster since then
 
 # span[c] of cell c: its records, its points (negative: the cell is crowded and keeps no counts), its core row or -1
@@ -126,9 +129,9 @@ class State(Table):
     span: NDArray[np.int32]  # [cell, 4]
     block: NDArray[np.int32]  # [cell, 2] first record of its block, and order: it holds 2 << order records; -1 without
     cores: NDArray[Any]
-    witness: NDArray[np.int32]  # [core, 25] the site of the cell that holds the edge
+    tags: NDArray[np.uint8]  # [core, 64], the memory of cores: its tags are the columns from FIRST_TAG on
     seam_near: NDArray[np.int32]
-    seam_witness: NDArray[np.int32]
+    seam_witness: NDArray[np.int32]  # [seam cell, 38] the site of the cell that holds the edge
     labels: NDArray[Any]
     record_f: NDArray[np.float32]  # records; record_i is the same memory
     record_i: NDArray[np.int32]
@@ -159,6 +162,11 @@ def line_zeros(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
     return memory[start : start + size].view(dtype).reshape(shape)
 
 
+def as_bytes(rows: NDArray[Any]) -> NDArray[np.uint8]:
+    """The same memory, a row of bytes for each."""
+    return rows.view(np.uint8).reshape(len(rows), -1)
+
+
 def chained(dtype: np.dtype[Any], size: int, field: str) -> NDArray[Any]:
     """An array whose slots are all free, each naming the next through `field`."""
     array = line_zeros((size,), dtype)
@@ -186,6 +194,7 @@ def empty_state(min_samples: int) -> State:
     meta = np.zeros(META_SIZE, np.int64)
     meta[TICK] = 1
     meta[FREE_SEAM] = -1
+    rows = chained(CORE, cores, "next")
     return State(
         points=points,
         sites=chained(SITE, size, "head"),
@@ -193,8 +202,8 @@ def empty_state(min_samples: int) -> State:
         near=np.full((size, STRIPS), -1, i4),
         span=line_zeros((4 * size, 4), i4),
         block=np.full((4 * size, 2), -1, i4),
-        cores=chained(CORE, cores, "next"),
-        witness=np.full((cores, NEAR), -1, i4),
+        cores=rows,
+        tags=as_bytes(rows),
         seam_near=np.full((0, SEAM), -1, i4),
         seam_witness=np.full((0, SEAM), -1, i4),
         labels=chained(LABEL, 2 * ROOM, "head"),
@@ -222,4 +231,4 @@ def empty_state(min_samples: int) -> State:
 
 def nbytes(state: State) -> int:
     """Bytes held by all arrays."""
-    return sum(getattr(state, field.name).nbytes for field in fields(state) if field.name != "record_f")
+    return sum(getattr(state, field.name).nbytes for field in fields(state) if field.name not in ("record_f", "tags"))

@@ -11,7 +11,7 @@ from typing import Any
 from processors.spatial.geometry import Params, sub_cell, within_cell
 from processors.spatial.grid import home_of, mix_site, neighbour
 from processors.spatial.kernel import kernel
-from processors.spatial.layout import BEGIN, CORE_ROW, END, NEAR, POINTS, RING_HEAD, RING_LEN, STRIPS, State
+from processors.spatial.layout import BEGIN, CORE_ROW, END, POINTS, RING_HEAD, RING_LEN, STRIPS, State
 from processors.spatial.prefetch import prefetch
 
 TABLE_AHEAD, SITE_AHEAD, LINKS_AHEAD, SPANS_AHEAD, RECORDS_AHEAD = 16, 12, 9, 6, 3  # events
@@ -87,8 +87,6 @@ def fetch_records(S: State, P: Params, c: int, fx: float, fy: float, crowded: bo
     row = S.span[c, CORE_ROW]
     if row >= 0:
         prefetch(S.cores, row)
-        prefetch(S.witness, NEAR * row)
-        prefetch(S.witness, NEAR * row + NEAR - 1)
     sub = sub_cell(fx, fy)
     for j in range(P.n_candidates[sub]):
         d = neighbour(S, c, P.candidates[sub, j])

@@ -17,11 +17,11 @@ import numpy as np
 from numba.cpython.unsafe.numbers import trailing_zeros
 from numpy.typing import NDArray
 
-from processors.spatial.counting import COLUMN, ROW, band, near_sites, touch
+from processors.spatial.counting import ANY_COUNT, COLUMN, ROW, band, near_sites, touch
 from processors.spatial.geometry import Params, sub_cell, unpack_key, wrap
-from processors.spatial.grid import is_core, neighbour, offset_back, seam_row
+from processors.spatial.grid import is_core, neighbour, offset_back, seam_row, site_of
 from processors.spatial.kernel import kernel
-from processors.spatial.lanes import equal_bytes
+from processors.spatial.lanes import equal_bytes, lanes_within
 from processors.spatial.layout import (
     ABSORBED,
     BEGIN,
@@ -40,9 +40,12 @@ from processors.spatial.layout import (
     NEXT_ID,
     POINTS,
     SEAM,
+    SITE_OF,
     TICK,
     VISIBLE,
     State,
+    X,
+    Y,
 )
 
 BOX_WORK = 256  # pairs from which a box is worth its making
@@ -81,17 +84,19 @@ def find_partner(S: State, P: Params, site: int, fx: Any, fy: Any, c: int, o: in
     begin, end = S.span[d, BEGIN], S.span[d, END]
     if S.strips[c >> 2].seam >= 0:
         for k in range(end - 1, begin - 1, -1):
-            if is_core(S, P, d, k) and near_sites(S, P, S.record_i[k, 3], site):
-                return S.record_i[k, 3]
+            if is_core(S, P, d, k) and near_sites(S, P, site_of(S, k), site):
+                return site_of(S, k)
         return -1
     squeeze, low, high = band(S, P, c)
     x, y = fx - COLUMN[o], fy - ROW[o]
-    least = -2147483648 if S.span[d, POINTS] < 0 else P.min_samples
-    for k in range(end - 1, begin - 1, -1):
-        dx, dy = S.record_f[k, 0] - x, S.record_f[k, 1] - y
-        d2 = squeeze * dx * dx + dy * dy
-        if d2 <= high and S.record_i[k, 2] >= least and (d2 <= low or near_sites(S, P, S.record_i[k, 3], site)):
-            return S.record_i[k, 3]
+    least = ANY_COUNT if S.span[d, POINTS] < 0 else P.min_samples
+    for line in range((end - 1) >> 2, (begin >> 2) - 1, -1):
+        found = lanes_within(S.record_f, line, x, y, squeeze, low, high, least)
+        for place in range(3, -1, -1):
+            if (found >> place) & 0x11 and (
+                (found >> place) & 1 or near_sites(S, P, S.record_i[line, SITE_OF, place], site)
+            ):
+                return S.record_i[line, SITE_OF, place]
     return -1
 
 
@@ -112,12 +117,12 @@ def find_pair(S: State, P: Params, c: int, o: int) -> bool:
     for k in range(S.span[c, END] - 1, S.span[c, BEGIN] - 1, -1):
         if not is_core(S, P, c, k):
             continue
-        x, y = S.record_f[k, 0], S.record_f[k, 1]
+        x, y = S.record_f[k >> 2, X, k & 3], S.record_f[k >> 2, Y, k & 3]
         if boxed:
             dx, dy = max(left - x, x - right, np.float32(0)), max(low - y, y - high, np.float32(0))
             if squeeze * dx * dx + dy * dy > most:
                 continue
-        site = S.record_i[k, 3]
+        site = site_of(S, k)
         partner = find_partner(S, P, site, x, y, c, o)
         if partner >= 0:
             S.pair[0], S.pair[1] = site, partner
@@ -132,7 +137,7 @@ def core_box(S: State, P: Params, d: int) -> Any:
     right = high = np.float32(-1)
     for k in range(S.span[d, BEGIN], S.span[d, END]):
         if is_core(S, P, d, k):
-            x, y = S.record_f[k, 0], S.record_f[k, 1]
+            x, y = S.record_f[k >> 2, X, k & 3], S.record_f[k >> 2, Y, k & 3]
             left, right, low, high = min(left, x), max(right, x), min(low, y), max(high, y)
     return left, right, low, high
 
@@ -276,8 +281,8 @@ def gain(S: State, P: Params, gained: NDArray[np.int32], n: int) -> None:
 @kernel
 def connect(S: State, P: Params, c: int, k: int) -> None:
     """Add the edges that record k of cell c makes, a new core site."""
-    cell, strip, site = S.cores[S.span[c, CORE_ROW]], S.strips[c >> 2], S.record_i[k, 3]
-    fx, fy = S.record_f[k, 0], S.record_f[k, 1]
+    cell, strip, site = S.cores[S.span[c, CORE_ROW]], S.strips[c >> 2], site_of(S, k)
+    fx, fy = S.record_f[k >> 2, X, k & 3], S.record_f[k >> 2, Y, k & 3]
     missing = P.candidate_bits[sub_cell(fx, fy)] if strip.seam < 0 else ((1 << (NEAR + SEAM)) - 1) & ~(1 << 12)
     missing &= ~cell.edges
     while missing != 0:

@@ -23,14 +23,16 @@ from processors.spatial.geometry import (
     unpack_key,
     wrap,
 )
-from processors.spatial.grid import neighbour
+from processors.spatial.grid import count_of, neighbour, site_of
 from processors.spatial.kernel import kernel
+from processors.spatial.lanes import lanes_within, shift_lanes
 from processors.spatial.layout import (
     BEGIN,
     CHANGED_CELL,
     CHANGED_RECORD,
     CHANGED_SITE,
     CORE_ROW,
+    COUNT,
     DIRTY_LEN,
     END,
     FREE_CORE,
@@ -38,10 +40,15 @@ from processors.spatial.layout import (
     NEAR,
     POINTS,
     SEAM,
+    SITE_OF,
     State,
+    X,
+    Y,
 )
 
 COLUMN = np.array([o % 5 - 2 for o in range(25)], np.float32)
+ANY_COUNT = -(1 << 31)
+OWN_CELL = np.float32(1e12)  # a squared distance beyond all of a cell and short of FAR
 ROW = np.array([o // 5 - 2 for o in range(25)], np.float32)
 
 
@@ -83,7 +90,7 @@ def weigh(S: State, row: int, points: int) -> None:
 @kernel
 def turn(S: State, P: Params, c: int, k: int, step: int, turned: NDArray[np.int32], n: int) -> int:
     """The site of record k of cell c became core (step 1) or ceased to be (step -1)."""
-    site = S.record_i[k, 3]
+    site = site_of(S, k)
     row = S.span[c, CORE_ROW]
     if row < 0:
         row = new_core(S, P, c)
@@ -144,62 +151,67 @@ def shift_counts(
         begin, end, crowded = S.span[d, BEGIN], S.span[d, END], S.span[d, POINTS] < 0
         if begin == end or (crowded and not measure):
             continue
-        turns = 0
         if o == 12:
             measured += abs(S.span[d, POINTS])
             if not crowded:
-                for k in range(begin, end):
-                    count = S.record_i[k, 2] + step
-                    S.record_i[k, 2] = count
-                    turns += 1 if count == at else 0
-                if turns > 0:
-                    n = collect_all(S, P, d, step, at, turned, n)
+                _, n = shift_cell(S, P, d, site, fx, fy, squeeze, OWN_CELL, OWN_CELL, step, at, turned, n)
             continue
         x, y = fx - COLUMN[o], fy - ROW[o]
-        hits = 0
-        if crowded:
-            for k in range(begin, end):
-                dx, dy = S.record_f[k, 0] - x, S.record_f[k, 1] - y
-                d2 = squeeze * dx * dx + dy * dy
-                hit = 1 if d2 <= low else 0
-                if d2 > low and d2 <= high:
-                    hit = 1 if near_sites(S, P, S.record_i[k, 3], site) else 0
-                hits += hit
-        else:
-            for k in range(begin, end):
-                dx, dy = S.record_f[k, 0] - x, S.record_f[k, 1] - y
-                d2 = squeeze * dx * dx + dy * dy
-                hit = 1 if d2 <= low else 0
-                if d2 > low and d2 <= high:
-                    hit = 1 if near_sites(S, P, S.record_i[k, 3], site) else 0
-                count = S.record_i[k, 2] + step * hit
-                S.record_i[k, 2] = count
-                hits += hit
-                turns += hit if count == at else 0
-            if turns > 0:
-                for k in range(begin, end):
-                    if S.record_i[k, 2] == at:
-                        dx, dy = S.record_f[k, 0] - x, S.record_f[k, 1] - y
-                        d2 = squeeze * dx * dx + dy * dy
-                        if d2 <= high and (d2 <= low or near_sites(S, P, S.record_i[k, 3], site)):
-                            n = turn(S, P, d, k, step, turned, n)
-        if measure and hits > 0 and abs(S.span[d, POINTS]) != end - begin:
-            hits = 0
-            for k in range(begin, end):
-                dx, dy = S.record_f[k, 0] - x, S.record_f[k, 1] - y
-                d2 = squeeze * dx * dx + dy * dy
-                if d2 <= high and (d2 <= low or near_sites(S, P, S.record_i[k, 3], site)):
-                    hits += S.sites[S.record_i[k, 3]].points
-        measured += hits
+        if not crowded:
+            hits, n = shift_cell(S, P, d, site, x, y, squeeze, low, high, step, at, turned, n)
+        if measure and (crowded or (hits > 0 and S.span[d, POINTS] != end - begin)):
+            hits = points_within(S, P, d, site, x, y, squeeze, low, high)
+        if measure:
+            measured += hits
     return measured, n
 
 
 @kernel
-def collect_all(S: State, P: Params, d: int, step: int, at: int, turned: NDArray[np.int32], n: int) -> int:
-    for k in range(S.span[d, BEGIN], S.span[d, END]):
-        if S.record_i[k, 2] == at:
-            n = turn(S, P, d, k, step, turned, n)
-    return n
+def shift_cell(
+    S: State,
+    P: Params,
+    d: int,
+    site: int,
+    x: Any,
+    y: Any,
+    squeeze: Any,
+    low: Any,
+    high: Any,
+    step: int,
+    at: int,
+    turned: NDArray[np.int32],
+    n: int,
+) -> tuple[int, int]:
+    """shift_counts in one cell, (x, y) as seen from it. Returns (sites within eps, sites in `turned`)."""
+    hits = 0
+    for line in range(S.span[d, BEGIN] >> 2, (S.span[d, END] + 3) >> 2):
+        found = shift_lanes(S.record_f, line, x, y, squeeze, low, high, step, at)
+        hits += found >> 12
+        if found & 0xFF0:
+            for place in range(4):
+                turns = (found >> (8 + place)) & 1
+                if (found >> (4 + place)) & 1 and near_sites(S, P, S.record_i[line, SITE_OF, place], site):
+                    S.record_i[line, COUNT, place] += step
+                    turns = int(S.record_i[line, COUNT, place] == at)
+                    hits += 1
+                if turns:
+                    n = turn(S, P, d, 4 * line + place, step, turned, n)
+    return hits, n
+
+
+@kernel
+def points_within(S: State, P: Params, d: int, site: int, x: Any, y: Any, squeeze: Any, low: Any, high: Any) -> int:
+    """The points of cell d within eps of a site at (x, y) as seen from it."""
+    points = 0
+    alone = abs(S.span[d, POINTS]) == S.span[d, END] - S.span[d, BEGIN]
+    for line in range(S.span[d, BEGIN] >> 2, (S.span[d, END] + 3) >> 2):
+        found = lanes_within(S.record_f, line, x, y, squeeze, low, high, ANY_COUNT)
+        for place in range(4):
+            if (found >> place) & 0x11:
+                other = S.record_i[line, SITE_OF, place]
+                if (found >> place) & 1 or near_sites(S, P, other, site):
+                    points += 1 if alone else S.sites[other].points
+    return points
 
 
 @kernel
@@ -213,12 +225,12 @@ def shift_counts_at_seam(
         if d < 0 or (S.span[d, POINTS] < 0 and not measure):
             continue
         for k in range(S.span[d, BEGIN], S.span[d, END]):
-            other = S.record_i[k, 3]
+            other = site_of(S, k)
             if d == c or near_sites(S, P, other, site):
                 measured += S.sites[other].points
                 if S.span[d, POINTS] >= 0:
-                    S.record_i[k, 2] += step
-                    if S.record_i[k, 2] == at:
+                    S.record_i[k >> 2, COUNT, k & 3] += step
+                    if count_of(S, k) == at:
                         n = turn(S, P, d, k, step, turned, n)
     return measured, n
 
@@ -228,9 +240,10 @@ def count_anew(S: State, P: Params, c: int, turned: NDArray[np.int32], n: int) -
     """Cell c is crowded no more: count its sites' neighbours, and collect the sites that are no longer core."""
     S.span[c, POINTS] = -S.span[c, POINTS]
     for k in range(S.span[c, BEGIN], S.span[c, END]):
-        site = S.record_i[k, 3]
-        count, n = shift_counts(S, P, c, site, S.record_f[k, 0], S.record_f[k, 1], 0, -1, True, turned, n)
-        S.record_i[k, 2] = count
+        site = site_of(S, k)
+        x, y = S.record_f[k >> 2, X, k & 3], S.record_f[k >> 2, Y, k & 3]
+        count, n = shift_counts(S, P, c, site, x, y, 0, -1, True, turned, n)
+        S.record_i[k >> 2, COUNT, k & 3] = count
         if count < P.min_samples:
             n = turn(S, P, c, k, -1, turned, n)
     return n

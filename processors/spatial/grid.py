@@ -10,6 +10,7 @@ import math
 from typing import Any
 
 import numpy as np
+from numba.cpython.unsafe.numbers import trailing_zeros
 
 from processors.spatial.geometry import (
     FLOAT32_ERROR,
@@ -24,10 +25,13 @@ from processors.spatial.geometry import (
     zone_of,
 )
 from processors.spatial.kernel import kernel
+from processors.spatial.lanes import equal_lanes
 from processors.spatial.layout import (
     BEGIN,
     CORE_ROW,
+    COUNT,
     END,
+    FAR,
     FREE_SEAM,
     FREE_SITE,
     FREE_STRIP,
@@ -41,10 +45,13 @@ from processors.spatial.layout import (
     POINTS,
     POOL_END,
     SEAM,
+    SITE_OF,
     SITE_USED,
     STRIP_USED,
     STRIPS,
     State,
+    X,
+    Y,
 )
 
 
@@ -369,56 +376,110 @@ def append_seam(S: State, row: int, d: int) -> None:
 
 
 @kernel
+def site_of(S: State, k: int) -> int:
+    return S.record_i[k >> 2, SITE_OF, k & 3]
+
+
+@kernel
+def count_of(S: State, k: int) -> int:
+    return S.record_i[k >> 2, COUNT, k & 3]
+
+
+@kernel
+def bury(S: State, k: int) -> None:
+    """Place k holds no record."""
+    S.record_f[k >> 2, X, k & 3] = FAR
+    S.record_i[k >> 2, SITE_OF, k & 3] = -1
+
+
+@kernel
+def fitting(n: int) -> int:
+    """The order of the smallest block that n records fill to at most three quarters."""
+    order = 0
+    while (3 << order) < n:
+        order += 1
+    return order
+
+
+@kernel
+def is_full(S: State, c: int) -> bool:
+    """Whether the block of c, if it has one, has no room at its end."""
+    order = S.block[c, 1]
+    return order < 0 or S.span[c, END] == S.block[c, 0] + (4 << order)
+
+
+@kernel
 def needs_block(S: State, c: int) -> bool:
     """Whether one more record in c takes a block from the pool that the pool may not have."""
-    order = S.block[c, 1]
-    if order >= 0 and S.span[c, END] < S.block[c, 0] + (2 << order):
+    if not is_full(S, c):
         return False
-    grow = order < 0 or S.span[c, END] - S.span[c, BEGIN] > (1 << order)
-    return grow and S.free_block[order + 1] < 0 and S.meta[POOL_END] + (2 << (order + 1)) > len(S.record_i)
+    order = fitting(S.span[c, END] - S.span[c, BEGIN])
+    return order != S.block[c, 1] and S.free_block[order] < 0 and S.meta[POOL_END] + (4 << order) > 4 * len(S.record_i)
 
 
 @kernel
 def push_record(S: State, c: int, fx: float, fy: float, count: int, site: int) -> None:
     """Append a record to the block of c, in which `make_way` found room."""
     k = S.span[c, END]
-    S.record_f[k, 0], S.record_f[k, 1] = fx, fy
-    S.record_i[k, 2], S.record_i[k, 3] = count, site
+    line, place = k >> 2, k & 3
+    if place == 0:
+        for other in range(1, 4):
+            bury(S, k + other)
+    S.record_f[line, X, place], S.record_f[line, Y, place] = fx, fy
+    S.record_i[line, COUNT, place], S.record_i[line, SITE_OF, place] = count, site
     S.span[c, END] = k + 1
 
 
 @kernel
+def copy_record(source: Any, k: int, target: Any, to: int) -> None:
+    for field in range(4):
+        target[to >> 2, field, to & 3] = source[k >> 2, field, k & 3]
+
+
+@kernel
 def make_way(S: State, c: int) -> None:
-    """Room for one more record in the block of c: if it is full its records slide down, or move to one twice as large."""
-    order = S.block[c, 1]
-    if order >= 0 and S.span[c, END] < S.block[c, 0] + (2 << order):
+    """Room for one more record in the block of c: if it is full its records slide down, or move to one that fits."""
+    if not is_full(S, c):
         return
-    begin, n, old = S.span[c, BEGIN], S.span[c, END] - S.span[c, BEGIN], S.block[c, 0]
-    grow = order < 0 or n > (1 << order)
-    if grow:
-        free = S.free_block[order + 1]
-        if free >= 0:
-            S.block[c, 0] = free
-            S.free_block[order + 1] = S.record_i[free, 0]
-        else:
-            S.block[c, 0] = S.meta[POOL_END]
-            S.meta[POOL_END] += 2 << (order + 1)
-        S.block[c, 1] = order + 1
+    begin, n, order = S.span[c, BEGIN], S.span[c, END] - S.span[c, BEGIN], S.block[c, 1]
+    fit = fitting(n)
+    if fit != order:
+        old = S.block[c, 0]
+        take_block(S, c, fit)
     to = S.block[c, 0]
     for k in range(n):
-        for field in range(4):
-            S.record_i[to + k, field] = S.record_i[begin + k, field]
-    if grow and order >= 0:
-        S.record_i[old, 0] = S.free_block[order]
-        S.free_block[order] = old
+        copy_record(S.record_i, begin + k, S.record_i, to + k)
+    for k in range(to + n, to + ((n + 3) & ~3)):
+        bury(S, k)
+    if fit != order and order >= 0:
+        free_block(S, old, order)
     S.span[c, BEGIN], S.span[c, END] = to, to + n
 
 
 @kernel
+def take_block(S: State, c: int, order: int) -> None:
+    """A block of 4 << order records for c, with anything in it."""
+    free = S.free_block[order]
+    if free >= 0:
+        S.free_block[order] = site_of(S, free)
+    else:
+        free = S.meta[POOL_END]
+        S.meta[POOL_END] += 4 << order
+    S.block[c, 0], S.block[c, 1] = free, order
+
+
+@kernel
+def free_block(S: State, first: int, order: int) -> None:
+    S.record_i[first >> 2, SITE_OF, 0] = S.free_block[order]
+    S.free_block[order] = first
+
+
+@kernel
 def find_record(S: State, c: int, site: int) -> int:
-    for k in range(S.span[c, BEGIN], S.span[c, END]):
-        if S.record_i[k, 3] == site:
-            return k
+    for line in range(S.span[c, BEGIN] >> 2, (S.span[c, END] + 3) >> 2):
+        found = equal_lanes(S.record_i, line, SITE_OF, site)
+        if found != 0:
+            return 4 * line + int(trailing_zeros(found))
     raise AssertionError("a live site has a record in its cell")
 
 
@@ -427,13 +488,11 @@ def drop_record(S: State, c: int, k: int) -> None:
     """Remove record k; the oldest takes its place, so that the newest stay at the end."""
     begin = S.span[c, BEGIN]
     if k != begin:
-        for field in range(4):
-            S.record_i[k, field] = S.record_i[begin, field]
+        copy_record(S.record_i, begin, S.record_i, k)
+    bury(S, begin)
     S.span[c, BEGIN] = begin + 1
     if S.span[c, END] == begin + 1:
-        first, order = S.block[c, 0], S.block[c, 1]
-        S.record_i[first, 0] = S.free_block[order]
-        S.free_block[order] = first
+        free_block(S, S.block[c, 0], S.block[c, 1])
         S.block[c, 1] = -1
         S.span[c, BEGIN] = S.span[c, END] = 0
 
@@ -441,4 +500,4 @@ def drop_record(S: State, c: int, k: int) -> None:
 @kernel
 def is_core(S: State, P: Params, c: int, k: int) -> bool:
     """Whether record k of cell c is core; in a crowded cell all are, and their counts are not kept."""
-    return S.span[c, POINTS] < 0 or S.record_i[k, 2] >= P.min_samples
+    return S.span[c, POINTS] < 0 or count_of(S, k) >= P.min_samples

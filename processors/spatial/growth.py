@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from processors.spatial.grid import index_id, index_site, index_strip, needs_block
+from processors.spatial.grid import copy_record, index_id, index_site, index_strip, needs_block
 from processors.spatial.kernel import kernel
 from processors.spatial.layout import (
     BEGIN,
     END,
+    FAR,
     FREE_CORE,
     FREE_LABEL,
     FREE_POINT,
@@ -43,7 +44,8 @@ from processors.spatial.layout import (
     table_size,
 )
 
-GAPS = 2  # records of the pool per live one, from which it is laid out anew
+GAPS, SLACK = 1.33, 1.2  # length of the pool per least one: from the first it is laid out anew, with the second
+NO_RECORD = np.array([[[np.float32(FAR).view(np.int32)] * 4, [0] * 4, [0] * 4, [-1] * 4]], np.int32)
 
 
 def make_room(state: State, min_samples: int, events: int) -> State:
@@ -165,14 +167,14 @@ def grow_ring(state: State, needed: int) -> State:
 
 
 def grow_pool(state: State, cell: int) -> State:
-    """A pool that is a sixteenth larger and has room for `cell` to grow; laid out anew if it is mostly gaps."""
+    """A pool that is a sixteenth larger and has room for `cell` to grow; laid out anew if a quarter is gaps."""
     counts = state.span[:, END] - state.span[:, BEGIN]
-    room = 4 * int(counts[cell] + 1) + 256
-    if len(state.record_i) < GAPS * state.meta[LIVE_SITES]:
+    room = int(counts[cell]) + 64
+    needed = int((1 << np.ceil(np.log2(np.maximum(counts[counts > 0], 4))).astype(np.int64)).sum()) >> 2
+    if len(state.record_i) < GAPS * needed:
         records = grown(state.record_i, int(len(state.record_i) * GROWTH) + room)
     else:
-        blocks = 1 << np.ceil(np.log2(np.maximum(counts[counts > 0], 2))).astype(np.int64)
-        records = line_zeros((int(blocks.sum() * 1.25) + room, 4), np.int32)
+        records = line_zeros((int(needed * SLACK) + room, 4, 4), np.int32)
         repack(state, records)
     return state.replace(record_i=records, record_f=records.view(np.float32))
 
@@ -182,19 +184,21 @@ def repack(S: State, records: NDArray[np.int32]) -> None:
     """Move every block to `records`, each as small as holds its records."""
     S.free_block[:] = -1
     pool = 0
+    old = S.record_i
     for c in range(len(S.span)):
         n = S.span[c, END] - S.span[c, BEGIN]
         if n == 0:
             continue
         order = 0
-        while (2 << order) < n:
+        while (4 << order) < n:
             order += 1
         for k in range(n):
-            for field in range(4):
-                records[pool + k, field] = S.record_i[S.span[c, BEGIN] + k, field]
+            copy_record(old, S.span[c, BEGIN] + k, records, pool + k)
+        for k in range(n, (n + 3) & ~3):
+            copy_record(NO_RECORD, 0, records, pool + k)
         S.block[c, 0], S.block[c, 1] = pool, order
         S.span[c, BEGIN], S.span[c, END] = pool, pool + n
-        pool += 2 << order
+        pool += 4 << order
     S.meta[POOL_END] = pool
 
 

@@ -9,6 +9,7 @@ registers. Kernels allocate nothing, and are compiled without numba's reference 
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -28,9 +29,9 @@ WORD = ir.IntType(64)
 
 
 class TableType(types.Type):
-    """The numba type of a table: `members` are (name, numba type, length of the second dimension or 0)."""
+    """The numba type of a table: `members` are (name, numba type, lengths of the dimensions after the first)."""
 
-    def __init__(self, name: str, members: tuple[tuple[str, Any, int], ...]) -> None:
+    def __init__(self, name: str, members: tuple[tuple[str, Any, tuple[int, ...]], ...]) -> None:
         self.members = members
         super().__init__(name=f"Table({name}: {members})")
 
@@ -47,7 +48,7 @@ class Table:
         object.__setattr__(self, "_address", words.__array_interface__["data"][0])
         if type(self) not in Table._types:
             names = [field.name for field in dataclasses.fields(self)]  # type: ignore[arg-type]
-            members = tuple((name, member_type(value), width(value)) for name, value in zip(names, values))
+            members = tuple((name, member_type(value), inner_shape(value)) for name, value in zip(names, values))
             Table._types[type(self)] = TableType(type(self).__name__, members)
 
     @property
@@ -73,8 +74,8 @@ def member_type(value: Any) -> Any:
     return types.float64 if isinstance(value, float) else types.int64
 
 
-def width(value: Any) -> int:
-    return value.shape[1] if isinstance(value, np.ndarray) and value.ndim == 2 else 0
+def inner_shape(value: Any) -> tuple[int, ...]:
+    return value.shape[1:] if isinstance(value, np.ndarray) else ()
 
 
 @register_model(TableType)
@@ -102,7 +103,7 @@ class TableAttribute(AttributeTemplate):
 @lower_getattr_generic(TableType)
 def lower_table_attribute(context: Any, builder: Any, table: TableType, value: Any, attribute: str) -> Any:
     index = [name for name, _, _ in table.members].index(attribute)
-    _, kind, columns = table.members[index]
+    _, kind, inner = table.members[index]
     word = load_word(builder, value, 2 * index)
     if kind == types.float64:
         return builder.bitcast(word, ir.DoubleType())
@@ -110,8 +111,8 @@ def lower_table_attribute(context: Any, builder: Any, table: TableType, value: A
         return word
     array = context.make_array(kind)(context, builder)
     itemsize = context.get_abi_sizeof(context.get_data_type(kind.dtype))
-    shape = [load_word(builder, value, 2 * index + 1)] + ([WORD(columns)] if columns else [])
-    strides = ([WORD(columns * itemsize)] if columns else []) + [WORD(itemsize)]
+    shape = [load_word(builder, value, 2 * index + 1), *(WORD(length) for length in inner)]
+    strides = [WORD(itemsize * math.prod(inner[axis:])) for axis in range(len(inner) + 1)]
     data = builder.inttoptr(word, context.get_data_type(kind.dtype).as_pointer())
     populate_array(array, data=data, shape=shape, strides=strides, itemsize=WORD(itemsize), meminfo=None)
     return array._getvalue()

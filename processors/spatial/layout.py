@@ -2,10 +2,12 @@
 
 A *point* is one event of the window. Points with the same coordinates share a *site*. A site lies in a *cell* of side
 eps/sqrt(2); the sites of a cell are a contiguous block of 16-byte *records* (x, y in cell units relative to the cell, the
-neighbour count, the site). Four cells in a row are a *strip*, the unit that is hashed and linked to its neighbours: cell
-c is part c & 3 of strip c >> 2. A cell with a core site has a *core* row, and belongs to a cluster, its *label*. All
-references are int32 slots; free slots are chained through one of their fields. The kernels get the arrays as one
-:class:`State`, whose scalars live in `meta` so that a kernel can change them.
+neighbour count, the site). Four records are a cache line, field by field, so that one vector instruction does all four:
+field f of record k is [k >> 2, f, k & 3]. Places of a used line that hold no record are FAR and have no site. Four cells
+in a row are a *strip*, the unit that is hashed and linked to its neighbours: cell c is part c & 3 of strip c >> 2. A cell
+with a core site has a *core* row, and belongs to a cluster, its *label*. All references are int32 slots; free slots are
+chained through one of their fields. The kernels get the arrays as one :class:`State`, whose scalars live in `meta` so that
+a kernel can change them.
 """
 
 from __future__ import annotations
@@ -75,6 +77,10 @@ VISIBLE, ABSORBED = 1, 2  # label flags: reported at the last update; took in a 
 # span[c] of cell c: its records, its points (negative: the cell is crowded and keeps no counts), its core row or -1
 BEGIN, END, POINTS, CORE_ROW = 0, 1, 2, 3
 
+# fields of a record
+X, Y, COUNT, SITE_OF = 0, 1, 2, 3
+FAR = 1e9  # x of a place without a record: within eps of nothing
+
 # changed[i]: the site, its cell and its record (-1 once it has none); the cell and the record spare a look at the site
 CHANGED_SITE, CHANGED_CELL, CHANGED_RECORD = 0, 1, 2
 
@@ -127,13 +133,13 @@ class State(Table):
     strips: NDArray[Any]
     near: NDArray[np.int32]  # [strip, 15] the first cell of each neighbouring strip, -1 where there is none
     span: NDArray[np.int32]  # [cell, 4]
-    block: NDArray[np.int32]  # [cell, 2] first record of its block, and order: it holds 2 << order records; -1 without
+    block: NDArray[np.int32]  # [cell, 2] first record of its block, and order: it holds 4 << order records; -1 without
     cores: NDArray[Any]
     tags: NDArray[np.uint8]  # [core, 64], the memory of cores: its tags are the columns from FIRST_TAG on
     seam_near: NDArray[np.int32]
     seam_witness: NDArray[np.int32]  # [seam cell, 38] the site of the cell that holds the edge
     labels: NDArray[Any]
-    record_f: NDArray[np.float32]  # records; record_i is the same memory
+    record_f: NDArray[np.float32]  # [line, field, place] records; record_i is the same memory
     record_i: NDArray[np.int32]
     free_block: NDArray[np.int32]
     ring: NDArray[np.int32]  # points that came in order of time, oldest first
@@ -190,7 +196,7 @@ def empty_state(min_samples: int) -> State:
     size, cores, i4 = 64, 2 * ROOM, np.int32
     points, strips = chained(POINT, size, "next"), chained(STRIP, size, "next")
     points["site"] = strips["key"] = -1
-    records = line_zeros((256, 4), i4)
+    records = line_zeros((64, 4, 4), i4)
     meta = np.zeros(META_SIZE, np.int64)
     meta[TICK] = 1
     meta[FREE_SEAM] = -1

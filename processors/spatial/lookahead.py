@@ -91,5 +91,5 @@ def fetch_records(S: State, P: Params, c: int, fx: float, fy: float, crowded: bo
     for j in range(P.n_candidates[sub]):
         d = neighbour(S, c, P.candidates[sub, j])
         if d >= 0 and (S.span[d, POINTS] > 0 or (crowded and S.span[d, POINTS] < 0)):
-            prefetch(S.record_i, 4 * S.span[d, BEGIN])
-            prefetch(S.record_i, 4 * S.span[d, END] - 1)
+            prefetch(S.record_i, (S.span[d, BEGIN] >> 2) << 4)
+            prefetch(S.record_i, (S.span[d, END] - 1) >> 2 << 4)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processors.spatial.geometry import Params
-from processors.spatial.grid import is_core, neighbour
+from processors.spatial.grid import is_core, neighbour, site_of
 from processors.spatial.kernel import kernel
 from processors.spatial.layout import BEGIN, CORE_ROW, END, NEAR, SEAM, State
 from processors.spatial.snapshot import nearest_core
@@ -55,7 +55,7 @@ def collect_sites(S: State, P: Params, label: int, cells: Any, sites: Any) -> in
     for c in cells:
         row = S.span[c, CORE_ROW]
         for k in range(S.span[c, BEGIN], S.span[c, END]):
-            s = S.record_i[k, 3]
+            s = site_of(S, k)
             if is_core(S, P, c, k):
                 belongs = S.cores[row].label == label
             else:

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from processors.spatial.grid import find_id
+from processors.spatial.grid import count_of, find_id, site_of
 from processors.spatial.kernel import kernel
 from processors.spatial.layout import BEGIN, CORE_ROW, DIRTY_LEN, END, LIVE_LABELS, LOG_LEN, NEXT_ID, POINTS, State
 from processors.spatial.snapshot import points_in_order
@@ -99,8 +99,8 @@ def find_anchors(S: State, min_samples: int, live: Any, anchors: Any) -> None:
     for z in range(len(live)):
         c = S.labels[live[z]].head
         for k in range(S.span[c, BEGIN], S.span[c, END]):
-            if S.span[c, POINTS] < 0 or S.record_i[k, 2] >= min_samples:
-                anchors[z] = S.points[S.sites[S.record_i[k, 3]].head].id
+            if S.span[c, POINTS] < 0 or count_of(S, k) >= min_samples:
+                anchors[z] = S.points[S.sites[site_of(S, k)].head].id
 
 
 @kernel

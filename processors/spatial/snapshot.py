@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processors.spatial.geometry import Params, distance
-from processors.spatial.grid import is_core, neighbour
+from processors.spatial.grid import is_core, neighbour, site_of
 from processors.spatial.kernel import kernel
 from processors.spatial.layout import BEGIN, CORE_ROW, END, LATE_LEN, NEAR, RING_HEAD, RING_LEN, SEAM, State
 
@@ -30,7 +30,7 @@ def label_sites(S: State, P: Params, site_label: NDArray[np.int64], site_core: A
     for c in range(len(S.span)):
         row = S.span[c, CORE_ROW]
         for k in range(S.span[c, BEGIN], S.span[c, END]):
-            s = S.record_i[k, 3]
+            s = site_of(S, k)
             site_core[s] = is_core(S, P, c, k)
             if site_core[s]:
                 site_label[s] = S.labels[S.cores[row].label].id
@@ -51,7 +51,7 @@ def nearest_core(S: State, P: Params, c: int, s: int) -> int:
         for k in range(S.span[d, BEGIN], S.span[d, END]):
             if not is_core(S, P, d, k):
                 continue
-            other = S.record_i[k, 3]
+            other = site_of(S, k)
             gap = distance(P.metric, S.sites[other].x, S.sites[other].y, x, y)
             if gap < least or (gap == least and (best < 0 or lowest_id(S, other) < lowest_id(S, best))):
                 best, least = other, gap

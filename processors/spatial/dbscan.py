@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from processors.spatial.geometry import make_params
-from processors.spatial.growth import grow_seams, make_room, make_way, repack
+from processors.spatial.growth import grow_seams, index_all_sites, make_room, make_way, repack
 from processors.spatial.layout import LIVE_LABELS, LIVE_POINTS, empty_state, nbytes
 from processors.spatial.life import ClusterChanges, take_changes
 from processors.spatial.members import member_points
@@ -134,7 +134,7 @@ class SlidingDBSCAN:
         """
         check_finite("time_s", np.array([time_s], np.float64))
         while not run_clock(self._state, self._params, float(time_s)):
-            self._state = make_way(self._state, -1)
+            self._state = make_way(self._state, self._params.crowded_at, -1)
         return take_changes(self._state, self._params, self.settings.min_cluster_size)
 
     def snapshot(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
@@ -193,6 +193,7 @@ class SlidingDBSCAN:
             dbscan.members(0)
             SlidingDBSCAN.from_bytes(dbscan.to_bytes())
             dbscan.advance(1000.0)
+            index_all_sites(dbscan._state)
             repack(dbscan._state, np.zeros_like(dbscan._state.record_i))
 
     def _points_in_order(self) -> NDArray[np.int32]:
@@ -219,5 +220,5 @@ class SlidingDBSCAN:
             done = place(self._state, params, x, y, keys, cells, inside, done)
         done = run(self._state, params, time_s, x, y, ids, cells, inside, 0)
         while done < n:
-            self._state = make_way(self._state, int(cells[done]))
+            self._state = make_way(self._state, params.crowded_at, int(cells[done]))
             done = run(self._state, params, time_s, x, y, ids, cells, inside, done)

@@ -25,7 +25,7 @@ from processors.spatial.geometry import (
     zone_of,
 )
 from processors.spatial.kernel import kernel
-from processors.spatial.lanes import equal_lanes
+from processors.spatial.lanes import equal_lanes, lanes_at
 from processors.spatial.layout import (
     BEGIN,
     CORE_ROW,
@@ -68,6 +68,12 @@ def mix(a: Any) -> Any:
 def home_of(table: Any, key: int) -> Any:
     """Where the search for a key in a table begins."""
     return mix(key) & (len(table) - 1)
+
+
+@kernel
+def is_table_full(table: Any, used: int) -> bool:
+    """Whether so many entries, stale ones included, are too many for the table."""
+    return used * 8 > len(table) * 5
 
 
 @kernel
@@ -125,7 +131,22 @@ def index_id(S: State, p: int) -> None:
 
 
 @kernel
-def find_site(S: State, x: float, y: float) -> int:
+def find_site(S: State, c: int, fx: Any, fy: Any, x: float, y: float) -> int:
+    """The site at (x, y), which is (fx, fy) within cell c, or -1: by hash in a crowded cell, else among its few records."""
+    if S.span[c, POINTS] < 0:
+        return find_crowded_site(S, x, y)
+    for line in range(S.span[c, BEGIN] >> 2, (S.span[c, END] + 3) >> 2):
+        found = lanes_at(S.record_f, line, fx, fy)
+        while found != 0:
+            s = S.record_i[line, SITE_OF, trailing_zeros(found)]
+            found &= found - 1
+            if S.sites[s].x == x and S.sites[s].y == y:
+                return s
+    return -1
+
+
+@kernel
+def find_crowded_site(S: State, x: float, y: float) -> int:
     table = S.site_table
     mask = len(table) - 1
     at = mix_site(x, y) & mask
@@ -147,6 +168,15 @@ def index_site(S: State, s: int) -> None:
     if table[at] < 0:
         S.meta[SITE_USED] += 1
     table[at] = s
+
+
+@kernel
+def index_sites_of(S: State, c: int) -> None:
+    """Cell c became crowded: its sites are in the hash table from now on."""
+    for k in range(S.span[c, BEGIN], S.span[c, END]):
+        s = site_of(S, k)
+        if find_crowded_site(S, S.sites[s].x, S.sites[s].y) < 0:
+            index_site(S, s)
 
 
 @kernel

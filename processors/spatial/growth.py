@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from processors.spatial.grid import copy_record, index_id, index_site, index_strip, needs_block
+from processors.spatial.grid import copy_record, index_id, index_sites_of, index_strip, is_table_full, needs_block
 from processors.spatial.kernel import kernel
 from processors.spatial.layout import (
     BEGIN,
@@ -30,6 +30,7 @@ from processors.spatial.layout import (
     LIVE_SITES,
     LIVE_STRIPS,
     LOG_LEN,
+    POINTS,
     POOL_END,
     RING_HEAD,
     RING_LEN,
@@ -71,19 +72,16 @@ def make_room(state: State, min_samples: int, events: int) -> State:
 def refresh_tables(state: State, events: int) -> State:
     """Rebuild the hash tables that `events` more entries could fill too much."""
     meta = state.meta
-    if (meta[ID_USED] + events) * 8 > len(state.id_table) * 5:
+    if is_table_full(state.id_table, meta[ID_USED] + events):
         state = state.replace(id_table=np.full(table_size(int(meta[LIVE_POINTS]) + events), -1, np.int32))
         index_all_ids(state)
-    if (meta[SITE_USED] + events) * 8 > len(state.site_table) * 5:
-        state = state.replace(site_table=np.full(table_size(int(meta[LIVE_SITES]) + events), -1, np.int32))
-        index_all_sites(state)
-    if (meta[STRIP_USED] + events) * 8 > len(state.strip_table) * 5:
+    if is_table_full(state.strip_table, meta[STRIP_USED] + events):
         state = state.replace(strip_table=np.full(table_size(int(meta[LIVE_STRIPS]) + events), -1, np.int32))
         index_all_strips(state)
     return state
 
 
-def make_way(state: State, cell: int) -> State:
+def make_way(state: State, crowded_at: int, cell: int) -> State:
     """The state with room for one more event, which lies in `cell`: the kernel had to stop before it."""
     meta = state.meta
     if meta[LOG_LEN] + ROOM > len(state.log):
@@ -93,6 +91,8 @@ def make_way(state: State, cell: int) -> State:
         state = state.replace(dirty=grown(state.dirty, len(state.labels)))
     if meta[LIVE_CORES] + ROOM > len(state.cores):
         state = grow_cores(state, int(meta[LIVE_CORES]) + 2 * ROOM)
+    if is_table_full(state.site_table, meta[SITE_USED] + crowded_at):
+        state = refresh_site_table(state, crowded_at)
     if cell >= 0 and needs_block(state, cell):
         state = grow_pool(state, cell)
     return state
@@ -210,12 +210,21 @@ def index_all_ids(S: State) -> None:
             index_id(S, p)
 
 
+def refresh_site_table(state: State, crowded_at: int) -> State:
+    """A table of the sites in crowded cells, with room for one more such cell."""
+    span = state.span[state.span[:, POINTS] < 0]
+    entries = int((span[:, END] - span[:, BEGIN]).sum()) + crowded_at + (int(state.meta[LIVE_SITES]) >> 4)
+    state = state.replace(site_table=np.full(table_size(entries), -1, np.int32))
+    index_all_sites(state)
+    return state
+
+
 @kernel
 def index_all_sites(S: State) -> None:
     S.meta[SITE_USED] = 0
-    for s in range(len(S.sites)):
-        if S.sites[s].points > 0:
-            index_site(S, s)
+    for c in range(len(S.span)):
+        if S.span[c, POINTS] < 0:
+            index_sites_of(S, c)
 
 
 @kernel

@@ -53,6 +53,21 @@ def equal_lanes(typing_context: Any, records: Any, line: Any, field: Any, value:
 
 
 @intrinsic
+def lanes_at(typing_context: Any, records: Any, line: Any, x: Any, y: Any) -> Any:
+    """Bit j: the first two fields of record j of a line are x and y; records are of float32, [line, 4, 4]."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        lines = context.make_array(signature.args[0])(context, builder, args[0]).data
+        same = []
+        for field, own in enumerate(args[2:]):
+            values = builder.load(field_pointer(builder, lines, args[1], I64(field), ir.FloatType()), align=4)
+            same.append(builder.fcmp_ordered("==", values, splat(builder, own, 4)))
+        return as_bits(builder, builder.and_(*same))
+
+    return types.int64(records, types.int64, types.float32, types.float32), codegen
+
+
+@intrinsic
 def lanes_within(
     typing_context: Any, records: Any, line: Any, x: Any, y: Any, squeeze: Any, low: Any, high: Any, least: Any
 ) -> Any:

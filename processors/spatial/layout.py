@@ -146,7 +146,7 @@ class State(Table):
     late: NDArray[np.int32]  # heap by time of the others
     idle: NDArray[np.int32]  # ring of strips that were empty when queued
     id_table: NDArray[np.int32]  # open addressing; stale entries stay until the next rebuild
-    site_table: NDArray[np.int32]
+    site_table: NDArray[np.int32]  # of the sites in crowded cells
     strip_table: NDArray[np.int32]
     log: NDArray[np.int64]
     dirty: NDArray[np.int32]  # labels that changed since the last report

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from processors.spatial.geometry import Params, sub_cell, within_cell
-from processors.spatial.grid import home_of, mix_site, neighbour
+from processors.spatial.grid import home_of, neighbour
 from processors.spatial.kernel import kernel
 from processors.spatial.layout import BEGIN, CORE_ROW, END, POINTS, RING_HEAD, RING_LEN, STRIPS, State
 from processors.spatial.prefetch import prefetch
@@ -29,17 +29,15 @@ def look_for_strips(S: State, keys: Any, i: int) -> None:
 
 
 @kernel
-def look_ahead(S: State, P: Params, x: Any, y: Any, ids: Any, cells: Any, inside: Any, i: int) -> None:
+def look_ahead(S: State, P: Params, ids: Any, cells: Any, inside: Any, i: int) -> None:
     """Fetch what the events after event i, and the expiries before them, will need."""
     n = len(cells)
     j = i + TABLE_AHEAD
     if j < n:
         prefetch(S.id_table, home_of(S.id_table, ids[j]))
-        prefetch(S.site_table, mix_site(x[j], y[j]) & (len(S.site_table) - 1))
     j = i + SITE_AHEAD
     if j < n:
         prefetch(S.points, S.id_table[home_of(S.id_table, ids[j])])
-        prefetch(S.sites, S.site_table[mix_site(x[j], y[j]) & (len(S.site_table) - 1)])
     if i + LINKS_AHEAD < n:
         fetch_links(S, cells[i + LINKS_AHEAD])
     if i + SPANS_AHEAD < n:

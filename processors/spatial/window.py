@@ -21,7 +21,9 @@ from processors.spatial.grid import (
     free_site,
     index_id,
     index_site,
+    index_sites_of,
     is_core,
+    is_table_full,
     make_way,
     needs_block,
     new_site,
@@ -49,6 +51,7 @@ from processors.spatial.layout import (
     RING_HEAD,
     RING_LEN,
     ROOM,
+    SITE_USED,
     State,
 )
 from processors.spatial.lookahead import look_ahead, look_for_strips
@@ -190,14 +193,15 @@ def arrive(S: State, P: Params, time: float, x: float, y: float, point_id: int, 
     S.meta[FREE_POINT] = S.points[p].next
     S.points[p].time, S.points[p].id = time, point_id
     crowded = S.span[c, POINTS] < 0
-    s = find_site(S, x, y)
+    s = find_site(S, c, fx, fy, x, y)
     if s < 0:
         s = new_site(S, x, y, c)
         make_way(S, c)  # first, for it moves records
         measured, n = shift_counts(S, P, c, s, fx, fy, 1, P.min_samples, not crowded, S.changed, 0)
         push_record(S, c, fx, fy, measured + 1, s)
         link_point(S, p, s)
-        index_site(S, s)
+        if crowded:
+            index_site(S, s)
         if crowded or measured + 1 >= P.min_samples:
             n = turn(S, P, c, S.span[c, END] - 1, 1, S.changed, n)
         count_points(S, c, 1)
@@ -210,6 +214,7 @@ def arrive(S: State, P: Params, time: float, x: float, y: float, point_id: int, 
         _, n = shift_counts(S, P, c, s, fx, fy, 1, P.min_samples, False, S.changed, 0)
     if S.span[c, POINTS] >= P.crowded_at:
         S.span[c, POINTS] = -S.span[c, POINTS]
+        index_sites_of(S, c)
     enqueue(S, p)
     index_id(S, p)
     if n > 0:
@@ -242,13 +247,14 @@ def place(S: State, P: Params, x: Any, y: Any, keys: Any, cells: Any, inside: An
 
 
 @kernel
-def has_room(S: State) -> bool:
-    """Whether the log, the labels and the core rows have room for whatever one event can do."""
+def has_room(S: State, P: Params) -> bool:
+    """Whether the log, the labels, the core rows and the table of sites have room for whatever one event can do."""
     meta = S.meta
     return (
         meta[LOG_LEN] + ROOM <= len(S.log)
         and meta[LIVE_LABELS] + ROOM <= len(S.labels)
         and meta[LIVE_CORES] + ROOM <= len(S.cores)
+        and not is_table_full(S.site_table, meta[SITE_USED] + P.crowded_at)
     )
 
 
@@ -257,7 +263,7 @@ def expire_until(S: State, P: Params, horizon: float) -> bool:
     """Expire the points at or before `horizon`. Returns False when an array must grow first."""
     p = oldest(S)
     while p >= 0 and S.points[p].time <= horizon:
-        if not has_room(S):
+        if not has_room(S, P):
             return False
         expire(S, P, p)
         p = oldest(S)
@@ -269,9 +275,9 @@ def run(S: State, P: Params, time: Any, x: Any, y: Any, ids: Any, cells: Any, in
     """Process a piece from event `start` on. Returns the number of events done: fewer when an array must grow first."""
     for i in range(start, len(time)):
         S.clock[0] = max(S.clock[0], time[i])
-        if not expire_until(S, P, S.clock[0] - P.window_s) or not has_room(S) or needs_block(S, cells[i]):
+        if not expire_until(S, P, S.clock[0] - P.window_s) or not has_room(S, P) or needs_block(S, cells[i]):
             return i
-        look_ahead(S, P, x, y, ids, cells, inside, i)
+        look_ahead(S, P, ids, cells, inside, i)
         arrive(S, P, time[i], x[i], y[i], ids[i], cells[i], inside[i, 0], inside[i, 1])
     return len(time)
 

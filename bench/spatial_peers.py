@@ -224,6 +224,7 @@ def bytes_per_point(name: str, work: Work) -> float:
 
 def growth_of(name: str, work: Work) -> int:
     small = work_of(*work.points[-2000:].T.copy(), work.eps, 1000, work.metric)
+    SlidingDBSCAN.warm_up()
     PEERS[name](small).slide(1000)  # what it imports and compiles is no part of its window
     give_back_freed()
     before = resident_bytes()

@@ -23,7 +23,7 @@ from processors.spatial.geometry import (
     unpack_key,
     wrap,
 )
-from processors.spatial.grid import count_of, neighbour, site_of
+from processors.spatial.grid import count_of, look_around, neighbour, site_of
 from processors.spatial.kernel import kernel
 from processors.spatial.lanes import lanes_within, shift_lanes
 from processors.spatial.layout import (
@@ -143,13 +143,10 @@ def shift_counts(
     squeeze, low, high = band(S, P, c)
     sub = sub_cell(fx, fy)
     measured = 0
-    for j in range(P.n_candidates[sub]):
-        o = P.candidates[sub, j]
-        d = neighbour(S, c, o)
-        if d < 0:
-            continue
-        begin, end, crowded = S.span[d, BEGIN], S.span[d, END], S.span[d, POINTS] < 0
-        if begin == end or (crowded and not measure):
+    for j in range(look_around(S, P, c, sub)):
+        d, o = S.around[j, 0], S.around[j, 1]
+        crowded = S.span[d, POINTS] < 0
+        if crowded and not measure:
             continue
         if o == 12:
             measured += abs(S.span[d, POINTS])
@@ -159,7 +156,7 @@ def shift_counts(
         x, y = fx - COLUMN[o], fy - ROW[o]
         if not crowded:
             hits, n = shift_cell(S, P, d, site, x, y, squeeze, low, high, step, at, turned, n)
-        if measure and (crowded or (hits > 0 and S.span[d, POINTS] != end - begin)):
+        if measure and (crowded or (hits > 0 and S.span[d, POINTS] != S.span[d, END] - S.span[d, BEGIN])):
             hits = points_within(S, P, d, site, x, y, squeeze, low, high)
         if measure:
             measured += hits

@@ -54,7 +54,7 @@ class Params(Table):
     reach: float  # hav of the distance within which the centres of neighbouring cells lie
     zone_row: NDArray[np.int64]  # the first row of each zone, rows counted from the equator
     zone_columns: NDArray[np.int64]
-    candidates: NDArray[np.int32]  # [sub-cell, :] neighbour offsets that can hold a point within eps
+    candidates: NDArray[np.uint8]  # [sub-cell, :] neighbour offsets that can hold a point within eps
     n_candidates: NDArray[np.int32]
     candidate_bits: NDArray[np.int64]
 
@@ -134,9 +134,9 @@ def relative_error(side: float, width: float, lat: float) -> float:
     return 1.05 * bend + FLOAT32_ERROR
 
 
-def candidate_tables(squeeze: float, ratio: float) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
+def candidate_tables(squeeze: float, ratio: float) -> tuple[NDArray[np.uint8], NDArray[np.int32], NDArray[np.int64]]:
     """For each sub-cell the neighbour offsets (0 to 24) that can hold a point within eps; also as bits without itself."""
-    candidates = np.zeros((SUB * SUB, 25), np.int32)
+    candidates = np.zeros((SUB * SUB, 25), np.uint8)
     count = np.zeros(SUB * SUB, np.int32)
     bits = np.zeros(SUB * SUB, np.int64)
     for sub in range(SUB * SUB):

@@ -201,17 +201,42 @@ def free_site(S: State, s: int) -> None:
 
 # --------------------------------------------------------------------------------------------------------- strips
 
-STRIP_OF = np.array([[(o // 5) * 3 + ((part + o % 5 - 2) >> 2) + 1 for o in range(25)] for part in range(4)], np.int32)
-PART_OF = np.array([[(part + o % 5 - 2) & 3 for o in range(25)] for part in range(4)], np.int32)
+# LINK_OF[part, o]: where the strip of neighbour o of a cell that is that part of its strip stands in a row of `near`; and
+# from bit 4 on the part that the neighbour is of it
+LINK_OF = np.array(
+    [
+        [(o // 5) * 3 + ((part + o % 5 - 2) >> 2) + 1 + (((part + o % 5 - 2) & 3) << 4) for o in range(25)]
+        for part in range(4)
+    ],
+    np.uint8,
+)
 
 
 @kernel
 def neighbour(S: State, c: int, o: int) -> int:
     """Neighbour o of cell c, -1 if there is none: 0 to 24 on its own grid, from 25 on across a seam."""
     if o < NEAR:
-        first = S.near[c >> 2, STRIP_OF[c & 3, o]]
-        return first + PART_OF[c & 3, o] if first >= 0 else -1
+        link = LINK_OF[c & 3, o]
+        first = S.near[c >> 2, link & 15]
+        return first + (link >> 4) if first >= 0 else -1
     return S.seam_near[seam_row(S, c), o - NEAR]
+
+
+@kernel
+def look_around(S: State, P: Params, c: int, sub: int) -> int:
+    """The neighbours of cell c on its grid that hold sites and come near its sub-cell, into S.around; how many they are.
+
+    Without a branch: which cells are empty is beyond what a processor can guess.
+    """
+    n = 0
+    for j in range(P.n_candidates[sub]):
+        o = P.candidates[sub, j]
+        link = LINK_OF[c & 3, o]
+        first = S.near[c >> 2, link & 15]
+        d = max(first, 0) + (link >> 4)
+        S.around[n, 0], S.around[n, 1] = d, o
+        n += int(first >= 0) & int(S.span[d, END] != S.span[d, BEGIN])
+    return n
 
 
 @kernel

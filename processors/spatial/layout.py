@@ -117,6 +117,7 @@ CHANGED_SITE, CHANGED_CELL, CHANGED_RECORD = 0, 1, 2
 NEAR = 25  # neighbours on a regular grid: 5 x 5 cells, itself included
 SEAM = 38  # further neighbours of a cell at a seam of the spherical grid (25 + 38 bits fit an int64)
 STRIPS = 15  # strips that hold the regular neighbours: 5 rows x 3
+LINKS = 16  # length of a row of `near`: a cache line
 ORDERS = 32
 ROOM = 512  # more clusters, core cells or parts than one event can make or end: all are within two stencils of it
 LOG_FIELDS = 3  # cluster id, the cluster it went into or -1, whether it had been reported
@@ -131,7 +132,7 @@ class State(Table):
     points: NDArray[Any]
     sites: NDArray[Any]
     strips: NDArray[Any]
-    near: NDArray[np.int32]  # [strip, 15] the first cell of each neighbouring strip, -1 where there is none
+    near: NDArray[np.int32]  # [strip, 16] the first cell of each neighbouring strip, -1 where there is none
     span: NDArray[np.int32]  # [cell, 4]
     block: NDArray[np.int32]  # [cell, 2] first record of its block, and order: it holds 4 << order records; -1 without
     cores: NDArray[Any]
@@ -152,6 +153,7 @@ class State(Table):
     dirty: NDArray[np.int32]  # labels that changed since the last report
     queue_a: NDArray[np.int32]
     queue_b: NDArray[np.int32]
+    around: NDArray[np.int32]  # [25, 2] cells that an event looks at, and at which offset they lie
     changed: NDArray[np.int32]  # [n, 3] the sites whose core status the current event changed: CHANGED_SITE, ...
     ends: NDArray[np.int32]
     reps: NDArray[np.int32]
@@ -205,7 +207,7 @@ def empty_state(min_samples: int) -> State:
         points=points,
         sites=chained(SITE, size, "head"),
         strips=strips,
-        near=np.full((size, STRIPS), -1, i4),
+        near=line_zeros((size, LINKS), i4),
         span=line_zeros((4 * size, 4), i4),
         block=np.full((4 * size, 2), -1, i4),
         cores=rows,
@@ -226,6 +228,7 @@ def empty_state(min_samples: int) -> State:
         dirty=np.zeros(2 * ROOM, i4),
         queue_a=np.zeros(cores, i4),
         queue_b=np.zeros(cores, i4),
+        around=np.zeros((NEAR + 1, 2), i4),
         changed=np.zeros((changed_bound(min_samples, size), 3), i4),
         ends=np.zeros(2 * (NEAR + SEAM + 1) ** 2, i4),
         reps=np.zeros(2 * (NEAR + SEAM + 1) ** 2, i4),

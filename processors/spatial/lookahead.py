@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from processors.spatial.geometry import Params, sub_cell, within_cell
-from processors.spatial.grid import home_of, neighbour
+from processors.spatial.grid import LINK_OF, home_of
 from processors.spatial.kernel import kernel
-from processors.spatial.layout import BEGIN, CORE_ROW, END, POINTS, RING_HEAD, RING_LEN, STRIPS, State
+from processors.spatial.layout import BEGIN, CORE_ROW, END, LINKS, RING_HEAD, RING_LEN, State
 from processors.spatial.prefetch import prefetch
 
 TABLE_AHEAD, SITE_AHEAD, LINKS_AHEAD, SPANS_AHEAD, RECORDS_AHEAD = 16, 12, 9, 6, 3  # events
@@ -44,7 +44,7 @@ def look_ahead(S: State, P: Params, ids: Any, cells: Any, inside: Any, i: int) -
         fetch_spans(S, cells[i + SPANS_AHEAD])
     j = i + RECORDS_AHEAD
     if j < n:
-        fetch_records(S, P, cells[j], inside[j, 0], inside[j, 1], S.span[cells[j], POINTS] >= 0)
+        fetch_records(S, P, cells[j], inside[j, 0], inside[j, 1])
     look_behind(S, P)
 
 
@@ -60,13 +60,12 @@ def look_behind(S: State, P: Params) -> None:
     fetch_spans(S, S.sites[S.points[ring[(head + SPANS_AHEAD) & mask]].site].cell)
     site = S.sites[S.points[ring[(head + RECORDS_AHEAD) & mask]].site]
     fx, fy = within_cell(P, S.strips[site.cell >> 2].zone, site.x, site.y)
-    fetch_records(S, P, site.cell, fx, fy, False)
+    fetch_records(S, P, site.cell, fx, fy)
 
 
 @kernel
 def fetch_links(S: State, c: int) -> None:
-    prefetch(S.near, (c >> 2) * STRIPS)
-    prefetch(S.near, (c >> 2) * STRIPS + STRIPS - 1)
+    prefetch(S.near, (c >> 2) * LINKS)
     prefetch(S.strips, c >> 2)
 
 
@@ -81,13 +80,13 @@ def fetch_spans(S: State, c: int) -> None:
 
 
 @kernel
-def fetch_records(S: State, P: Params, c: int, fx: float, fy: float, crowded: bool) -> None:
+def fetch_records(S: State, P: Params, c: int, fx: float, fy: float) -> None:
     row = S.span[c, CORE_ROW]
     if row >= 0:
         prefetch(S.cores, row)
     sub = sub_cell(fx, fy)
     for j in range(P.n_candidates[sub]):
-        d = neighbour(S, c, P.candidates[sub, j])
-        if d >= 0 and (S.span[d, POINTS] > 0 or (crowded and S.span[d, POINTS] < 0)):
-            prefetch(S.record_i, (S.span[d, BEGIN] >> 2) << 4)
-            prefetch(S.record_i, (S.span[d, END] - 1) >> 2 << 4)
+        link = LINK_OF[c & 3, P.candidates[sub, j]]
+        d = max(S.near[c >> 2, link & 15], 0) + (link >> 4)
+        prefetch(S.record_i, (S.span[d, BEGIN] >> 2) << 4)
+        prefetch(S.record_i, (S.span[d, END] - 1) >> 2 << 4)

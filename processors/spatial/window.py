@@ -53,6 +53,8 @@ from processors.spatial.layout import (
     ROOM,
     SITE_USED,
     State,
+    X,
+    Y,
 )
 from processors.spatial.lookahead import look_ahead, look_for_strips
 
@@ -126,7 +128,10 @@ def expire(S: State, P: Params, p: int) -> None:
     if site.points == 1 or not core:
         k = find_record(S, c, s)
         core = is_core(S, P, c, k)
-    fx, fy = within_cell(P, S.strips[c >> 2].zone, site.x, site.y)
+        fx, fy = S.record_f[k >> 2, X, k & 3], S.record_f[k >> 2, Y, k & 3]
+    else:
+        ux, uy = within_cell(P, S.strips[c >> 2].zone, site.x, site.y)
+        fx, fy = np.float32(ux), np.float32(uy)
     unlink_point(S, p)
     count_points(S, c, -1)
     n = 0
@@ -138,7 +143,7 @@ def expire(S: State, P: Params, p: int) -> None:
             S.cores[S.span[c, CORE_ROW]].sites -= 1
             S.changed[0, CHANGED_SITE], S.changed[0, CHANGED_CELL], S.changed[0, CHANGED_RECORD] = s, c, -1
             n = 1
-    _, n = shift_counts(S, P, c, s, np.float32(fx), np.float32(fy), -1, P.min_samples - 1, False, S.changed, n)
+    _, n = shift_counts(S, P, c, s, fx, fy, -1, P.min_samples - 1, False, S.changed, n)
     if S.span[c, POINTS] < 0 and -S.span[c, POINTS] < P.min_samples:
         n = count_anew(S, P, c, S.changed, n)
     if n > 0:

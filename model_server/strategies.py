@@ -9,7 +9,7 @@ import msgspec
 import structlog
 import torch
 
-from model_server.fusion import cpu_features, cpu_returning, cpu_rows
+from model_server import compiled
 from model_server.fusion.settings import FusionSettings
 from model_server.fusion_ranker import FusionRanker
 from model_server.items import ItemTable
@@ -17,7 +17,6 @@ from model_server.metrics import ServerMetrics
 from model_server.ranking import LazyLearner, Measured, Query, Ranker, Ranking
 from model_server.rules.fallback import FallbackRanker, FallbackSettings
 from model_server.rules.hard import RowMap
-from model_server.sequence_model import cpu_exploring
 from model_server.settings import ServerSettings
 from model_server.training import TrainingBacklog
 from schemas.events import BehaviorEvent, Item
@@ -40,10 +39,7 @@ def build_strategy(name: str, settings: ServerSettings) -> Strategy:
     """The strategy of this name, untrained. Raises ValueError naming the known ones if there is none."""
     if name == "fused":
         torch.set_num_threads(settings.torch_threads)
-        cpu_features.warm_up()
-        cpu_returning.warm_up()
-        cpu_rows.warm_up()
-        cpu_exploring.warm_up()
+        compiled.warm_up()
         fusion = FusionRanker(
             FusionSettings(device=settings.device, sequence=settings.model_preset, seed=settings.seed)
         )

@@ -130,7 +130,7 @@ def _faust_settings(settings: WorkerSettings, partitions: int) -> dict[str, Any]
         "broker_commit_interval": settings.commit_interval_s,
         "broker_session_timeout": settings.session_timeout_s,
         "broker_heartbeat_interval": settings.session_timeout_s / 6,
-        "broker_request_timeout": _request_timeout_s(settings),
+        "broker_request_timeout": max(60.0, 2 * settings.session_timeout_s),
         "stream_buffer_maxsize": settings.buffered_batches,
         "stream_wait_empty": True,
         "stream_recovery_delay": 0.0,
@@ -150,12 +150,7 @@ def writer_config(settings: WorkerSettings) -> dict[str, Any]:
         "linger.ms": 1,
         "compression.type": "none",
         "message.max.bytes": INTERNAL_MAX_BYTES,
-        "delivery.timeout.ms": round(1000 * _request_timeout_s(settings)),
     }
-
-
-def _request_timeout_s(settings: WorkerSettings) -> float:
-    return max(60.0, 2 * settings.session_timeout_s)
 
 
 def _credentials(settings: WorkerSettings) -> Any:
@@ -189,6 +184,7 @@ def quiet_logs() -> None:
     """Faust and aiokafka log every message at DEBUG and INFO, which costs half the throughput."""
     for name in ("faust", "aiokafka", "mode", "asyncio"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("librdkafka").setLevel(logging.ERROR)
 
 
 def collect_garbage_seldom() -> None:

@@ -5,6 +5,7 @@ do, however busy the event loop is with batches.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from threading import Event, Thread
@@ -18,8 +19,9 @@ POLL_S = 0.1
 # As long as the producer's queue is full.
 ROOM_PAUSE_S = 0.005
 CLOSE_WITHIN_S = 5.0
-# What comes after a record that cannot be written is not written either: a stage behind would take the gap for good.
-NO_GAPS = {"enable.idempotence": True, "enable.gapless.guarantee": True}
+# What comes after a record that cannot be written is not written either: a stage behind would take the gap for good. A record
+# that timed out in the queue would leave one, so none does: the watchdog ends a worker that waits for its brokers too long.
+NO_GAPS = {"enable.idempotence": True, "enable.gapless.guarantee": True, "delivery.timeout.ms": 0}
 
 
 class OutRecord(msgspec.Struct, frozen=True):
@@ -100,7 +102,7 @@ class BatchWriter:
 
     def _started(self) -> Producer:
         if self._producer is None:
-            self._producer = Producer(self._config)
+            self._producer = Producer(self._config, logger=logging.getLogger("librdkafka"))
             self._thread.start()
         return self._producer
 

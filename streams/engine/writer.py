@@ -15,6 +15,7 @@ import msgspec
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 Headers = Sequence[tuple[str, bytes]]
+Target = tuple[str, int]
 POLL_S = 0.1
 # As long as the producer's queue is full.
 ROOM_PAUSE_S = 0.005
@@ -40,13 +41,15 @@ class Delivery:
 
     def __init__(self, records: int) -> None:
         self._loop = asyncio.get_running_loop()
-        self.done: asyncio.Future[dict[tuple[str, int], int]] = self._loop.create_future()
+        self.done: asyncio.Future[dict[Target, int]] = self._loop.create_future()
         self._missing = records
-        self._last: dict[tuple[str, int], int] = {}
+        self._last: dict[Target, int] = {}
 
     def on_delivery(self, error: KafkaError | None, message: Message) -> None:
         """The brokers have a record, or never will."""
         self._missing -= 1
+        if self._loop.is_closed():  # nobody waits any more
+            return
         if error is not None:
             self._loop.call_soon_threadsafe(self._fail, KafkaException(error))
             return
@@ -70,28 +73,47 @@ class BatchWriter:
     def __init__(self, config: Mapping[str, Any]) -> None:
         self._config = dict(config) | NO_GAPS
         self._producer: Producer | None = None
+        self._turn = asyncio.Lock()
+        self._first: dict[Target, asyncio.Future[Any]] = {}
         self._ended = Event()
         self._thread = Thread(target=self._hear, name="deliveries", daemon=True)
 
-    async def write(self, records: Sequence[OutRecord]) -> dict[tuple[str, int], int]:
+    async def write(self, records: Sequence[OutRecord]) -> dict[Target, int]:
         """Write all records, those of one partition in order; the last offset of each (topic, partition), once acknowledged.
 
         Raises KafkaException if one of them fails: the caller must then not acknowledge its source.
         """
         if not records:
             return {}
-        producer, delivery, now_ms = self._started(), Delivery(len(records)), int(time.time() * 1000)
-        for record in records:
-            while True:
-                try:
-                    producer.produce(
-                        record.topic, record.value, record.key, record.partition, delivery.on_delivery,
-                        record.timestamp_ms or now_ms, headers=list(record.headers),
-                    )  # fmt: skip
-                    break
-                except BufferError:
-                    await asyncio.sleep(ROOM_PAUSE_S)
+        async with self._turn:  # or a write that waits for room would be overtaken
+            delivery = Delivery(len(records))
+            await self._let_first_arrive({(record.topic, record.partition) for record in records}, delivery.done)
+            for record in records:
+                await self._hand_over(record, delivery)
         return await delivery.done
+
+    async def _let_first_arrive(self, targets: set[Target], done: asyncio.Future[Any]) -> None:
+        """Wait for the first write to each partition, or note that ``done`` is of that one.
+
+        A broker that has taken something of a producer refuses what does not follow it. Before, it takes anything: a second
+        write would be let in though the first one, on its way too, is not.
+        """
+        if under_way := [self._first[one] for one in targets if one in self._first and not self._first[one].done()]:
+            await asyncio.wait(under_way)
+        for one in targets - self._first.keys():
+            self._first[one] = done
+
+    async def _hand_over(self, record: OutRecord, delivery: Delivery) -> None:
+        producer, time_ms = self._started(), record.timestamp_ms or int(time.time() * 1000)
+        while True:
+            try:
+                producer.produce(
+                    record.topic, record.value, record.key, record.partition, delivery.on_delivery, time_ms,
+                    headers=list(record.headers),
+                )  # fmt: skip
+                return
+            except BufferError:
+                await asyncio.sleep(ROOM_PAUSE_S)
 
     def close(self) -> None:
         """Send what was handed over, for a few seconds, and end."""
@@ -109,4 +131,7 @@ class BatchWriter:
     def _hear(self) -> None:
         assert self._producer is not None
         while not self._ended.is_set():
-            self._producer.poll(POLL_S)
+            try:
+                self._producer.poll(POLL_S)
+            except KafkaException:  # a fatal one: nothing is written any more, and whoever waits is to hear of it
+                self._producer.purge()

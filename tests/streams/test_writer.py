@@ -8,6 +8,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from chronotope.kafka.topics import apply_topics
+from chronotope.local.apache_kafka import ApacheKafka
 from chronotope.local.embedded import EmbeddedBroker
 from schemas.settings import KafkaSettings
 from schemas.topics import INTERNAL_PLACE, LATE
@@ -16,7 +17,7 @@ from streams.engine.writer import BatchWriter, OutRecord
 from streams.settings import WorkerSettings
 
 
-def written(broker: EmbeddedBroker, write: Callable[[BatchWriter], Awaitable[Any]], **config: Any) -> Any:
+def written(broker: EmbeddedBroker | ApacheKafka, write: Callable[[BatchWriter], Awaitable[Any]], **config: Any) -> Any:
     """What ``write`` gives with a writer of its own to a broker that has the topics."""
     kafka = KafkaSettings(bootstrap=broker.bootstrap)
     apply_topics(kafka)
@@ -57,6 +58,19 @@ def test_a_record_that_the_brokers_refuse_fails_its_write(broker: EmbeddedBroker
     with pytest.raises(KafkaException) as failure:
         written(broker, write)
     assert failure.value.args[0].code() == KafkaError._UNKNOWN_PARTITION
+
+
+@pytest.mark.kafka
+@pytest.mark.integration
+def test_after_a_record_that_cannot_be_written_nothing_is(kafka_broker: ApacheKafka) -> None:
+    async def write(writer: BatchWriter) -> list[Any]:
+        assert await writer.write([OutRecord(LATE.name, 0, None, b"before it")]) == {(LATE.name, 0): 0}
+        too_large = writer.write([OutRecord(LATE.name, 0, None, bytes(2_000_000))])
+        after = [writer.write([OutRecord(LATE.name, 0, None, b"behind it")]) for _ in range(3)]
+        failed = await asyncio.gather(too_large, *after, return_exceptions=True)
+        return [*failed, *await asyncio.gather(writer.write([place(b"elsewhere")]), return_exceptions=True)]
+
+    assert all(isinstance(one, KafkaException) for one in written(kafka_broker, write))
 
 
 def test_nothing_to_write_asks_no_broker() -> None:

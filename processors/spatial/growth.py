@@ -41,9 +41,9 @@ from processors.spatial.layout import (
     State,
     as_bytes,
     changed_bound,
-    line_zeros,
     table_size,
 )
+from processors.spatial.memory import line_full, line_zeros
 
 GAPS, SLACK = 1.33, 1.2  # length of the pool per least one: from the first it is laid out anew, with the second
 NO_RECORD = np.array([[[np.float32(FAR).view(np.int32)] * 4, [0] * 4, [0] * 4, [-1] * 4]], np.int32)
@@ -73,10 +73,10 @@ def refresh_tables(state: State, events: int) -> State:
     """Rebuild the hash tables that `events` more entries could fill too much."""
     meta = state.meta
     if is_table_full(state.id_table, meta[ID_USED] + events):
-        state = state.replace(id_table=np.full(table_size(int(meta[LIVE_POINTS]) + events), -1, np.int32))
+        state = state.replace(id_table=line_full((table_size(int(meta[LIVE_POINTS]) + events),), -1, np.int32))
         index_all_ids(state)
     if is_table_full(state.strip_table, meta[STRIP_USED] + events):
-        state = state.replace(strip_table=np.full(table_size(int(meta[LIVE_STRIPS]) + events), -1, np.int32))
+        state = state.replace(strip_table=line_full((table_size(int(meta[LIVE_STRIPS]) + events),), -1, np.int32))
         index_all_strips(state)
     return state
 
@@ -139,7 +139,7 @@ def grow_cores(state: State, needed: int) -> State:
     """Grow the core rows and the queues of a search over them."""
     state = grow_chained(state, "cores", "next", FREE_CORE, needed)
     size = len(state.cores)
-    queues = {name: np.zeros(size, np.int32) for name in ("queue_a", "queue_b")}
+    queues = {name: line_zeros((size,), np.int32) for name in ("queue_a", "queue_b")}
     return state.replace(tags=as_bytes(state.cores), **queues)
 
 
@@ -214,7 +214,7 @@ def refresh_site_table(state: State, crowded_at: int) -> State:
     """A table of the sites in crowded cells, with room for one more such cell."""
     span = state.span[state.span[:, POINTS] < 0]
     entries = int((span[:, END] - span[:, BEGIN]).sum()) + crowded_at + (int(state.meta[LIVE_SITES]) >> 4)
-    state = state.replace(site_table=np.full(table_size(entries), -1, np.int32))
+    state = state.replace(site_table=line_full((table_size(entries),), -1, np.int32))
     index_all_sites(state)
     return state
 

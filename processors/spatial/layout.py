@@ -12,7 +12,6 @@ a kernel can change them.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processors.spatial.kernel import Table
+from processors.spatial.memory import line_full, line_zeros
 
 POINT = np.dtype([("time", "f8"), ("id", "i8"), ("site", "i4"), ("next", "i4"), ("prev", "i4")])
 SITE = np.dtype([("x", "f8"), ("y", "f8"), ("points", "i4"), ("cell", "i4"), ("head", "i4")])
@@ -122,7 +122,6 @@ ORDERS = 32
 ROOM = 512  # more clusters, core cells or parts than one event can make or end: all are within two stencils of it
 LOG_FIELDS = 3  # cluster id, the cluster it went into or -1, whether it had been reported
 GROWTH = 1.0625
-LINE = 64  # bytes of a cache line
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,14 +159,6 @@ class State(Table):
     pair: NDArray[np.int32]
     meta: NDArray[np.int64]
     clock: NDArray[np.float64]  # [0] the latest event time
-
-
-def line_zeros(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-    """Zeros that begin at a cache line: the spans of a strip, and a row of `near`, are then one line each, not two."""
-    size = math.prod(shape) * np.dtype(dtype).itemsize
-    memory = np.zeros(size + LINE, np.uint8)
-    start = -memory.ctypes.data % LINE
-    return memory[start : start + size].view(dtype).reshape(shape)
 
 
 def as_bytes(rows: NDArray[Any]) -> NDArray[np.uint8]:
@@ -209,7 +200,7 @@ def empty_state(min_samples: int) -> State:
         strips=strips,
         near=line_zeros((size, LINKS), i4),
         span=line_zeros((4 * size, 4), i4),
-        block=np.full((4 * size, 2), -1, i4),
+        block=line_full((4 * size, 2), -1, i4),
         cores=rows,
         tags=as_bytes(rows),
         seam_near=np.full((0, SEAM), -1, i4),

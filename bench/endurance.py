@@ -4,9 +4,10 @@
 of the same group starts. Printed are the seconds from its start until it is ready, and those that went into reading the state
 back (both include waiting for the group to give the dead one up).
 
-``python bench/endurance.py soak [--keys N] [--events N] [--rate N]``: one worker absorbs events that come at a fixed rate, 600 ms
-of event time apart, so that windows, rings and tables turn over. Printed is its resident memory over the events, and the slope of
-the second half (Theil and Sen's median slope with a 95 % interval from resampled blocks).
+``python bench/endurance.py soak [--keys N] [--events N] [--rate N]``: one worker with small bounds (``SOON_FULL``) absorbs
+events that come at a fixed rate, 600 ms of event time apart, so that windows, rings and tables are full early and turn over.
+Printed is its resident memory over the events, and the slope of the second half (Theil and Sen's median slope with a 95 %
+interval from resampled blocks).
 
 Both on Apache Kafka, or on the embedded broker with ``--broker embedded``.
 """
@@ -18,7 +19,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from threading import Event, Thread
 
@@ -42,13 +43,18 @@ from streams.agents import SOURCES
 ABSORBED = 'chronotope_stage_records_total{stage="user"}'
 RECOVERY_S = "chronotope_recovery_seconds_sum"
 SAMPLE_S = 2.0
+NO_BOUNDS: Mapping[str, str] = {}
+# Positions of a day are 144,000 events.
+SOON_FULL = {"WINDOW_S": "86400", "MAX_TRANSITIONS": "131072", "REMEMBERED_EVENT_IDS": "65536"}
 BLOCKS, RESAMPLES = 10, 500
 
 
 class Worker:
     """``chronotope worker`` in a process of its own."""
 
-    def __init__(self, kafka: KafkaSettings, folder: Path, name: str, stages: str | None) -> None:
+    def __init__(
+        self, kafka: KafkaSettings, folder: Path, name: str, stages: str | None, bounds: Mapping[str, str] = NO_BOUNDS
+    ) -> None:
         (self._port,) = free_ports(1)
         own = {
             "CHRONOTOPE_KAFKA_BOOTSTRAP": kafka.bootstrap,
@@ -56,6 +62,7 @@ class Worker:
             "CHRONOTOPE_WORKER_DATA_DIR": str(folder / name),
             "CHRONOTOPE_WORKER_SESSION_TIMEOUT_S": "6",
         } | ({"CHRONOTOPE_WORKER_STAGES": stages} if stages else {})
+        own |= {f"CHRONOTOPE_WORKER_{setting}": value for setting, value in bounds.items()}
         words = [sys.executable, "-m", "chronotope", "worker"]
         self.process = ManagedProcess(name, words, folder / f"{name}.log", os.environ | own)
 
@@ -133,7 +140,7 @@ def _lag(kafka: KafkaSettings, topics: list[str]) -> float:
 
 def soak(kafka: KafkaSettings, folder: Path, options: argparse.Namespace) -> None:
     """Feed one worker at a fixed rate, note its memory, print the slope."""
-    worker = Worker(kafka, folder, "worker", options.stages)
+    worker = Worker(kafka, folder, "worker", options.stages, SOON_FULL)
     worker.process.start()
     ended = Event()
     feeder = Thread(target=_feed, args=(kafka, events_of(options.keys, options.events), options.rate, ended))

@@ -76,6 +76,12 @@ class WorkerSettings(BaseSettings):
         1 << 18, ge=1_024, description="Latest event ids per partition compared for duplicates; a power of two."
     )
     max_users: int = Field(1_000_000, ge=1, description="Users held per partition; the longest absent are forgotten.")
+    max_transitions: int = Field(
+        1 << 23,
+        ge=4_096,
+        le=1 << 28,
+        description="Pairs of what follows what held per partition, up to 100 bytes each; the rarest are forgotten.",
+    )
     half_life_s: float = Field(30 * DAY_S, gt=0, description="Seconds after which a transition counts half.")
     min_support: int = Field(4, ge=1, description="Transitions from a state before it is published.")
     growth: float = Field(
@@ -96,7 +102,9 @@ class WorkerSettings(BaseSettings):
 
     def mining(self, partitions: int) -> MiningSettings:
         """What the stages need to know, for topics of this many partitions."""
-        transitions = TransitionSettings(half_life_s=self.half_life_s, max_contexts=1 << 22, max_transitions=1 << 23)
+        transitions = TransitionSettings(
+            half_life_s=self.half_life_s, max_contexts=self.max_transitions // 2, max_transitions=self.max_transitions
+        )
         return MiningSettings(
             partitions=partitions,
             private_categories=self.private_categories,

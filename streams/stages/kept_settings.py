@@ -4,6 +4,8 @@ from typing import Any
 
 from streams.stages.settings import MiningSettings
 
+COUNTED = ("half_life_s", "max_transitions")
+
 
 def kept_settings(stage: str, state: Any, settings: MiningSettings) -> dict[str, tuple[float, float]]:
     """Those of a stage's settings that its state was not made with: what is asked for and what is kept, by name."""
@@ -19,9 +21,9 @@ def _pairs(stage: str, state: Any, settings: MiningSettings) -> tuple[dict[str, 
         case "region":
             names, ours, theirs = ("eps_m", "min_samples", "window_s"), settings.region, state.window.dbscan.settings
         case "user":
-            names, ours, theirs = ("half_life_s",), settings.user.transitions, state.transitions.settings
+            names, ours, theirs = COUNTED, settings.user.transitions, state.transitions.settings
         case "transition":
-            names, ours, theirs = ("half_life_s",), settings.transition.counts, state.items.counts.settings
+            names, ours, theirs = COUNTED, settings.transition.counts, state.items.counts.settings
         case _:
             return {}, {}
     return {name: getattr(ours, name) for name in names}, {name: getattr(theirs, name) for name in names}

@@ -221,12 +221,15 @@ def test_a_snapshot_keeps_the_settings_that_are_part_of_its_state_and_says_which
     user, routed = run_user([])
     snapshot = (user if name == "user" else absorbed(name, routed)).to_bytes()
     half_life_s = SMALL.user.transitions.half_life_s
-    counts = msgspec.structs.replace(SMALL.user.transitions, half_life_s=2 * half_life_s)
+    user_counts, all_counts = (
+        msgspec.structs.replace(counts, half_life_s=2 * half_life_s)
+        for counts in (SMALL.user.transitions, SMALL.transition.counts)
+    )
     changed = msgspec.structs.replace(
         SMALL,
         region=msgspec.structs.replace(SMALL.region, eps_m=2 * SMALL.region.eps_m),
-        user=msgspec.structs.replace(SMALL.user, transitions=counts),
-        transition=msgspec.structs.replace(SMALL.transition, counts=counts),
+        user=msgspec.structs.replace(SMALL.user, transitions=user_counts),
+        transition=msgspec.structs.replace(SMALL.transition, counts=all_counts),
     )
     expected = {"region": {"eps_m": (2 * SMALL.region.eps_m, SMALL.region.eps_m)}, "place": {}, "union": {}}.get(
         name, {"half_life_s": (2 * half_life_s, half_life_s)}

@@ -101,7 +101,7 @@ class SequenceExpert:
             pass
 
     def absorbing(self, events: Events, train: bool = True) -> Iterator[None]:
-        """``absorb`` with a pause after each gradient step; without ``train`` the events are only counted."""
+        """``absorb`` with a pause after each part of a gradient step; without ``train`` the events are only counted."""
         if not len(events):
             return
         if self.model.items.touch(events.items, events.time_s, events.lat, events.lon):
@@ -114,8 +114,9 @@ class SequenceExpert:
             users = torch.cat(self._pending)
             self._pending, self._pending_events = [], 0
             self.model.items.expire(float(events.time_s.max()))
-            for _ in self.trainer.recent_steps(users):
-                self.scorer.refreshed()
+            for changed in self.trainer.recent_steps(users):
+                if changed:
+                    self.scorer.refreshed()
                 yield
 
     def learn(self) -> float:

@@ -6,7 +6,7 @@ the last good weights come back.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import msgspec
@@ -24,7 +24,8 @@ class TrainerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """How a model learns. ``modes`` are the kinds of query it learns to answer.
 
     ``batch_events`` new events make a learning round: one step on the chunks that hold them, ``replays`` steps on
-    ``replay_chunks`` chunks drawn from everything remembered. Catalogues above ``full_softmax_rows`` use ``samples`` drawn items.
+    ``replay_chunks`` chunks drawn from everything remembered, ``group`` targets at a time (a
+    part between two pauses). Catalogues above ``full_softmax_rows`` use ``samples`` drawn items.
     """
 
     modes: tuple[str, ...] = MODES
@@ -36,7 +37,7 @@ class TrainerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     replays: int = 1
     replay_chunks: int = 64
     queries_per_step: int = 512
-    group: int = 256
+    group: int = 64
     full_softmax_rows: int = 20_000
     samples: int = 4_096
     clip_norm: float = 5.0
@@ -74,17 +75,18 @@ class Trainer:
 
     def learn_recent(self, users: Tensor) -> float:
         """One learning round after new events of ``users``; the loss of their step."""
-        first, *_ = self.recent_steps(users)
-        return first
+        return _finished(self.recent_steps(users))
 
-    def recent_steps(self, users: Tensor) -> Iterator[float]:
-        """The same, with a pause after each gradient step; first comes the loss on the new events."""
+    def recent_steps(self, users: Tensor) -> Generator[bool, None, float]:
+        """The same with pauses; each says whether the weights have changed since the one before."""
         fresh, counts = torch.unique(users, return_counts=True)
-        loss = self.step(fresh, self.memory.count[fresh], recent=counts)
-        yield loss
+        loss = yield from self._stepping(fresh, self.memory.count[fresh], counts)
+        yield True
         for _ in range(self.settings.replays):
-            yield self.step(*self.draw(self.settings.replay_chunks))
+            yield from self._stepping(*self.draw(self.settings.replay_chunks), None)
+            yield True
         self._watch(loss)
+        return loss
 
     def draw(self, chunks: int) -> tuple[Tensor, Tensor]:
         """Chunks (users, ends) so that every remembered event is about equally often among the targets."""
@@ -100,19 +102,19 @@ class Trainer:
 
     def step(self, users: Tensor, ends: Tensor, recent: Tensor | None = None) -> float:
         """One gradient step on the chunks that end before event number ``ends`` of ``users``; its loss (nan if dropped)."""
+        return _finished(self._stepping(users, ends, recent))
+
+    def _stepping(self, users: Tensor, ends: Tensor, recent: Tensor | None) -> Generator[bool, None, float]:
+        """``step`` with a pause after each part of the gradient; rankings in between see the weights of before."""
         usable = ends >= 2
         users, ends = users[usable], ends[usable]
         recent = None if recent is None else recent[usable]
         if not len(users):
             return math.nan
-        self.model.train()
-        with torch.autocast(users.device.type, torch.bfloat16, enabled=users.device.type == "cuda"):
-            found = self.loss(users, ends, recent)
+        found = yield from self._gradient(users, ends, recent)
         if found is None:
             return math.nan
         loss, weight = found
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
         self.steps += 1
         if not self._finite(loss):
             self.dropped_steps += 1
@@ -129,15 +131,58 @@ class Trainer:
             table.step(rate, weight)
         return loss.item()
 
-    def loss(self, users: Tensor, ends: Tensor, recent: Tensor | None) -> tuple[Tensor, float] | None:
-        """The mean loss over the targets of the chunks and their total weight, None if there are none."""
-        window, memory = self.model.settings.window, self.memory
-        tokens = memory.history(users, ends - 1, window)
-        targets = self.settings.targets if recent is None else int(recent.max())
-        states = self.model.encode(tokens)[:, -targets:]  # [S, P, d]
-        back = torch.arange(states.shape[1] - 1, -1, -1, device=users.device)
-        number = ends[:, None] - 1 - back  # [S, P] absolute number of each target
-        usable = (number > memory.oldest(users)[:, None]) & (number >= 1)
+    def _gradient(
+        self, users: Tensor, ends: Tensor, recent: Tensor | None
+    ) -> Generator[bool, None, tuple[Tensor, float] | None]:
+        """Leave the gradient of the mean loss over the targets of the chunks; that loss and the targets' total weight.
+
+        None if there are no targets. A table that grew during a pause has taken its gradient along: then all starts again.
+        """
+        targets = self._targets(users, ends, recent)
+        if targets is None:
+            return None
+        chunk, place, number = targets
+        who = users[chunk]
+        total = self.memory.event(who, number)[2].sum().clamp(min=1e-6)
+        order = torch.argsort(number, stable=True)  # histories of similar length together: little padding
+        while True:
+            weights = [table.weight for table in self.model.row_tables()]
+            for parameter in self.model.parameters():
+                parameter.grad = None
+            loss = torch.zeros((), device=users.device)
+            with self._training():
+                tokens = self.memory.history(users, ends - 1, self.model.settings.window)
+                states = self.model.encode(tokens)
+                # The groups' graphs end here, so that each can be done with before the next one is begun.
+                states_apart = states.detach().requires_grad_()
+            for group in torch.split(order, self.settings.group):
+                # events that came during a pause may have taken the place of some
+                group = group[number[group] > self.memory.oldest(who[group])]
+                if not len(group):
+                    continue
+                with self._training():
+                    state = states_apart[chunk[group], place[group] + states.shape[1]]
+                    part = self._group_loss(who[group], number[group], state) / total
+                part.backward()  # type: ignore[no-untyped-call]
+                loss += part.detach()
+                yield False
+            if all(table.weight is weight for table, weight in zip(self.model.row_tables(), weights)):
+                if states_apart.grad is not None:
+                    states.backward(states_apart.grad)  # type: ignore[no-untyped-call]
+                return loss, total.item()
+
+    def _training(self) -> torch.autocast:
+        self.model.train()  # a ranking during a pause has turned it off
+        device = self.memory.device.type
+        return torch.autocast(device, torch.bfloat16, enabled=device == "cuda")
+
+    def _targets(self, users: Tensor, ends: Tensor, recent: Tensor | None) -> tuple[Tensor, Tensor, Tensor] | None:
+        """The chunk of each target, the token before it (from the chunk's end, below 0) and its number; None without any."""
+        window = min(self.model.settings.window, max(int((ends - 1).max()), 1))
+        places = torch.arange(-min(self.settings.targets if recent is None else int(recent.max()), window), 0)
+        places = places.to(users.device)
+        number = ends[:, None] + places
+        usable = (number > self.memory.oldest(users)[:, None]) & (number >= 1)
         if recent is not None:
             usable &= number >= (ends - recent)[:, None]
         chosen = torch.nonzero(usable)
@@ -146,15 +191,7 @@ class Trainer:
             chosen = chosen[keep.to(chosen.device)]
         if not len(chosen):
             return None
-        at = (chosen[:, 0], chosen[:, 1])
-        who, when, state = users[at[0]], number[at], states[at]
-        order = torch.argsort(when, stable=True)  # histories of similar length together: little padding
-        parts = [
-            self._group_loss(who[group], when[group], state[group]) for group in torch.split(order, self.settings.group)
-        ]
-        _, _, weight = memory.event(who, when)
-        total = weight.sum().clamp(min=1e-6)
-        return torch.stack(parts).sum() / total, total.item()
+        return chosen[:, 0], places[chosen[:, 1]], number[chosen[:, 0], chosen[:, 1]]
 
     def _group_loss(self, users: Tensor, number: Tensor, state: Tensor) -> Tensor:
         """The summed loss of the events with these numbers, given the states [B, d] before them."""
@@ -250,3 +287,12 @@ class Trainer:
         grads = [p.grad for p in self.model.parameters() if p.grad is not None]
         sums = [(g.coalesce().values() if g.is_sparse else g).abs().sum() for g in grads]
         return bool(torch.isfinite(torch.stack(sums)).all())
+
+
+def _finished(steps: Generator[bool, None, float]) -> float:
+    """What a generator returns at its end."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return float(end.value)

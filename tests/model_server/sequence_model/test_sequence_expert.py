@@ -1,5 +1,7 @@
 """The expert learns online, answers as of the right moment, and survives whatever a stream does to it."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -321,3 +323,42 @@ def test_an_item_that_was_ranked_with_before_it_was_counted_is_not_remembered_wi
     kept = expert.logits(np.array([0]))
     expert.scorer.encoder.forget()
     assert torch.allclose(kept, expert.logits(np.array([0])), atol=1e-6)
+
+
+def _events(users: list[int], start_s: float) -> Events:
+    return Events.of(np.array(users), np.arange(len(users)) % 7, start_s + 600.0 * np.arange(len(users)))
+
+
+def _paused_expert() -> tuple[SequenceExpert, Iterator[bool]]:
+    expert = SequenceExpert(PRESETS["nano"], TrainerSettings(group=4, replays=0))
+    events = _events([user for _ in range(6) for user in range(8)], 0.0)
+    expert.remember(events)
+    for _ in expert.absorbing(events, train=False):
+        pass
+    return expert, expert.trainer.recent_steps(events.users)
+
+
+def test_weights_stay_what_they_were_until_a_step_is_done() -> None:
+    expert, steps = _paused_expert()
+    before = [parameter.detach().clone() for parameter in expert.model.parameters()]
+    parts = 0
+    for changed in steps:
+        parts += not changed
+        same = all(torch.equal(old, new) for old, new in zip(before, expert.model.parameters(), strict=True))
+        assert same is not changed
+    assert parts > 3 and expert.trainer.dropped_steps == 0
+
+
+def test_a_table_that_grows_during_a_step_still_gets_the_steps_whole_gradient() -> None:
+    moved = []
+    for interrupted in (False, True):
+        expert, steps = _paused_expert()
+        before = expert.model.users.weight.detach()[:8].clone()
+        next(steps)
+        if interrupted:
+            expert.remember(_events([500], 1e6))
+        for _ in steps:
+            pass
+        moved.append(expert.model.users.weight.detach()[:8] - before)
+    assert float(moved[0].abs().max()) > 1e-4
+    torch.testing.assert_close(moved[1], moved[0])

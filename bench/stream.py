@@ -44,17 +44,17 @@ START_MS = 1_333_238_400_000
 WARM_UP_S = 5.0
 
 
-def events_of(keys: int, events: int) -> Any:
-    """(key, value) of synthetic check-ins: ``keys`` users, places around a city, one per 600 ms of event time."""
+def events_of(keys: int, events: int, places: int = 5_000) -> Any:
+    """(key, value) of synthetic check-ins: ``keys`` users, ``places`` around a city, one per 600 ms of event time."""
     import numpy as np
 
     rng = np.random.default_rng(1)
-    users, items = rng.integers(0, keys, events), rng.zipf(1.3, events) % 5_000
-    places = rng.uniform([40.5, -74.2], [40.9, -73.7], (5_000, 2))
+    users, items = rng.integers(0, keys, events), rng.zipf(1.3, events) % places
+    positions = rng.uniform([40.5, -74.2], [40.9, -73.7], (places, 2))
     jitter = rng.normal(0, 2e-4, (events, 2))
     for at in range(events):
         user, item = f"user-{users[at]}", int(items[at])
-        lat, lon = (places[item] + jitter[at]).tolist()
+        lat, lon = (positions[item] + jitter[at]).tolist()
         yield user.encode(), json_wire.encode(
             BehaviorEvent(
                 event_id=f"bench-{at}", user_id=user, item_id=f"place-{item}", action="checkin", lat=lat, lon=lon,

@@ -273,7 +273,7 @@ def new_strip(S: State, P: Params, key: int) -> int:
     strip.key, strip.idle, strip.zone, strip.seam, strip.squeeze, strip.error = key, 0, -1, -1, 1.0, FLOAT32_ERROR
     for c in range(4 * t, 4 * t + 4):
         S.span[c, BEGIN] = S.span[c, END] = S.span[c, POINTS] = 0
-        S.span[c, CORE_ROW] = S.block[c, 0] = S.block[c, 1] = -1
+        S.span[c, CORE_ROW] = S.order[c] = -1
     width, lat = P.side, (row + 0.5) * P.side
     if P.metric == HAVERSINE:
         if frame == 0:
@@ -458,9 +458,8 @@ def fitting(n: int) -> int:
 
 @kernel
 def is_full(S: State, c: int) -> bool:
-    """Whether the block of c, if it has one, has no room at its end."""
-    order = S.block[c, 1]
-    return order < 0 or S.span[c, END] == S.block[c, 0] + (4 << order)
+    """Whether c has no block, or one without room at its end."""
+    return S.order[c] < 0 or S.span[c, END] & ((4 << S.order[c]) - 1) == 0
 
 
 @kernel
@@ -469,7 +468,9 @@ def needs_block(S: State, c: int) -> bool:
     if not is_full(S, c):
         return False
     order = fitting(S.span[c, END] - S.span[c, BEGIN])
-    return order != S.block[c, 1] and S.free_block[order] < 0 and S.meta[POOL_END] + (4 << order) > 4 * len(S.record_i)
+    size = 4 << order
+    end = (S.meta[POOL_END] + size - 1 & -size) + size
+    return order != S.order[c] and S.free_block[order] < 0 and end > 4 * len(S.record_i)
 
 
 @kernel
@@ -496,31 +497,39 @@ def make_way(S: State, c: int) -> None:
     """Room for one more record in the block of c: if it is full its records slide down, or move to one that fits."""
     if not is_full(S, c):
         return
-    begin, n, order = S.span[c, BEGIN], S.span[c, END] - S.span[c, BEGIN], S.block[c, 1]
+    begin, n, order = S.span[c, BEGIN], S.span[c, END] - S.span[c, BEGIN], S.order[c]
     fit = fitting(n)
-    if fit != order:
-        old = S.block[c, 0]
-        take_block(S, c, fit)
-    to = S.block[c, 0]
+    old = block_of(S, c)
+    to = old if fit == order else take_block(S, fit)
     for k in range(n):
         copy_record(S.record_i, begin + k, S.record_i, to + k)
     for k in range(to + n, to + ((n + 3) & ~3)):
         bury(S, k)
     if fit != order and order >= 0:
         free_block(S, old, order)
+    S.order[c] = fit
     S.span[c, BEGIN], S.span[c, END] = to, to + n
 
 
 @kernel
-def take_block(S: State, c: int, order: int) -> None:
-    """A block of 4 << order records for c, with anything in it."""
-    free = S.free_block[order]
-    if free >= 0:
-        S.free_block[order] = site_of(S, free)
-    else:
-        free = S.meta[POOL_END]
-        S.meta[POOL_END] += 4 << order
-    S.block[c, 0], S.block[c, 1] = free, order
+def block_of(S: State, c: int) -> int:
+    """Where the block of c begins, which has one."""
+    return S.span[c, BEGIN] & -(4 << max(0, S.order[c]))
+
+
+@kernel
+def take_block(S: State, order: int) -> int:
+    """Where a block of 4 << order records begins, with anything in it; what it leaves out of the pool is free."""
+    first, size = S.free_block[order], 4 << order
+    if first >= 0:
+        S.free_block[order] = site_of(S, first)
+        return first
+    while S.meta[POOL_END] & (size - 1) != 0:
+        gap = int(trailing_zeros(S.meta[POOL_END]))
+        free_block(S, S.meta[POOL_END], gap - 2)
+        S.meta[POOL_END] += 1 << gap
+    S.meta[POOL_END] += size
+    return S.meta[POOL_END] - size
 
 
 @kernel
@@ -541,14 +550,14 @@ def find_record(S: State, c: int, site: int) -> int:
 @kernel
 def drop_record(S: State, c: int, k: int) -> None:
     """Remove record k; the oldest takes its place, so that the newest stay at the end."""
-    begin = S.span[c, BEGIN]
+    begin, first = S.span[c, BEGIN], block_of(S, c)
     if k != begin:
         copy_record(S.record_i, begin, S.record_i, k)
     bury(S, begin)
     S.span[c, BEGIN] = begin + 1
     if S.span[c, END] == begin + 1:
-        free_block(S, S.block[c, 0], S.block[c, 1])
-        S.block[c, 1] = -1
+        free_block(S, first, S.order[c])
+        S.order[c] = -1
         S.span[c, BEGIN] = S.span[c, END] = 0
 
 

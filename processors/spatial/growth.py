@@ -130,7 +130,7 @@ def grow_strips(state: State, needed: int) -> State:
     return state.replace(
         near=grown(state.near, size),
         span=grown(state.span, 4 * size),
-        block=grown(state.block, 4 * size),
+        order=grown(state.order, 4 * size),
         idle=grown(idle, size),
     )
 
@@ -169,7 +169,7 @@ def grow_ring(state: State, needed: int) -> State:
 def grow_pool(state: State, cell: int) -> State:
     """A pool that is a sixteenth larger and has room for `cell` to grow; laid out anew if a quarter is gaps."""
     counts = state.span[:, END] - state.span[:, BEGIN]
-    room = int(counts[cell]) + 64
+    room = 2 * int(counts[cell]) + 64
     needed = int((1 << np.ceil(np.log2(np.maximum(counts[counts > 0], 4))).astype(np.int64)).sum()) >> 2
     if len(state.record_i) < GAPS * needed:
         records = grown(state.record_i, int(len(state.record_i) * GROWTH) + room)
@@ -181,25 +181,34 @@ def grow_pool(state: State, cell: int) -> State:
 
 @kernel
 def repack(S: State, records: NDArray[np.int32]) -> None:
-    """Move every block to `records`, each as small as holds its records."""
+    """Move every block to `records`, each as small as holds its records, the largest first so that there are no gaps."""
     S.free_block[:] = -1
-    pool = 0
-    old = S.record_i
+    largest = 0
     for c in range(len(S.span)):
-        n = S.span[c, END] - S.span[c, BEGIN]
-        if n == 0:
-            continue
-        order = 0
-        while (4 << order) < n:
-            order += 1
-        for k in range(n):
-            copy_record(old, S.span[c, BEGIN] + k, records, pool + k)
-        for k in range(n, (n + 3) & ~3):
-            copy_record(NO_RECORD, 0, records, pool + k)
-        S.block[c, 0], S.block[c, 1] = pool, order
-        S.span[c, BEGIN], S.span[c, END] = pool, pool + n
-        pool += 4 << order
+        if S.span[c, END] > S.span[c, BEGIN]:
+            S.order[c] = least_order(S.span[c, END] - S.span[c, BEGIN])
+            largest = max(largest, S.order[c])
+    pool = 0
+    for order in range(largest, -1, -1):
+        for c in range(len(S.span)):
+            n = S.span[c, END] - S.span[c, BEGIN]
+            if n == 0 or S.order[c] != order:
+                continue
+            for k in range(n):
+                copy_record(S.record_i, S.span[c, BEGIN] + k, records, pool + k)
+            for k in range(n, (n + 3) & ~3):
+                copy_record(NO_RECORD, 0, records, pool + k)
+            S.span[c, BEGIN], S.span[c, END] = pool, pool + n
+            pool += 4 << order
     S.meta[POOL_END] = pool
+
+
+@kernel
+def least_order(n: int) -> int:
+    order = 0
+    while (4 << order) < n:
+        order += 1
+    return order
 
 
 @kernel

@@ -133,7 +133,7 @@ class State(Table):
     strips: NDArray[Any]
     near: NDArray[np.int32]  # [strip, 16] the first cell of each neighbouring strip, -1 where there is none
     span: NDArray[np.int32]  # [cell, 4]
-    block: NDArray[np.int32]  # [cell, 2] first record of its block, and order: it holds 4 << order records; -1 without
+    order: NDArray[np.int8]  # [cell] its block holds 4 << order records, and begins at a multiple of that; -1 without
     cores: NDArray[Any]
     tags: NDArray[np.uint8]  # [core, 64], the memory of cores: its tags are the columns from FIRST_TAG on
     seam_near: NDArray[np.int32]
@@ -200,7 +200,7 @@ def empty_state(min_samples: int) -> State:
         strips=strips,
         near=line_zeros((size, LINKS), i4),
         span=line_zeros((4 * size, 4), i4),
-        block=line_full((4 * size, 2), -1, i4),
+        order=line_full((4 * size,), -1, np.int8),
         cores=rows,
         tags=as_bytes(rows),
         seam_near=np.full((0, SEAM), -1, i4),

@@ -191,13 +191,27 @@ def footprint(quick: bool) -> Iterator[dict[str, Any]]:
         ours = Ours(lat, lon, eps_for(lat[:window], lon[:window], metric, rng), window, metric)
         for _ in range(2 * window // 1000):
             ours.run(1000)
-        saved = ours.dbscan.to_bytes()
+        saved, size = ours.dbscan.to_bytes(), ours.dbscan.nbytes / len(ours.dbscan)
         yield {
-            "metric": metric, "points": len(ours.dbscan), "bytes/point": ours.dbscan.nbytes / len(ours.dbscan),
+            "metric": metric, "points": len(ours.dbscan), "bytes/point": size,
+            "bytes/point, wandered": bytes_after_moves(ours, window, metric, rng),
             "saved bytes/point": len(saved) / len(ours.dbscan), "save s": timed(ours.dbscan.to_bytes),
             "restore s": min(timed(SlidingDBSCAN.from_bytes, saved) for _ in range(3)),
             "snapshot ms": 1e3 * min(timed(ours.dbscan.snapshot) for _ in range(3)),
         }  # fmt: skip
+
+
+def bytes_after_moves(ours: Ours, window: int, metric: str, rng: np.random.Generator) -> float:
+    """The most bytes per point while all clusters jump to other places after each of three windows."""
+    restored, most = SlidingDBSCAN.from_bytes(ours.dbscan.to_bytes()), 0.0
+    for step in range(3 * window // 1000):
+        if step % (window // 1000) == 0:
+            lat, lon = stream("gaussians", window, metric, rng)
+        part = slice(step * 1000 % window, step * 1000 % window + 1000)
+        time_s = ours.at + 1000.0 * step + np.arange(1000)
+        restored.update(time_s, lat[part], lon[part], time_s.astype(np.int64))
+        most = max(most, restored.nbytes / len(restored))
+    return most
 
 
 def exactness(prefixes: int) -> Iterator[dict[str, Any]]:

@@ -67,7 +67,7 @@ class CrowdMoves:
         self._id_of = id_of
         self._book = PatternBook(settings.max_names)
         self._told: set[int] = set()
-        self._new_points = 0
+        self._new_points = self._asked_points = 0
         self._heard: dict[int, list[Whereabouts]] = {}
 
     def __len__(self) -> int:
@@ -80,6 +80,10 @@ class CrowdMoves:
     def is_due(self, window_points: int) -> bool:
         """Whether the window has changed enough since the last telling to ask who was where."""
         return self._new_points > 0 and self._new_points >= MATERIAL_SHARE * window_points
+
+    def ask(self) -> None:
+        """Reports of who was where are on their way: what comes into the window from now on is new to them."""
+        self._asked_points = self._new_points
 
     def forget(self, region: int) -> None:
         """What a region said of a telling that did not come about."""
@@ -105,7 +109,8 @@ class CrowdMoves:
         told: dict[int, TransitionUpdate] = {}
         gone = self._told.difference(public)
         if regions and heard.keys() >= set(regions):
-            self._new_points = 0
+            self._new_points -= self._asked_points
+            self._asked_points = 0
             moves = self._moves(heard, public, ids_of)
             told = self._updates(moves, now_ms, version)
             gone = self._told - told.keys()
@@ -160,12 +165,14 @@ class CrowdMoves:
     def to_bytes(self) -> bytes:
         """Everything, for ``load``."""
         heard = {region: [pack_whereabouts(one) for one in found] for region, found in self._heard.items()}
-        return msgspec.msgpack.encode((self._book.to_bytes(), sorted(self._told), self._new_points, heard))
+        return msgspec.msgpack.encode(
+            (self._book.to_bytes(), sorted(self._told), self._new_points, self._asked_points, heard)
+        )
 
     def load(self, data: bytes) -> None:
         """Become the moves of ``to_bytes``."""
-        kinds = tuple[bytes, set[int], int, dict[int, list[bytes]]]
-        book, self._told, self._new_points, heard = msgspec.msgpack.decode(data, type=kinds)
+        kinds = tuple[bytes, set[int], int, int, dict[int, list[bytes]]]
+        book, self._told, self._new_points, self._asked_points, heard = msgspec.msgpack.decode(data, type=kinds)
         self._book = PatternBook.from_bytes(book)
         self._heard = {region: [unpack_whereabouts(one) for one in found] for region, found in heard.items()}
 

@@ -114,10 +114,12 @@ class CrowdTeller:
         moves = self.moves.tell(now_ms, public, self._points, self.union.global_ids, version)
         return [*(message for message in told if message is not None), *moves]
 
-    @property
-    def moves_due(self) -> bool:
-        """Whether the next reports are to say who was where."""
-        return self.moves.is_due(self.window_points)
+    def asks_for_moves(self) -> bool:
+        """Whether the reports that are asked for now are to say who was where."""
+        due = self.moves.is_due(self.window_points)
+        if due:
+            self.moves.ask()
+        return due
 
     @property
     def _public(self) -> dict[int, int]:

@@ -80,7 +80,7 @@ class UnionStage(CrowdStage):
             return []
         self._number += 1
         bins = self.teller.counts.bins_due(self.clock_ms) if tell else NO_BINS
-        moves = tell and self.teller.moves_due
+        moves = tell and self.teller.asks_for_moves()
         cut = Cut(self._number, self._heard.tolist(), self.clock_ms, tell, tell and self._again, bins, moves)
         if tell:
             self._asked, self._answers, self._again, self._since_told = cut, {}, False, 0

@@ -159,6 +159,7 @@ def moves_between_two_regions(store: bool = False) -> list[TransitionUpdate]:
     moves, users = CrowdMoves(settings, str), np.arange(4)
     moves.note(8)
     assert moves.is_due(40) and not moves.is_due(41)
+    moves.ask()
     for region in (0, 1):
         at_ms, source = np.full(4, region * MINUTE_MS), users + 4 * region
         moves.take(region, whereabouts_of(np.zeros(4, np.int64), users, at_ms, source))
@@ -235,3 +236,15 @@ def test_the_most_frequent_targets_are_told(monkeypatch: pytest.MonkeyPatch) -> 
     moves.take(0, whereabouts_of(labels, users, times, times))
     (one,) = moves.tell(0, range(5), [0], lambda region, labels: labels, 1)
     assert [(to.name, to.share) for to in one.next_states] == [("2", 0.4), ("4", 0.3)] and one.total == 10.0
+
+
+def test_what_comes_while_the_answers_are_on_their_way_is_new_to_the_next_telling() -> None:
+    moves = CrowdMoves(REGION, str)
+    moves.note(5)
+    moves.ask()
+    moves.note(100)
+    nobody = np.empty(0, np.int64)
+    moves.take(0, whereabouts_of(nobody, nobody, nobody, nobody))
+    moves.tell(0, (), (0,), lambda region, labels: labels, 1)
+    assert moves.is_due(100)
+    assert not moves.is_due(1_000)

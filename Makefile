@@ -29,7 +29,7 @@ $(STAMP): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(if $(TORCH_ARGS),$(BIN)/python -m pip install --quiet $(TORCH_ARGS))
 	$(BIN)/python -m pip install --quiet --editable '.[local,dev]'
-	@echo 'compiling the kernels (once; about a minute)'
+	@echo 'compiling the kernels (once; a minute or two)'
 	@$(BIN)/python -c 'from model_server import compiled as server; from streams.stages import compiled as stages; server.warm_up(); stages.warm_up()'
 	@touch $@
 

@@ -7,6 +7,7 @@ event most of its misses in the table of pages.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import mmap
 import sys
@@ -35,6 +36,7 @@ def line_full(shape: tuple[int, ...], value: int, dtype: Any) -> NDArray[Any]:
 
 
 def allocated(size: int) -> NDArray[np.uint8]:
+    """Of the allocator's memory: what is small, and everything where memory is not mapped."""
     memory = np.zeros(size + LINE, np.uint8)
     start = -memory.ctypes.data % LINE
     return memory[start : start + size]
@@ -47,5 +49,6 @@ def mapped(size: int) -> NDArray[np.uint8]:
     memory = np.frombuffer(pages, np.uint8)
     start = -memory.ctypes.data % LARGE_PAGE if spare else 0
     if spare:
-        pages.madvise(mmap.MADV_HUGEPAGE, start, size // LARGE_PAGE * LARGE_PAGE)
+        with contextlib.suppress(OSError):  # a kernel without large pages
+            pages.madvise(mmap.MADV_HUGEPAGE, start, size // LARGE_PAGE * LARGE_PAGE)
     return memory[start : start + size]

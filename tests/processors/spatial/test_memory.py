@@ -1,6 +1,7 @@
 """Arrays of the window's memory, small and mapped."""
 
 import gc
+import mmap
 from pathlib import Path
 
 import numpy as np
@@ -29,3 +30,9 @@ def test_memory_that_nothing_refers_to_goes_back_to_the_system() -> None:
     assert resident() - before > 250 * MAPPED
     del arrays
     assert resident() - before < 50 * MAPPED
+
+
+def test_a_system_without_large_pages_gives_the_same_arrays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mmap, "MADV_HUGEPAGE", 9_999)  # an advice that no kernel knows
+    array = line_zeros((LARGE_PAGE,), np.int64)
+    assert len(array) == LARGE_PAGE and not array.any()

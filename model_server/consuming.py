@@ -133,9 +133,10 @@ class OwnedConsumer:
             source = Source(held.topic, held.partition)
             starts[source] = StartingPoint(self._learned(source), max(held.offset, 0))
         consumer.assign([TopicPartition(*source, start.offset or OFFSET_BEGINNING) for source, start in starts.items()])
-        self.owned |= set(starts)
         log.info("partitions gained", starts={f"{s.topic}/{s.partition}": tuple(p) for s, p in starts.items()})
         self._on_gained(starts)
+        # Last: who sees them owned (another thread asks for readiness) must see what of them is still to be learned.
+        self.owned |= set(starts)
 
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         lost = [Source(each.topic, each.partition) for each in partitions]

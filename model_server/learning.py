@@ -81,7 +81,8 @@ class Learner:
 
     def behind(self) -> list[Source]:
         """Sources whose settled events are not all learned (again) yet."""
-        return [source for source, settled in self.settled.items() if self.learned.get(source, 0) < settled]
+        settled_now = self.settled.copy()  # in one step: readiness is asked from another thread
+        return [source for source, settled in settled_now.items() if self.learned.get(source, 0) < settled]
 
     def _train(self, events: Sequence[BehaviorEvent]) -> None:
         if events:

@@ -300,10 +300,10 @@ class Server:
         return Source(EVENTS.name, partition) in owned.owned
 
     def _gained(self, starts: dict[Source, StartingPoint]) -> None:
-        self._assigned = True
         for source, start in starts.items():
             if source.topic == EVENTS.name:
                 self._learner.settled[source] = start.settled
+        self._assigned = True  # last, or readiness asked in between would not know what is to be learned again
 
     def _lost(self, sources: list[Source]) -> None:
         self.publisher.flush(2.0)

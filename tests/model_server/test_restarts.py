@@ -15,8 +15,11 @@ from chronotope.kafka.topics import apply_topics
 from chronotope.local.ports import free_ports
 from chronotope.local.services import Service
 from chronotope.local.stack import LocalStack
+from model_server.consuming import OwnedConsumer
+from model_server.ledger import Source
 from model_server.ranking import Query
 from model_server.rules.fallback import FallbackRanker
+from schemas.topics import EVENTS
 
 pytestmark = pytest.mark.integration
 
@@ -166,6 +169,24 @@ def test_two_instances_share_the_users_and_one_takes_over_when_the_other_leaves(
             later = probe.next_of(user, after=len(seen))
             assert later.version > max(each.version for each in seen)
             assert {item.item_id for item in later.items} == {"cafe", "gym"}
+
+
+def test_no_partition_is_owned_before_it_is_known_what_of_it_is_to_be_learned_again(stack: LocalStack) -> None:
+    told: list[tuple[set[Source], set[Source]]] = []
+    consumer = OwnedConsumer(
+        stack.kafka,
+        "readiness",
+        [EVENTS],
+        session_timeout_ms=1_000,
+        learned=lambda source: 0,
+        on_gained=lambda starts: told.append((set(starts), consumer.owned.copy())),
+        on_lost=lambda sources: None,
+    )
+    try:
+        until(lambda: not consumer.poll(1, 0.01) and bool(told), "partitions are gained")
+        assert told == [(consumer.owned, set())]
+    finally:
+        consumer.close()
 
 
 def test_after_a_sigkill_in_mid_load_every_user_ends_with_a_recommendation_of_the_last_event(

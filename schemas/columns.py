@@ -4,6 +4,7 @@ Layout (MessagePack): ``[version, rows, {name: [dtype, bytes]}]``; numeric colum
 columns are ``"str"`` with a uint32 length per row followed by the UTF-8 bytes of all rows.
 """
 
+import struct
 from collections.abc import Mapping
 
 import msgspec
@@ -15,6 +16,7 @@ Column = npt.NDArray[np.generic] | list[str]
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(tuple[int, int, dict[str, tuple[str, bytes]]])
 _DTYPES = frozenset({"<i8", "<f8", "<i4", "<f4", "<u4", "<u8", "|u1", "|i1", "|b1", "<u2", "<i2"})
+_KIND_OF = {np.dtype(kind): kind for kind in _DTYPES}
 
 
 def encode_columns(columns: Mapping[str, Column]) -> bytes:
@@ -26,10 +28,15 @@ def encode_columns(columns: Mapping[str, Column]) -> bytes:
 
     Raises ValueError if the columns differ in length or a dtype is not a plain number.
     """
-    rows = {len(column) for column in columns.values()}
-    if len(rows) != 1:
+    rows, packed = -1, {}
+    for name, column in columns.items():
+        if len(column) != rows and rows >= 0:
+            break
+        rows = len(column)
+        packed[name] = _pack(name, column)
+    if len(packed) != len(columns) or not packed:
         raise ValueError(f"columns differ in length: { {name: len(column) for name, column in columns.items()} }")
-    return _ENCODER.encode((WIRE_VERSION, rows.pop(), {name: _pack(name, column) for name, column in columns.items()}))
+    return _ENCODER.encode((WIRE_VERSION, rows, packed))
 
 
 def decode_columns(data: bytes) -> dict[str, Column]:
@@ -48,12 +55,12 @@ def decode_columns(data: bytes) -> dict[str, Column]:
 
 def _pack(name: str, column: Column) -> tuple[str, bytes]:
     if isinstance(column, np.ndarray):
-        if column.dtype.str not in _DTYPES or column.ndim != 1:
+        kind = _KIND_OF.get(column.dtype)
+        if kind is None or column.ndim != 1:
             raise ValueError(f"column {name} has dtype {column.dtype} and {column.ndim} dimensions")
-        return column.dtype.str, np.ascontiguousarray(column).tobytes()
+        return kind, column.tobytes()
     encoded = [text.encode() for text in column]
-    lengths = np.fromiter(map(len, encoded), np.uint32, len(encoded))
-    return "str", lengths.tobytes() + b"".join(encoded)
+    return "str", struct.pack(f"<{len(encoded)}I", *map(len, encoded)) + b"".join(encoded)
 
 
 def _unpack(name: str, kind: str, buffer: bytes, rows: int) -> Column:

@@ -5,7 +5,7 @@ from typing import Literal
 import msgspec
 
 
-class BehaviorEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class BehaviorEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One trace of one user: who did what with which item, when, and optionally where.
 
     ``event_time_ms`` is milliseconds since the Unix epoch (UTC), ``lat`` and ``lon`` are WGS84 degrees and come together

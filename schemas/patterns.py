@@ -5,7 +5,7 @@ from typing import Literal
 import msgspec
 
 
-class PatternQuality(msgspec.Struct, frozen=True, kw_only=True):
+class PatternQuality(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """How far a pattern can be trusted: events behind it, evidence against chance, and how long it has held.
 
     ``support`` counts events (decayed where the pattern decays), ``significance`` is -log10 of the p-value against the
@@ -17,14 +17,14 @@ class PatternQuality(msgspec.Struct, frozen=True, kw_only=True):
     stability: float
 
 
-class NamedCount(msgspec.Struct, frozen=True, array_like=True):
+class NamedCount(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A name and how often it was seen (decayed where the pattern decays); on the wire a pair."""
 
     name: str
     count: float
 
 
-class NamedShare(msgspec.Struct, frozen=True, array_like=True):
+class NamedShare(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A name and its probability or share in [0, 1]; on the wire a pair."""
 
     name: str
@@ -112,7 +112,7 @@ class PeriodicityUpdate(
     quality: PatternQuality | None = None
 
 
-class ForecastStep(msgspec.Struct, frozen=True, array_like=True):
+class ForecastStep(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The expected count of one future bin with its 90 % interval."""
 
     start_ms: int
@@ -179,7 +179,7 @@ class SequenceUpdate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     quality: PatternQuality | None = None
 
 
-class AnchorPlace(msgspec.Struct, frozen=True, kw_only=True):
+class AnchorPlace(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A place that holds a user's life together; ``role`` is home-like (nights) or work-like (weekday days)."""
 
     role: Literal["home", "work"]

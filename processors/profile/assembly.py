@@ -21,7 +21,7 @@ def assemble_profiles(
     time_s: Any,
     settings: ProfileSettings,
 ) -> list[UserProfile]:
-    """The profiles of the users of ``habits`` (their rows) as of ``time_s`` (float64[n]). O(items of the users).
+    """The profiles of the users of ``habits`` (their rows) as of ``time_s`` (one time, or one each). O(items of the users).
 
     ``items`` also counts by band of the day; ``others`` are the categories and the clusters.
     """  # fmt: skip
@@ -33,7 +33,7 @@ def assemble_profiles(
     columns = (
         users.tolist(),
         habits["version"].tolist(),
-        time_s.tolist(),
+        np.broadcast_to(time_s, users.shape).tolist(),
         habits["events"].tolist(),
         (habits["weight"] * fade).tolist(),
         *(_shares(bank, users, time_s, settings.top) for bank in (items, *others)),
@@ -44,11 +44,12 @@ def assemble_profiles(
         (by_hour.sum(axis=1) / total[:, None]).round(6).tolist(),
         (by_hour[:, 1].sum(axis=1) / total).tolist(),
     )
-    names = UserProfile.__struct_fields__
-    return [UserProfile(**dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]
+    return list(map(UserProfile, *columns))
 
 
 def _shares(bank: TransitionCounts, users: Any, time_s: Any, top: int) -> list[Shares]:
+    if not bank.n_contexts:
+        return [[] for _ in users]
     listed = bank.heaviest(np.full(len(users), NO_STATE), time_s, top, owners=users)
     shares = (listed.counts / np.where(listed.total > 0, listed.total, 1.0)[:, None]).tolist()
     lengths = (listed.states != NO_STATE).sum(axis=1).tolist()

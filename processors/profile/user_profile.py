@@ -10,7 +10,7 @@ Shares = list[tuple[int, float]]
 """Codes and their shares in [0, 1], largest first."""
 
 
-class Anchor(msgspec.Struct, frozen=True):
+class Anchor(msgspec.Struct, frozen=True, gc=False):
     """A place that holds a user's life together: the commonest of the nights (home) or of weekday days (work)."""
 
     role: Literal["home", "work"]
@@ -19,7 +19,7 @@ class Anchor(msgspec.Struct, frozen=True):
     visits: float
 
 
-class UserProfile(msgspec.Struct, frozen=True, kw_only=True):
+class UserProfile(msgspec.Struct, frozen=True):
     """A user's decayed preferences, anchors, range and habits as of ``time_s``.
 
     ``support`` is the decayed weight behind it, ``usual_hours`` the share of events in each local hour of the day.

@@ -62,7 +62,14 @@ class UserProfiles:
 
     # -- learning
 
-    def update(
+    def update(self, users: Any, time_s: Any, items: Any, **columns: Any) -> list[UserProfile]:
+        """Learn a batch of events (see :meth:`learn`): the profiles that moved by ``min_move`` or are new, as of the
+        user's latest event.
+        """
+        self.learn(users, time_s, items, **columns)
+        return self._moved(list(dict.fromkeys(np.asarray(users).tolist())))
+
+    def learn(
         self,
         users: Any,
         time_s: Any,
@@ -74,8 +81,8 @@ class UserProfiles:
         lat: Any = None,
         lon: Any = None,
         utc_offset_s: Any = 0.0,
-    ) -> list[UserProfile]:
-        """Learn a batch of events: the profiles that moved by ``min_move`` or are new, as of the user's latest event.
+    ) -> None:
+        """Learn a batch of events. O(events).
 
         Args:
             users, items: int64[n].
@@ -92,39 +99,43 @@ class UserProfiles:
         events = ProfileEvents(users, time_s, items, weights, categories, clusters, lat, lon, utc_offset_s)
         # A batch never brings more users than fit, so that dropping the least active always makes room.
         piece = self.settings.max_users // 2
-        moved = [self._learn(events.slice(start, start + piece)) for start in range(0, len(events), piece)]
-        return [profile for part in moved for profile in part]
+        for start in range(0, len(events), piece):
+            self._learn(events.slice(start, start + piece))
 
-    def _learn(self, events: ProfileEvents) -> list[UserProfile]:
+    def _learn(self, events: ProfileEvents) -> None:
         bands = np.full(len(events.users), NO_STATE)
         hour, weekend = local_hours(events.time_s, events.utc_offset_s)
         bands[_within(hour, self.settings.night_hours)] = NIGHT
         bands[_within(hour, self.settings.work_hours) & ~weekend] = WORKDAY
         learnt = self._items.update(bands, events.items, events.time_s, events.users, events.weights)
         for bank, codes in ((self._categories, events.categories), (self._clusters, events.clusters)):
-            known = codes != NO_STATE
-            nothing = np.full(int(known.sum()), NO_STATE)
-            bank.update(nothing, codes[known], events.time_s[known], events.users[known], events.weights[known])
-        touched = self._rows(events.users)
-        rows = np.array([self._row_of[user] for user in events.users.tolist()])
+            known = np.flatnonzero(codes != NO_STATE)
+            if len(known):
+                nothing = np.full(len(known), NO_STATE)
+                bank.update(nothing, codes[known], events.time_s[known], events.users[known], events.weights[known])
         columns = events.time_s, events.weights, learnt.novel, events.lat, events.lon, hour + 24 * weekend
+        rows = self._rows(events.users)
         absorb_habits(self._habits, rows, *columns, self.settings.half_life_s)
-        return self._moved(touched)
 
-    def _rows(self, users: np.ndarray[Any, Any]) -> list[int]:
-        """Give every user a row; the batch's users, in the order of their first event."""
-        touched = list(dict.fromkeys(users.tolist()))
-        newcomers = [user for user in touched if user not in self._row_of]
+    def _rows(self, users: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """The row of each user; those without one get one."""
+        codes = users.tolist()
+        newcomers = self._newcomers(codes)
         while len(self._row_of) and len(self._row_of) + len(newcomers) > self.settings.max_users:
             self._drop_least_active()
-            newcomers = [user for user in touched if user not in self._row_of]
-        for user in newcomers:
-            row = len(self._row_of)
-            if row == len(self._habits):
-                self._habits = np.concatenate([self._habits, np.zeros(row, HABITS)])
-            self._row_of[user] = row
-            self._habits[row]["user"] = user
-        return touched
+            newcomers = self._newcomers(codes)
+        if newcomers:
+            first = len(self._row_of)
+            self._row_of.update(zip(newcomers, range(first, first + len(newcomers)), strict=True))
+            if len(self._row_of) > len(self._habits):
+                more = max(len(self._habits), len(self._row_of) - len(self._habits))
+                self._habits = np.concatenate([self._habits, np.zeros(more, HABITS)])
+            self._habits["user"][first : len(self._row_of)] = newcomers
+        return np.fromiter(map(self._row_of.__getitem__, codes), np.int64, len(codes))
+
+    def _newcomers(self, codes: list[int]) -> list[int]:
+        """The users without a row, in the order of their first event."""
+        return [user for user in dict.fromkeys(codes) if user not in self._row_of]
 
     def _drop_least_active(self) -> None:
         held = self._habits[: len(self._row_of)]
@@ -140,6 +151,9 @@ class UserProfiles:
 
     def _moved(self, users: list[int]) -> list[UserProfile]:
         """Those of the users' profiles that are due and have moved, marked as published."""
+        users = [user for user in users if user in self._row_of]
+        if not users:
+            return []
         rows = np.array([self._row_of[user] for user in users])
         habits, told = self._habits[rows], np.array([user in self._published for user in users])
         # Shares cannot have moved farther than the share of what is fresh.
@@ -165,13 +179,14 @@ class UserProfiles:
 
     def profiles(self, users: Any, time_s: Any) -> list[UserProfile]:
         """What is known of those of ``users`` who are held, as of ``time_s`` (one time, or one each); microseconds a user."""
-        times = np.broadcast_to(np.asarray(time_s, np.float64), np.shape(users))
-        held = [(self._row_of[user], at) for at, user in enumerate(np.asarray(users).tolist()) if user in self._row_of]
-        if not held:
+        rows = np.array([self._row_of.get(user, -1) for user in np.asarray(users).tolist()], np.int64)
+        held = rows >= 0
+        if not held.any():
             return []
-        rows, places = np.array(held).T
+        times = np.asarray(time_s, np.float64)
+        as_of = times if times.ndim == 0 else times[held]
         banks = self._categories, self._clusters
-        return assemble_profiles(self._habits[rows], self._items, banks, times[places], self.settings)
+        return assemble_profiles(self._habits[rows[held]], self._items, banks, as_of, self.settings)
 
     def __len__(self) -> int:
         return len(self._row_of)

@@ -12,6 +12,7 @@ import math
 
 import msgspec
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from processors.spatial.dbscan import SlidingDBSCAN
@@ -64,15 +65,10 @@ class TileGrid(msgspec.Struct, frozen=True, kw_only=True):
 
         A few tiles that are a little farther may be named too. O(n) and the tiles named.
         """
-        dlat, dlon = self._margins(lat, radius)
-        south, west = self._row(lat - dlat), self._column_unwrapped(lon - dlon)
-        rows = self._row(lat + dlat) - south + 1
-        columns = np.minimum(self._column_unwrapped(lon + dlon) - west + 1, self.around)
-        tiles = rows * columns
-        index = np.repeat(np.arange(len(lat), dtype=np.int64), tiles)
-        at = np.arange(len(index)) - np.repeat(np.cumsum(tiles) - tiles, tiles)
-        row, column = np.divmod(at, columns[index])
-        return index, self._number(south[index] + row, (west[index] + column) % self.around)
+        sphere = self.metric == "haversine"
+        angle = radius * SLACK / EARTH_RADIUS_M + 1e-12 if sphere else radius * SLACK
+        shape = self.height, self.width, self.origin_lat, self.origin_lon, self.around
+        return _tiles_near(lat, lon, angle, sphere, *shape)  # type: ignore[no-any-return]
 
     def is_near(self, tile: int, lat: Floats, lon: Floats, radius: float) -> NDArray[np.bool_]:
         """Whether each position is within `radius` of a tile, or a little farther."""
@@ -81,29 +77,51 @@ class TileGrid(msgspec.Struct, frozen=True, kw_only=True):
         near[index[tiles == tile]] = True
         return near
 
-    def _margins(self, lat: Floats, radius: float) -> tuple[float, Floats]:
-        """Half the latitude and the longitude extent of a disc around each position."""
-        if self.metric == "euclidean":
-            return radius * SLACK, np.full(len(lat), radius * SLACK)
-        angle = radius * SLACK / EARTH_RADIUS_M + 1e-12
-        cosine = np.cos(np.radians(lat))
-        over_pole = np.abs(np.radians(lat)) + angle >= math.pi / 2
-        ratio = np.where(over_pole, 1.0, math.sin(min(angle, math.pi / 2)) / np.maximum(cosine, 1e-300))
-        return math.degrees(angle), np.where(over_pole, 180.0, np.degrees(np.arcsin(np.minimum(ratio, 1.0))) + 1e-9)
-
     def _row(self, lat: Floats) -> Ids:
         if self.metric == "haversine":
             lat = np.clip(lat, -90.0, 90.0)
         return np.floor((lat - self.origin_lat) / self.height).astype(np.int64)
 
-    def _column_unwrapped(self, lon: Floats) -> Ids:
-        return np.floor((lon - self.origin_lon) / self.width).astype(np.int64)
-
     def _column(self, lon: Floats) -> Ids:
-        return self._column_unwrapped(lon) % self.around
+        return np.floor((lon - self.origin_lon) / self.width).astype(np.int64) % self.around
 
     def _number(self, row: Ids, column: Ids) -> Ids:
         return row * self.around + column
+
+
+@njit(cache=True)
+def _tiles_near(lat, lon, angle, sphere, height, width, origin_lat, origin_lon, around):  # type: ignore[no-untyped-def]
+    boxes = np.empty((len(lat), 4), np.int64)  # southern row, rows, western column, columns
+    total = 0
+    for point in range(len(lat)):
+        dlat, dlon = _margins(lat[point], angle, sphere)
+        low, high = lat[point] - dlat, lat[point] + dlat
+        if sphere:
+            low, high = max(low, -90.0), min(high, 90.0)
+        south, west = math.floor((low - origin_lat) / height), math.floor((lon[point] - dlon - origin_lon) / width)
+        rows = math.floor((high - origin_lat) / height) - south + 1
+        columns = min(math.floor((lon[point] + dlon - origin_lon) / width) - west + 1, around)
+        boxes[point] = south, rows, west, columns
+        total += rows * columns
+    index, tiles, at = np.empty(total, np.int64), np.empty(total, np.int64), 0
+    for point in range(len(lat)):
+        south, rows, west, columns = boxes[point]
+        for row in range(south, south + rows):
+            for column in range(west, west + columns):
+                index[at], tiles[at] = point, row * around + column % around
+                at += 1
+    return index, tiles
+
+
+@njit(cache=True)
+def _margins(lat, angle, sphere):  # type: ignore[no-untyped-def]
+    """Half the latitude and the longitude extent of a disc around a position."""
+    if not sphere:
+        return angle, angle
+    if abs(math.radians(lat)) + angle >= math.pi / 2:
+        return math.degrees(angle), 180.0
+    ratio = math.sin(min(angle, math.pi / 2)) / max(math.cos(math.radians(lat)), 1e-300)
+    return math.degrees(angle), math.degrees(math.asin(min(ratio, 1.0))) + 1e-9
 
 
 class TileReport(msgspec.Struct, frozen=True):
@@ -146,3 +164,8 @@ def report_of(dbscan: SlidingDBSCAN, grid: TileGrid, tile: int) -> TileReport:
     present, inverse = np.unique(labels, return_inverse=True)
     own_points = np.bincount(inverse, weights=owned, minlength=len(present)).astype(np.int64)
     return TileReport(tile, present, own_points, ids[border], labels[border])
+
+
+def warm_up() -> None:
+    """Compile the kernel ahead of the first position."""
+    TileGrid(height=1.0, width=1.0).tiles_near(np.zeros(1), np.zeros(1), 100.0)

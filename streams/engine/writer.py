@@ -25,7 +25,7 @@ CLOSE_WITHIN_S = 5.0
 NO_GAPS = {"enable.idempotence": True, "enable.gapless.guarantee": True, "delivery.timeout.ms": 0}
 
 
-class OutRecord(msgspec.Struct, frozen=True):
+class OutRecord(msgspec.Struct, frozen=True, gc=False):
     """One record to write; a ``value`` of None is a tombstone, ``timestamp_ms`` of None is now."""
 
     topic: str

@@ -1,10 +1,10 @@
 """Compiles every kernel that the stages use, so that no user's batch waits for it."""
 
 from processors import profile, sequence
-from processors.spatial import SlidingDBSCAN, hull
+from processors.spatial import SlidingDBSCAN, hull, tiles
 from processors.temporal import PeriodicityBank
 from streams import event_hash
-from streams.stages import admission, code_index, last_items
+from streams.stages import admission, code_index, growth, last_items
 
 
 def warm_up() -> None:
@@ -13,8 +13,10 @@ def warm_up() -> None:
     code_index.warm_up()
     admission.warm_up()
     last_items.warm_up()
+    growth.warm_up()
     sequence.warm_up()
     profile.warm_up()
     PeriodicityBank.warm_up()
     SlidingDBSCAN.warm_up()
     hull.warm_up()
+    tiles.warm_up()

@@ -1,6 +1,9 @@
 """When a pattern is worth publishing again: when its support has grown by a share since it was published last."""
 
+import math
+
 import numpy as np
+from numba import njit
 
 from streams.stages.code_index import CodeIndex, Ints, grown
 
@@ -35,12 +38,7 @@ class GrowthLedger:
         rows = self._index.rows(keys)
         self._seen = grown(self._seen, len(self._index), 0)
         self._published = grown(self._published, len(self._index), 0)
-        np.add.at(self._seen, rows, 1)
-        touched = np.unique(rows)
-        seen, published = self._seen[touched], self._published[touched]
-        needed = np.where(published == 0, self.min_support, np.clip(np.ceil(published * self.growth), 1, self.at_most))
-        ready = touched[seen - published >= needed]
-        self._published[ready] = self._seen[ready]
+        ready = _grown_enough(rows, self._seen, self._published, self.min_support, self.growth, self.at_most)
         return self._index.codes[ready]
 
     def seen(self, keys: Ints) -> Ints:
@@ -64,3 +62,25 @@ class GrowthLedger:
             return
         kept = np.sort(np.argsort(self._seen[:size], kind="stable")[size - self.max_keys * 7 // 8 :])
         self.load({name: column[kept] for name, column in self.state().items()})
+
+
+def warm_up() -> None:
+    """Compile the kernel ahead of the first event."""
+    GrowthLedger(min_support=2, growth=1.0, max_keys=8).due(np.zeros(1, np.int64))
+
+
+@njit(cache=True)
+def _grown_enough(rows, seen, published, min_support, growth, at_most):  # type: ignore[no-untyped-def]
+    """Count each row's events, then mark and return the distinct rows that are due, ascending."""
+    for row in rows:
+        seen[row] += 1
+    ready = np.empty(len(rows), np.int64)
+    count = 0
+    for row in rows:
+        told = published[row]
+        needed = min_support if told == 0 else min(max(math.ceil(told * growth), 1), at_most)
+        if seen[row] - told >= needed:
+            published[row] = seen[row]
+            ready[count] = row
+            count += 1
+    return np.sort(ready[:count])

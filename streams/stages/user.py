@@ -109,7 +109,7 @@ class UserStage:
 
     def _learn_profiles(self, admitted: EventColumns) -> list[Pattern]:
         solar_hours = np.round(np.nan_to_num(admitted.lon) / SOLAR_DEGREES_PER_HOUR)
-        self.profiles.update(
+        self.profiles.learn(
             admitted.user, admitted.time_ms / MS, admitted.item, weights=admitted.weight, categories=admitted.category,
             lat=admitted.lat, lon=admitted.lon, utc_offset_s=3600.0 * solar_hours,
         )  # fmt: skip

@@ -22,6 +22,6 @@ ENV PATH=/opt/chronotope/bin:$PATH \
     NUMBA_CACHE_DIR=/var/cache/chronotope
 USER chronotope
 # Compiles every kernel once, so that a container starts in seconds.
-RUN python -c "from model_server import compiled as server; from streams.stages import compiled as stages; server.warm_up(); stages.warm_up()"
+RUN python -m chronotope.kernels
 ENTRYPOINT ["chronotope"]
 CMD ["--help"]

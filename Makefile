@@ -30,7 +30,7 @@ $(STAMP): pyproject.toml
 	$(if $(TORCH_ARGS),$(BIN)/python -m pip install --quiet $(TORCH_ARGS))
 	$(BIN)/python -m pip install --quiet --editable '.[local,dev]'
 	@echo 'compiling the kernels (once; a minute or two)'
-	@$(BIN)/python -c 'from model_server import compiled as server; from streams.stages import compiled as stages; server.warm_up(); stages.warm_up()'
+	@$(BIN)/python -m chronotope.kernels
 	@touch $@
 
 demo: setup ## replay events through the whole path: DATA= FORMAT= RATE= DURATION= JSON= BROKER=kafka BOOTSTRAP=

@@ -28,9 +28,9 @@ from streams.engine.writer import BatchWriter
 from streams.health import HealthServer, Heartbeat
 from streams.metrics import WorkerMetrics, WorkerMonitor
 from streams.period_search import PeriodSearch
+from streams.rehearsal import warm_up
 from streams.runner import StageRunner, UserStep, internal_step
 from streams.settings import WorkerSettings
-from streams.rehearsal import warm_up
 from streams.stages.factory import crowd_stage, stage_factory
 from streams.stages.kept_settings import kept_settings
 from streams.stages.settings import MiningSettings

@@ -1,20 +1,24 @@
-"""Raw records to event columns, once per fetched batch: what cannot be decoded or validated is set aside with a reason."""
+"""Raw records to event columns, once per fetched batch: what cannot be decoded or validated is set aside with a reason.
+
+Plain JSON is read by a kernel; msgspec and ``schemas.validation`` read the rest and are what it must agree with."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
 import numpy as np
+from numba import njit
 
 from schemas import avro_wire, json_wire
 from schemas.codes import code_of
 from schemas.events import BehaviorEvent
 from schemas.topics import EVENTS
 from schemas.validation import PROBLEMS, EventLimits, problem_of
-from streams.event_hash import hash_texts
-from streams.stages.columns import NO_CODE, EventColumns
+from streams.event_hash import hash_spans, hash_texts
+from streams.id_codes import IdCodes
+from streams.json_scan import ACTION, CATEGORY, EVENT_ID, ITEM, USER, ScannedEvents, scan_events, which_of
+from streams.stages.columns import EVENT_COLUMNS, NO_CODE, EventColumns
 
-CATEGORY = "category"
 MAX_CACHED_CODES = 1_000_000
 REASONS = ("no_value", "too_large", "no_schema_registry", "wrong_fields", "not_decodable", *PROBLEMS)
 
@@ -58,20 +62,50 @@ class EventDecoder:
         self._json: Callable[[bytes], BehaviorEvent] = json_wire.decoder(EVENTS).decode
         self._avro = avro
         self._codes = CodeCache()
+        self._ids = IdCodes(MAX_CACHED_CODES)
+        self._actions = list(limits.action_weights)
+        self._weights = np.array([*limits.action_weights.values(), np.nan])  # the last one is of unknown actions
 
     def decode(self, records: Sequence[SourceRecord], now_ms: int) -> tuple[EventColumns, list[Reject]]:
         """The acceptable events of ``records`` (in offset order) as columns, and the others with their reasons.
 
         O(bytes); about 2 us per event. Raises RegistryUnavailableError if a schema cannot be looked up now.
         """
-        events, offsets, rejects = self._decoded(records)
         stamps = np.fromiter((record.timestamp for record in records), np.int64, len(records))
-        if rejects:
-            refused = {reject.offset for reject in rejects}
-            stamps = stamps[[record.offset not in refused for record in records]]
+        offsets = np.fromiter((record.offset for record in records), np.int64, len(records))
         clock_ms = np.where((stamps > 0) & (stamps < now_ms), stamps, now_ms)
-        columns, problems = self.columns_of(events, np.array(offsets, np.int64), clock_ms)
-        return columns, sorted(rejects + problems, key=lambda reject: reject.offset)
+        found = scan_events([record.value for record in records])
+        columns, rest = self._plain(found, offsets, clock_ms)
+        if not len(rest):
+            return columns, []
+        # What is not plain, or breaks a limit, is looked at one by one, which also gives the reasons.
+        others, rejects = self._one_by_one([records[row] for row in rest.tolist()], clock_ms[rest])
+        return joined(columns, others), rejects
+
+    def _plain(
+        self, found: ScannedEvents, offsets: np.ndarray, clock_ms: np.ndarray
+    ) -> tuple[EventColumns, np.ndarray]:
+        """The columns of the events that were read by the kernel and hold within the limits; the rows of all others."""
+        limits, spans = self.limits, found.spans
+        weight = self._weights[which_of(found.data, spans[:, ACTION], self._actions)]
+        bounds = limits.max_bytes, limits.max_id_chars, limits.min_event_time_ms, limits.max_ahead_ms
+        chosen, rest, placed, mentions = _within(*found[1:], weight, clock_ms, *bounds)
+        codes, names = self._ids.of(found.data, mentions)
+        category = np.full(len(chosen), NO_CODE)
+        category[placed] = codes[2 * len(chosen) :]
+        columns = EventColumns(
+            offset=offsets[chosen],
+            time_ms=found.time_ms[chosen],
+            event_hash=hash_spans(found.data, spans[chosen, EVENT_ID]),
+            user=codes[: len(chosen)],
+            item=codes[len(chosen) : 2 * len(chosen)],
+            category=category,
+            weight=weight[chosen],
+            lat=found.places[chosen, 0],
+            lon=found.places[chosen, 1],
+            names=names,
+        )
+        return columns, rest
 
     def columns_of(
         self, events: Sequence[BehaviorEvent], offsets: np.ndarray, clock_ms: np.ndarray
@@ -89,30 +123,20 @@ class EventDecoder:
             fields = _Fields(events, self.limits.action_weights)
         return self._columns(events, fields, offsets), rejects
 
-    def _decoded(self, records: Sequence[SourceRecord]) -> tuple[Sequence[BehaviorEvent], Sequence[int], list[Reject]]:
-        decode, limit = self._json, self.limits.max_bytes
-        try:
-            events = [decode(record.value) for record in records if len(record.value) <= limit]  # type: ignore[arg-type]
-            if len(events) == len(records):
-                return events, [record.offset for record in records], []
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError):
-            pass
-        return self._decoded_one_by_one(records)
-
-    def _decoded_one_by_one(
-        self, records: Sequence[SourceRecord]
-    ) -> tuple[list[BehaviorEvent], list[int], list[Reject]]:
+    def _one_by_one(self, records: Sequence[SourceRecord], clock_ms: np.ndarray) -> tuple[EventColumns, list[Reject]]:
         events: list[BehaviorEvent] = []
-        offsets: list[int] = []
+        rows: list[int] = []
         rejects: list[Reject] = []
-        for record in records:
+        for row, record in enumerate(records):
             outcome = self._decode_one(record)
             if isinstance(outcome, Reject):
                 rejects.append(outcome)
             else:
                 events.append(outcome)
-                offsets.append(record.offset)
-        return events, offsets, rejects
+                rows.append(row)
+        offsets = np.array([records[row].offset for row in rows], np.int64)
+        columns, problems = self.columns_of(events, offsets, clock_ms[rows])
+        return columns, sorted(rejects + problems, key=lambda reject: reject.offset)
 
     def _decode_one(self, record: SourceRecord) -> BehaviorEvent | Reject:
         value = record.value
@@ -151,7 +175,7 @@ class EventDecoder:
     def _columns(self, events: Sequence[BehaviorEvent], fields: "_Fields", offsets: np.ndarray) -> EventColumns:
         code = self._codes.__getitem__
         users, items = list(map(code, fields.users)), list(map(code, fields.items))
-        categories = [event.context.get(CATEGORY) if event.context else None for event in events]
+        categories = [event.context.get("category") if event.context else None for event in events]
         named = {text: code(text) for text in set(categories) if text is not None}
         names = dict(zip(users, fields.users, strict=True))
         names.update(zip(items, fields.items, strict=True))
@@ -168,6 +192,48 @@ class EventDecoder:
             lon=fields.lon,
             names=names,
         )
+
+
+def joined(some: EventColumns, others: EventColumns) -> EventColumns:
+    """The events of both, in offset order."""
+    if not len(others):
+        return some
+    order = np.argsort(np.concatenate([some.offset, others.offset]), kind="stable")
+    columns = {name: np.concatenate([getattr(some, name), getattr(others, name)])[order] for name in EVENT_COLUMNS}
+    return EventColumns(**columns, names=some.names | others.names)
+
+
+@njit(cache=True)
+def _within(ends, plain, spans, time_ms, places, weight, clock_ms, max_bytes, max_id_bytes, min_time_ms, max_ahead_ms):  # type: ignore[no-untyped-def]
+    """The rows that hold within the limits, all others, which of the former have a category, and the spans of their users, items
+    and categories.
+    """
+    chosen, rest, placed = np.empty(len(ends), np.int64), np.empty(len(ends), np.int64), np.empty(len(ends), np.int64)
+    kept, left, named, start = 0, 0, 0, 0
+    for row in range(len(ends)):
+        good = plain[row] and ends[row] - start <= max_bytes and not np.isnan(weight[row])
+        start = ends[row]
+        if good:
+            good = min_time_ms <= time_ms[row] <= clock_ms[row] + max_ahead_ms
+            for text in (EVENT_ID, USER, ITEM):
+                good &= 0 < spans[row, text, 1] - spans[row, text, 0] <= max_id_bytes
+            lat, lon = places[row]
+            good &= (np.isnan(lat) and np.isnan(lon)) or (abs(lat) <= 90.0 and abs(lon) <= 180.0)
+        if not good:
+            rest[left] = row
+            left += 1
+            continue
+        if spans[row, CATEGORY, 0] >= 0:
+            placed[named] = kept
+            named += 1
+        chosen[kept] = row
+        kept += 1
+    mentions = np.empty((2 * kept + named, 2), np.int64)
+    for at in range(kept):
+        mentions[at], mentions[kept + at] = spans[chosen[at], USER], spans[chosen[at], ITEM]
+    for at in range(named):
+        mentions[2 * kept + at] = spans[chosen[placed[at]], CATEGORY]
+    return chosen[:kept], rest[:left], placed[:named], mentions
 
 
 class _Fields:

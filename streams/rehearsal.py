@@ -4,12 +4,17 @@ A kernel is compiled for the types and the layout of its columns. Which of those
 that was read back) only the stages themselves can tell, so besides what each module compiles for itself they are all run once.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 
+import msgspec
 import numpy as np
 
 from schemas.events import BehaviorEvent
+from schemas.json_wire import encode
+from schemas.validation import EventLimits
+from streams import id_codes
+from streams.decoding import EventDecoder
 from streams.pipeline import PatternPipeline
 from streams.stages.compiled import warm_up as compile_kernels
 
@@ -20,6 +25,8 @@ STEP_MS, START_MS = 1_200_000, 1_000_000_000_000
 def warm_up() -> None:
     """Compile (or read from numba's cache) all kernels. A minute or two the first time, a second or two afterwards."""
     compile_kernels()
+    id_codes.warm_up()
+    _decode(list(made_up_events()))
     for partitions in (1, 2):
         pipeline, events = PatternPipeline(partitions=partitions), made_up_events()
         while batch := list(islice(events, EVENTS // 3)):
@@ -43,6 +50,18 @@ def made_up_events() -> Iterator[BehaviorEvent]:
             lat=40.0 + 0.01 * (at * 5 // EVENTS) + float(north), lon=-74.0 + float(east) + (0.5 if at % 10 == 0 else 0.0),
             context={"category": f"category-{item % 7}"},
         )  # fmt: skip
+
+
+def _decode(events: Sequence[BehaviorEvent]) -> None:
+    records = [_Record(offset, encode(event), START_MS) for offset, event in enumerate(events)]
+    unusual = _Record(len(events), encode(events[0])[:-1] + b',"unknown":0}', START_MS)
+    EventDecoder(EventLimits()).decode([*records, unusual], 2 * START_MS)
+
+
+class _Record(msgspec.Struct):
+    offset: int
+    value: bytes | None
+    timestamp: int
 
 
 def _read_back(pipeline: PatternPipeline) -> None:

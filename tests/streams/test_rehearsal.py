@@ -33,7 +33,8 @@ pipeline, decoder = PatternPipeline(partitions=3), EventDecoder(EventLimits())
 patterns = 0
 for size in (10, 500, 3_000, 50, 3_000):
     batch = list(islice(events, size))
-    records = [ConsumerRecord("", 0, at, 1_900_000_000_000, 0, None, encode(event), 0, 0, 0, ()) for at, event in enumerate(batch)]
+    values = [encode(event) for event in batch]
+    records = [ConsumerRecord("", 0, at, 0, 0, None, value, 0, 0, 0, ()) for at, value in enumerate(values)]
     columns, _ = decoder.decode(records, 2_000_000_000_000)
     assert len(columns) == len(batch)
     patterns += len(pipeline.update(batch)) + len(pipeline.examine(20))

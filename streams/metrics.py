@@ -96,8 +96,8 @@ class WorkerMetrics:
         """Records were acknowledged, ``patterns`` among them."""
         for topic, number in Tally(record.topic for record in records).items():
             self.written.labels(topic).inc(number)
-        for pattern in patterns:
-            self.patterns.labels(kind_of(pattern), getattr(pattern, "change", "")).inc()
+        for labels, number in Tally((kind_of(one), getattr(one, "change", "")) for one in patterns).items():
+            self.patterns.labels(*labels).inc(number)
 
     def on_offsets(self, offsets: Mapping[TP, tuple[int, int]]) -> None:
         """Note the committed offset and the end of each partition that the worker owns, and of no others."""

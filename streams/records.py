@@ -47,8 +47,10 @@ def _internal_record(routed: Routed) -> OutRecord:
     return OutRecord(routed.topic.name, routed.partition, None, encode_message(routed.batch))
 
 
-def late_records(records: Sequence[ConsumerRecord], late: Iterable[int]) -> list[OutRecord]:
+def late_records(records: Sequence[ConsumerRecord], late: Sequence[int]) -> list[OutRecord]:
     """The late events as they were received, with the offset they had."""
+    if not late:
+        return []
     by_offset = {record.offset: record for record in records}
     return [_copied(by_offset[offset], topics.LATE, [], None) for offset in late]
 
@@ -59,6 +61,8 @@ def rejected_records(records: Sequence[ConsumerRecord], rejects: Sequence[Reject
     A value beyond ``MAX_REJECTED_BYTES`` is cut, and the header ``value_bytes`` says how long it was: a record that only just
     fitted its topic would not fit with our headers, and must not stop the stream.
     """
+    if not rejects:
+        return []
     by_offset = {record.offset: record for record in records}
     return [_rejected(by_offset[reject.offset], reject, stage) for reject in rejects]
 

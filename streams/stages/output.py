@@ -12,6 +12,17 @@ from streams.stages.crossing import Message
 NO_OFFSETS: npt.NDArray[np.int64] = np.empty(0, np.int64)
 
 
+_TOPICS: dict[type[Pattern], TopicSpec] = {
+    patterns.ClusterUpdate: topics.SPATIAL,
+    patterns.CoVisitUpdate: topics.SPATIAL,
+    patterns.PeriodicityUpdate: topics.TEMPORAL,
+    patterns.ForecastUpdate: topics.TEMPORAL,
+    patterns.ProfileUpdate: topics.PROFILE,
+    patterns.TransitionUpdate: topics.TRANSITION,
+    patterns.SequenceUpdate: topics.TRANSITION,
+}
+
+
 class Routed(msgspec.Struct, frozen=True):
     """A message between stages, most are batches of rows, and the partition of the internal topic that it goes to."""
 
@@ -34,13 +45,7 @@ class StageOutput(msgspec.Struct, frozen=True, kw_only=True):
 
 def topic_of(pattern: Pattern) -> TopicSpec:
     """The topic on which a pattern is published."""
-    if isinstance(pattern, patterns.ClusterUpdate | patterns.CoVisitUpdate):
-        return topics.SPATIAL
-    if isinstance(pattern, patterns.PeriodicityUpdate | patterns.ForecastUpdate):
-        return topics.TEMPORAL
-    if isinstance(pattern, patterns.ProfileUpdate):
-        return topics.PROFILE
-    return topics.TRANSITION
+    return _TOPICS[type(pattern)]
 
 
 def key_of(pattern: Pattern) -> str:
@@ -51,7 +56,11 @@ def key_of(pattern: Pattern) -> str:
     >>> key_of(update)
     'u1\\x1fitem\\x1fcafe'
     """
-    match pattern:
+    match pattern:  # the most frequent ones first
+        case patterns.ProfileUpdate():
+            return pattern.user_id
+        case patterns.TransitionUpdate():
+            return f"{pattern.user_id or ''}\x1f{pattern.state_kind}\x1f{pattern.from_state}"
         case patterns.ClusterUpdate():
             return pattern.cluster_id
         case patterns.CoVisitUpdate():
@@ -60,9 +69,5 @@ def key_of(pattern: Pattern) -> str:
             return f"{pattern.entity_kind}\x1f{pattern.entity}"
         case patterns.ForecastUpdate():
             return f"forecast\x1f{pattern.entity_kind}\x1f{pattern.entity}"
-        case patterns.ProfileUpdate():
-            return pattern.user_id
         case patterns.SequenceUpdate():
             return "\x1f".join([pattern.state_kind, *pattern.states])
-        case patterns.TransitionUpdate():
-            return f"{pattern.user_id or ''}\x1f{pattern.state_kind}\x1f{pattern.from_state}"

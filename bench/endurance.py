@@ -45,8 +45,10 @@ RECOVERY_S = "chronotope_recovery_seconds_sum"
 SAMPLE_S = 2.0
 NO_BOUNDS: Mapping[str, str] = {}
 # Positions of a day are 144,000 events; everybody has been everywhere early.
-SOAK_PLACES = 200
-SOON_FULL = {"WINDOW_S": "86400", "MAX_TRANSITIONS": "131072", "REMEMBERED_EVENT_IDS": "65536"}
+SOAK_PLACES = 50
+SOON_FULL = {
+    "WINDOW_S": "86400", "MAX_TRANSITIONS": "65536", "MAX_PERIODIC_KEYS": "2048", "REMEMBERED_EVENT_IDS": "65536",
+}  # fmt: skip
 BLOCKS, RESAMPLES = 10, 500
 
 
@@ -217,7 +219,7 @@ def main() -> None:
     parser.add_argument("--stages", help='as CHRONOTOPE_WORKER_STAGES, say ["user"]; all without it')
     parser.add_argument("--timeout", type=float, default=900.0)
     options = parser.parse_args()
-    keys, events = (1_000_000, 2_000_000) if options.what == "recovery" else (1_000, 4_000_000)
+    keys, events = (1_000_000, 2_000_000) if options.what == "recovery" else (200, 4_000_000)
     options.keys, options.events = options.keys or keys, options.events or events
     with tempfile.TemporaryDirectory(prefix="chronotope-bench-") as name:
         folder = Path(name)

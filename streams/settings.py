@@ -9,12 +9,21 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from processors.profile import ProfileSettings
 from processors.sequence import TransitionSettings
+from processors.temporal.periods import PeriodicitySettings
 from schemas.settings import EventSettings, KafkaSettings, RegistrySettings
 from streams.stages.admission import AdmissionSettings
-from streams.stages.settings import NEVER, MiningSettings, RegionStageSettings, TransitionStageSettings, UserSettings
+from streams.stages.settings import (
+    NEVER,
+    MiningSettings,
+    PlaceStageSettings,
+    RegionStageSettings,
+    TransitionStageSettings,
+    UserSettings,
+)
 
 StageName = Literal["user", "region", "union", "transition", "place"]
 DAY_S = 86_400.0
+TRANSITIONS_PER_SEQUENCE = 32
 
 
 class WorkerSettings(BaseSettings):
@@ -82,6 +91,12 @@ class WorkerSettings(BaseSettings):
         le=1 << 28,
         description="Pairs of what follows what held per partition, up to 100 bytes each; the rarest are forgotten.",
     )
+    max_periodic_keys: int = Field(
+        1_000_000,
+        ge=1,
+        description="Users, users' places, and items whose visits are kept to find periods, of each kind per partition, "
+        "up to 1 kB each; the least active are forgotten.",
+    )
     half_life_s: float = Field(30 * DAY_S, gt=0, description="Seconds after which a transition counts half.")
     min_support: int = Field(4, ge=1, description="Transitions from a state before it is published.")
     growth: float = Field(
@@ -105,6 +120,7 @@ class WorkerSettings(BaseSettings):
         transitions = TransitionSettings(
             half_life_s=self.half_life_s, max_contexts=self.max_transitions // 2, max_transitions=self.max_transitions
         )
+        periodicity = PeriodicitySettings(max_keys=self.max_periodic_keys)
         return MiningSettings(
             partitions=partitions,
             private_categories=self.private_categories,
@@ -114,6 +130,7 @@ class WorkerSettings(BaseSettings):
                     allowed_lateness_s=self.allowed_lateness_s, remembered_ids=self.remembered_event_ids
                 ),
                 transitions=transitions,
+                periodicity=periodicity,
                 profile=ProfileSettings(max_users=self.max_users, min_events=NEVER),
                 max_users=self.max_users,
             ),
@@ -121,6 +138,11 @@ class WorkerSettings(BaseSettings):
                 eps_m=self.eps_m, min_samples=self.min_samples, window_s=self.window_s, min_users=self.min_users
             ),
             transition=TransitionStageSettings(
-                counts=transitions, min_support=self.min_support, growth=self.growth, min_users=self.min_users
+                counts=transitions,
+                min_support=self.min_support,
+                growth=self.growth,
+                min_users=self.min_users,
+                max_sequences=max(64, self.max_transitions // TRANSITIONS_PER_SEQUENCE),
             ),
+            place=PlaceStageSettings(periodicity=periodicity),
         )

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from processors.temporal.periods import PeriodicitySettings
+from streams.stages.periodicity import PeriodWatch
 from streams.stages.settings import MiningSettings
 
 COUNTED = ("half_life_s", "max_transitions")
@@ -9,21 +11,23 @@ COUNTED = ("half_life_s", "max_transitions")
 
 def kept_settings(stage: str, state: Any, settings: MiningSettings) -> dict[str, tuple[float, float]]:
     """Those of a stage's settings that its state was not made with: what is asked for and what is kept, by name."""
-    asked, kept = _pairs(stage, state, settings)
-    return {name: (value, kept[name]) for name, value in asked.items() if value != kept[name]}
-
-
-def _pairs(stage: str, state: Any, settings: MiningSettings) -> tuple[dict[str, float], dict[str, float]]:
-    names: tuple[str, ...]
-    ours: object
-    theirs: object
+    pairs: list[tuple[str, Any, Any]] = []
     match stage:
         case "region":
-            names, ours, theirs = ("eps_m", "min_samples", "window_s"), settings.region, state.window.dbscan.settings
+            pairs = _each(("eps_m", "min_samples", "window_s"), settings.region, state.window.dbscan.settings)
         case "user":
-            names, ours, theirs = COUNTED, settings.user.transitions, state.transitions.settings
+            pairs = _each(COUNTED, settings.user.transitions, state.transitions.settings)
+            pairs.append(_periodic(settings.user.periodicity, state.user_periods))
         case "transition":
-            names, ours, theirs = COUNTED, settings.transition.counts, state.items.counts.settings
-        case _:
-            return {}, {}
-    return {name: getattr(ours, name) for name in names}, {name: getattr(theirs, name) for name in names}
+            pairs = _each(COUNTED, settings.transition.counts, state.items.counts.settings)
+        case "place":
+            pairs = [_periodic(settings.place.periodicity, state.periods)]
+    return {name: (asked, kept) for name, asked, kept in pairs if asked != kept}
+
+
+def _each(names: tuple[str, ...], asked: object, kept: object) -> list[tuple[str, Any, Any]]:
+    return [(name, getattr(asked, name), getattr(kept, name)) for name in names]
+
+
+def _periodic(asked: PeriodicitySettings, watch: PeriodWatch) -> tuple[str, Any, Any]:
+    return "max_periodic_keys", asked.max_keys, watch.bank.settings.max_keys

@@ -225,15 +225,20 @@ def test_a_snapshot_keeps_the_settings_that_are_part_of_its_state_and_says_which
         msgspec.structs.replace(counts, half_life_s=2 * half_life_s)
         for counts in (SMALL.user.transitions, SMALL.transition.counts)
     )
+    fewer = msgspec.structs.replace(SMALL.user.periodicity, max_keys=1_000)
+    keys = {"max_periodic_keys": (1_000, SMALL.user.periodicity.max_keys)}
     changed = msgspec.structs.replace(
         SMALL,
         region=msgspec.structs.replace(SMALL.region, eps_m=2 * SMALL.region.eps_m),
-        user=msgspec.structs.replace(SMALL.user, transitions=user_counts),
+        user=msgspec.structs.replace(SMALL.user, transitions=user_counts, periodicity=fewer),
+        place=msgspec.structs.replace(SMALL.place, periodicity=fewer),
         transition=msgspec.structs.replace(SMALL.transition, counts=all_counts),
     )
-    expected = {"region": {"eps_m": (2 * SMALL.region.eps_m, SMALL.region.eps_m)}, "place": {}, "union": {}}.get(
-        name, {"half_life_s": (2 * half_life_s, half_life_s)}
-    )
+    counted = {"half_life_s": (2 * half_life_s, half_life_s)}
+    expected = {
+        "region": {"eps_m": (2 * SMALL.region.eps_m, SMALL.region.eps_m)}, "union": {}, "place": keys,
+        "user": counted | keys, "transition": counted,
+    }[name]  # fmt: skip
     assert kept_settings(name, stage_factory(name, changed)(0, snapshot), changed) == expected
     assert kept_settings(name, stage_factory(name, SMALL)(0, snapshot), SMALL) == {}
     assert kept_settings(name, stage_factory(name, changed)(0, None), changed) == {}

@@ -21,6 +21,7 @@ from schemas.patterns import Pattern
 from schemas.topics import INTERNAL_REGION, INTERNAL_UNION
 from streams.pipeline import PatternPipeline
 from streams.stages import crossing
+from streams.stages import union as union_stage
 from streams.stages.crossing import Cut, RegionReport, decode_message, encode_message
 from streams.stages.crowd_counts import VisitCounts
 from streams.stages.crowd_moves import whereabouts_of
@@ -128,6 +129,34 @@ def test_nothing_is_told_of_reports_that_are_not_of_one_moment_and_the_telling_i
     assert [one.batch.full for one in output.routed] == [True, True]
     output = union.apply(answers(output.routed, 2), 4)
     assert len(clusters_of(output.patterns)) > 3 and output.routed == []
+
+
+@pytest.mark.parametrize("bound", [1_000, 30])
+def test_while_a_telling_is_under_way_no_cut_is_made_but_for_very_many_rows(
+    bound: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(union_stage, "MAX_UNCUT", bound)
+    settings = settings_for(2)
+    pipeline, union = PatternPipeline(settings), stage_factory("union", settings)(0, None)
+    regions = [stage_factory("region", settings)(at, None) for at in range(2)]
+
+    def of_events(first: int, last: int) -> list[Any]:
+        """What the union stage gets of them, and the regions too."""
+        numbers = np.arange(first, last)
+        columns, _ = pipeline._decoder.columns_of(EVENTS_SEEN[first:last], numbers, np.full(len(numbers), 2 * 10**12))
+        routed = pipeline.stages["user"][0].apply(columns, last - 1, True).routed
+        for at, region in enumerate(regions):
+            region.apply([one.batch for one in routed if one.topic is INTERNAL_REGION and one.partition == at], first)
+        return [one.batch for one in routed if one.topic is INTERNAL_UNION]
+
+    others = [one.batch for one in pipeline.stages["user"][1].announce(True) if one.topic is INTERNAL_UNION]
+    asked = union.apply([*others, *of_events(0, 200)], 1).routed
+    assert [one.batch.tell for one in asked] == [True, True]
+    meanwhile = union.apply(of_events(200, 240), 2).routed
+    assert [one.batch.tell for one in meanwhile] == ([] if bound == 1_000 else [False, False])
+    answers = [region.apply([cut.batch], 900).routed[0].batch for region, cut in zip(regions, asked, strict=True)]
+    after = union.apply([decode_message(encode_message(one)) for one in answers], 4).routed
+    assert len(after) == 2 and all(one.batch.heard[0] == 239 for one in after)
 
 
 def test_a_report_that_comes_again_does_not_bring_the_past_back() -> None:

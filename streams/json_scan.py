@@ -1,6 +1,7 @@
 """Behaviour events read from JSON by one kernel: spans and numbers in columns, no object per event.
 
-Only the plain form is read here: no escapes, no unknown fields, every field once. That is what producers send nearly always.
+Only the plain form is read here: no escapes, every field once, nothing nested but the context. That is what producers send
+nearly always.
 Anything else, wrong or merely unusual, is left to msgspec, so what is accepted, and as what, is the same with and without this
 module.
 """
@@ -20,10 +21,11 @@ FIELDS = (
     "event_time_ms", "lat", "lon", "session_id", "request_id", "value", "context",
 )  # fmt: skip
 EVENT_ID, USER, ITEM, ACTION, CATEGORY, TIME, LAT, LON, SESSION, REQUEST, VALUE, CONTEXT = range(len(FIELDS))
-TEXTS = CATEGORY + 1
+TEXTS, UNKNOWN = CATEGORY + 1, len(FIELDS)
 REQUIRED = (1 << EVENT_ID) | (1 << USER) | (1 << ITEM) | (1 << ACTION) | (1 << TIME)
 _NAMES = np.frombuffer("".join(FIELDS).encode(), np.uint8)
 _NAME_ENDS = np.cumsum([len(name) for name in FIELDS])
+_NULL, _TRUE, _FALSE = (np.frombuffer(word, np.uint8) for word in (b"null", b"true", b"false"))
 _POWERS = 10.0 ** np.arange(23)
 EXACT = 1 << 53
 NOT_PLAIN = -1
@@ -122,18 +124,20 @@ def _event(data, at, end, spans, time_ms, place, long_numbers, row):  # type: ig
     at = _space(data, at + 1, end)
     while True:
         field, at = _key(data, at, end)
-        if field in (NOT_PLAIN, CATEGORY) or seen >> field & 1:
+        if field == NOT_PLAIN or (seen >> field & 1 and field != UNKNOWN):
             return False
         seen |= 1 << field
-        if field < TEXTS or (field in (SESSION, REQUEST) and at < end and data[at] == 34):
+        if field == UNKNOWN:
+            at = _any(data, at, end)
+        elif field < TEXTS or (field in (SESSION, REQUEST) and at < end and data[at] == 34):
             stop = _text(data, at, end)
             if field < TEXTS:
                 spans[field, 0], spans[field, 1] = at + 1, stop - 1
             at = stop
         elif field == CONTEXT:
             at = _context(data, at, end, spans)
-        elif field != TIME and at + 4 <= end and data[at] == 110:  # n
-            at = _null(data, at)
+        elif field != TIME and at < end and data[at] == 110:  # n
+            at = _word(data, at, end, _NULL)
         elif field in (SESSION, REQUEST):
             return False
         else:
@@ -183,7 +187,7 @@ def _context(data, at, end, spans):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def _key(data, at, end):  # type: ignore[no-untyped-def]
-    """The field that is named here and where its value starts; NOT_PLAIN for an unknown one."""
+    """The field that is named here, UNKNOWN for another name, and where its value starts; NOT_PLAIN if nothing is."""
     stop = _text(data, at, end)
     if stop == NOT_PLAIN:
         return NOT_PLAIN, at
@@ -193,9 +197,9 @@ def _key(data, at, end):  # type: ignore[no-untyped-def]
     start = 0
     for field in range(len(_NAME_ENDS)):
         if _same(data, at + 1, stop - 1, _NAMES, start, _NAME_ENDS[field]):
-            return field, behind
+            return UNKNOWN if field == CATEGORY else field, behind  # the category has its place in the context
         start = _NAME_ENDS[field]
-    return NOT_PLAIN, at
+    return UNKNOWN, behind
 
 
 @njit(cache=True)
@@ -295,9 +299,26 @@ def _colon(data, at, end):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _null(data, at):  # type: ignore[no-untyped-def]
-    is_null = data[at + 1] == 117 and data[at + 2] == 108 and data[at + 3] == 108
-    return at + 4 if is_null else NOT_PLAIN
+def _any(data, at, end):  # type: ignore[no-untyped-def]
+    """Behind a text, a number, true, false or null; NOT_PLAIN for anything else."""
+    if at >= end:
+        return NOT_PLAIN
+    first = data[at]
+    if first == 34:
+        return _text(data, at, end)
+    if first == 110:
+        return _word(data, at, end, _NULL)
+    if first == 116:
+        return _word(data, at, end, _TRUE)
+    if first == 102:
+        return _word(data, at, end, _FALSE)
+    return _number(data, at, end)[0]
+
+
+@njit(cache=True)
+def _word(data, at, end, word):  # type: ignore[no-untyped-def]
+    stop = at + len(word)
+    return stop if stop <= end and _same(data, at, stop, word, 0, len(word)) else NOT_PLAIN
 
 
 @njit(cache=True)

@@ -63,7 +63,8 @@ fields: dict[str, st.SearchStrategy[Any]] = {
     "context": st.dictionaries(st.sampled_from(["category", "category", "x", "é"]), texts, max_size=3)
     | st.none()
     | st.just({"a": 1}),
-    "unknown": texts,
+    "unknown": texts | numbers | st.booleans() | st.none() | st.just([1]) | st.just({"a": {}}),
+    "category": texts,
 }
 events = st.fixed_dictionaries({}, optional=fields).map(lambda changes: GOOD | changes)
 layouts = st.sampled_from([(",", ":"), (", ", ": "), (" ,\n\t", " :\r ")])
@@ -133,7 +134,8 @@ def test_plain_events_are_read_by_the_kernel_and_not_by_msgspec() -> None:
         "value": None,
         "context": {"category": "bar"},
     }
-    found = scan_events([json.dumps(wide, ensure_ascii=False).encode(), msgspec.json.encode(wide)])
+    more = wide | {"source": "web", "category": "none", "sure": True, "maybe": None, "false": False, "weight": -1.5e3}
+    found = scan_events([json.dumps(wide, ensure_ascii=False).encode(), *map(msgspec.json.encode, (wide, more))])
     assert found.plain.all()
     start, end = found.spans[1, ITEM]
     assert found.data[start:end].decode() == "кафе"

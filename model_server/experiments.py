@@ -41,7 +41,7 @@ def team_draft(
     In each round a coin decides who picks first; each then adds its best item that is not there yet. A click is a point for
     the strategy that chose the item; neither has an advantage if they are equally good. O(k).
 
-    >>> a, b = (RankedItem(item_id=name, row=0, probability=0.5, shares={}) for name in "ab")
+    >>> a, b = (RankedItem(item_id=name, row=0, probability=0.5) for name in "ab")
     >>> items, teams = team_draft([a, b], [b, a], k=2, seed=1)
     >>> sorted(item.item_id for item in items), sorted(teams)
     (['a', 'b'], [0, 1])

@@ -1,6 +1,6 @@
 """The served strategy: return-or-explore fusion of patterns, the user's rhythm and the sequence model, learned online."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -23,7 +23,7 @@ from model_server.fusion.shares import expert_shares
 from model_server.histories import WEEK_S, Histories, occurrence
 from model_server.neighbours import ItemNeighbours
 from model_server.patterns import PatternStore
-from model_server.ranking import Query, RankedItem, Ranking
+from model_server.ranking import ONE_SHARE, Query, RankedItem, Ranking, Shares
 from model_server.sequence_model.expert import SequenceExpert
 from model_server.sequence_model.memory import Events
 from model_server.sequence_model.model import PRESETS
@@ -321,7 +321,7 @@ class FusionRanker:
                 order[index, ~self._allowed(query.allowed)[rows[index]]] = -1.0
         depth = min(max(query.k for query in queries), order.shape[1])
         best = order.topk(depth, dim=1)
-        shares = expert_shares(self._heads[mode], scored, best.indices).tolist()
+        shares = expert_shares(self._heads[mode], scored, best.indices).cpu().numpy()
         shown = rows.gather(1, best.indices).tolist()
         p = torch.where(best.values >= 0, probability.gather(1, best.indices), -1.0).tolist()
         gates = scored.gate.tolist()
@@ -334,10 +334,10 @@ class FusionRanker:
             for index, query in enumerate(queries)
         ]
 
-    def _items(self, rows: list[int], probabilities: list[float], shares: list[list[float]]) -> list[RankedItem]:
+    def _items(self, rows: list[int], probabilities: list[float], shares: Iterable[Shares]) -> list[RankedItem]:
         ids = self.catalogue.item_ids
         return [
-            RankedItem(item_id=ids[row], row=row, probability=p, shares=dict(zip(SHARED, share)))
+            RankedItem(item_id=ids[row], row=row, probability=p, experts=SHARED, shares=share)
             for row, p, share in zip(rows, probabilities, shares)
             if p >= 0
         ]
@@ -363,7 +363,13 @@ class FusionRanker:
         best = weight.topk(min(query.k, len(rows)))
         total = float(weight.sum())
         items = [
-            RankedItem(item_id=self.catalogue.item_ids[row], row=row, probability=w / total, shares={"popularity": 1.0})
+            RankedItem(
+                item_id=self.catalogue.item_ids[row],
+                row=row,
+                probability=w / total,
+                experts=("popularity",),
+                shares=ONE_SHARE,
+            )
             for row, w in zip(rows[best.indices].tolist(), best.values.tolist())
         ]
         return Ranking(user_id=query.user_id, items=items, explore_probability=1.0, fallback="popularity")

@@ -10,6 +10,10 @@ import numpy.typing as npt
 from schemas.events import BehaviorEvent, Item
 from schemas.patterns import Pattern
 
+Shares = npt.NDArray[np.floating[Any]]
+NO_SHARES: Shares = np.zeros(0, np.float32)
+ONE_SHARE: Shares = np.ones(1, np.float32)  # of the only expert that had a say
+
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
     """Rank for this user.
@@ -27,13 +31,18 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     allowed: npt.NDArray[np.bool_] | None = None
 
 
-class RankedItem(msgspec.Struct, frozen=True, kw_only=True):
-    """One item, its catalogue row, its probability of being the next one, and how much each expert gave (log-odds units)."""
+class RankedItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One item, its catalogue row, its probability of being the next one, and what it owes to whom.
+
+    ``shares`` (float [len(experts)]) is how much each of the ``experts`` gave, in log-odds units. Items of one ranking share
+    the tuple and are lines of one matrix: a dictionary for each would cost more than ranking it.
+    """
 
     item_id: str
     row: int
     probability: float
-    shares: dict[str, float]
+    experts: tuple[str, ...] = ()
+    shares: Shares = NO_SHARES
 
 
 class Ranking(msgspec.Struct, frozen=True, kw_only=True):

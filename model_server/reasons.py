@@ -1,13 +1,15 @@
 """Reasons in words: which expert gave how much of a score, said so that the user understands it."""
 
-import math
+import itertools
 from collections import OrderedDict
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
+from typing import NamedTuple
 
 import numpy as np
 
-from model_server.items import ItemTable, distance_m, metres_between
+from model_server.items import Floats, ItemTable, distance_m, metres_between
 from model_server.ranking import RankedItem
 from schemas.patterns import ClusterUpdate, Pattern, PeriodicityUpdate
 from schemas.recommendations import Reason
@@ -51,6 +53,17 @@ CROWD_EXPERTS = frozenset({"crowd", "cluster"})
 PERIOD_EXPERTS = frozenset({"period", "weekday", "interval", "hour"})
 
 
+_EXPERTS = attrgetter("experts")
+
+
+class Shown(NamedTuple):
+    """What a user is shown, and the item that the user had last ("": none)."""
+
+    user_id: str
+    last_item: str
+    items: Sequence[RankedItem]
+
+
 class ReasonWriter:
     """Turns a ranked item's shares into the few reasons that mattered, with the patterns' own facts where there are any.
 
@@ -60,6 +73,7 @@ class ReasonWriter:
     def __init__(self, items: ItemTable, reasons_per_item: int, max_periods: int = 1_000_000) -> None:
         self._items, self._most, self._max_periods = items, reasons_per_item, max_periods
         self._clusters: dict[str, ClusterUpdate] = {}
+        self._crowds: tuple[list[ClusterUpdate], Floats, Floats] | None = None  # as columns, until one of them changes
         self._periods: OrderedDict[tuple[str, str], str] = OrderedDict()
 
     def note(self, patterns: Sequence[Pattern]) -> None:
@@ -70,35 +84,54 @@ class ReasonWriter:
             elif isinstance(pattern, PeriodicityUpdate) and pattern.user_id is not None and pattern.item_id is not None:
                 self._note_period(pattern, pattern.user_id, pattern.item_id)
 
-    def write(self, user_id: str, item: RankedItem, last_item: str) -> list[Reason]:
-        """The strongest positive shares as reasons, strongest first; their weights are shares of the positive evidence."""
-        total = 0.0
-        positive = []
-        for expert, share in item.shares.items():
-            if share > 0.0:
-                total += share
-                positive.append((share, expert))
-        if not positive or total == math.inf:
-            return []
-        positive.sort(reverse=True)
+    def write(self, shown: Sequence[Shown]) -> list[list[list[Reason]]]:
+        """Of each list and each of its items the strongest positive shares as reasons, strongest first.
+
+        Their weights are shares of the positive evidence; what rounds to none of it is no reason. The lists are taken
+        together, since a few operations on all of them cost less than a few on each.
+        """
+        strongest = iter(self._strongest([item for each in shown for item in each.items]))
         return [
-            Reason(pattern=expert, weight=round(share / total, 3), text=self._words(expert, user_id, item, last_item))
-            for share, expert in positive[: self._most]
+            [
+                [
+                    Reason(pattern=expert, weight=weight, text=self._words(expert, each, item.item_id))
+                    for expert, weight in next(strongest)
+                ]
+                for item in each.items
+            ]
+            for each in shown
         ]
 
-    def _words(self, expert: str, user_id: str, item: RankedItem, last_item: str) -> str:
-        if expert in PERIOD_EXPERTS and self._periods:
-            visits = self._periods.get((user_id, item.item_id))
+    def _strongest(self, items: Sequence[RankedItem]) -> list[list[tuple[str, float]]]:
+        """Of each item the experts that gave most, with the part that each has in what was given."""
+        found: list[list[tuple[str, float]]] = []
+        for experts, some in itertools.groupby(items, _EXPERTS):
+            given: Floats = np.array([item.shares for item in some], np.float64)
+            given[~(given > 0.0)] = 0.0
+            total = given.sum(1, keepdims=True)
+            order = np.argsort(-given, 1, kind="stable")[:, : self._most]
+            telling = (total > 0.0) & (total < np.inf)
+            parts: Floats = np.take_along_axis(given, order, 1) / np.where(telling, total, 1.0)
+            rounded = np.round(np.where(telling, parts, 0.0), 3).tolist()
+            found += [
+                [(experts[index], part) for index, part in zip(indexes, line) if part > 0.0]
+                for indexes, line in zip(order.tolist(), rounded)
+            ]
+        return found
+
+    def _words(self, expert: str, shown: Shown, item_id: str) -> str:
+        if expert in PERIOD_EXPERTS:
+            visits = self._periods.get((shown.user_id, item_id)) if self._periods else None
             if visits is not None:
                 return visits
-        elif expert in CROWD_EXPERTS and self._clusters:
-            crowd = self._nearest_crowd(item.item_id)
+        elif expert in CROWD_EXPERTS:
+            crowd = self._nearest_crowd(item_id) if self._clusters else None
             if crowd is not None:
                 return crowd
         elif expert == "distance":
-            return self._distance(item.item_id, last_item)
-        if expert in FROM_LAST and last_item:
-            return FROM_LAST[expert] + last_item
+            return self._distance(item_id, shown.last_item)
+        elif expert in FROM_LAST and shown.last_item:
+            return FROM_LAST[expert] + shown.last_item
         return WORDS.get(expert) or f"the {expert} expert favours it"
 
     def _distance(self, item_id: str, last_item: str) -> str:
@@ -111,8 +144,11 @@ class ReasonWriter:
         place = self._items.place(item_id)
         if place is None:
             return None
-        crowds = list(self._clusters.values())
-        away = distance_m(*place, np.array([each.lat for each in crowds]), np.array([each.lon for each in crowds]))
+        if self._crowds is None:
+            live = list(self._clusters.values())
+            self._crowds = live, np.array([each.lat for each in live]), np.array([each.lon for each in live])
+        crowds, lats, lons = self._crowds
+        away = distance_m(*place, lats, lons)
         nearest = int(np.argmin(away))
         crowd, away_m = crowds[nearest], float(away[nearest])
         growing = "is forming" if crowd.change in ("born", "grown") else "has gathered"
@@ -121,6 +157,7 @@ class ReasonWriter:
         return f"a crowd {growing} {metres(away_m)} away"
 
     def _note_cluster(self, cluster: ClusterUpdate) -> None:
+        self._crowds = None
         held = self._clusters.get(cluster.cluster_id)
         if cluster.change in ("died", "merged"):
             self._clusters.pop(cluster.cluster_id, None)

@@ -12,7 +12,7 @@ from model_server.experiments import Assignment, team_draft
 from model_server.items import ItemTable
 from model_server.metrics import ServerMetrics
 from model_server.ranking import Query, RankedItem, Ranking
-from model_server.reasons import ReasonWriter
+from model_server.reasons import ReasonWriter, Shown
 from model_server.rules.diversity import diversify
 from model_server.rules.hard import UNCONSTRAINED, Constraints, allowed_mask, permits
 from model_server.settings import ServerSettings
@@ -87,9 +87,10 @@ class Recommender:
         for name, indexes in groups.items():
             strategy = self._strategies[name]
             group = [tasks[index] for index in indexes]
-            for index, task, ranking in zip(indexes, group, self.rank(strategy, group)):
-                chosen = self._chosen(strategy, task, ranking)
-                recommendation = self._worded(task, chosen, name, strategy.ranker.model_version, wall_ms)
+            rankings = self.rank(strategy, group)
+            chosen = [self._chosen(strategy, task, ranking) for task, ranking in zip(group, rankings)]
+            worded = self._worded(group, chosen, name, strategy.ranker.model_version, wall_ms)
+            for index, task, ranking, recommendation in zip(indexes, group, rankings, worded):
                 made[index] = Made(task=task, ranking=ranking, recommendation=recommendation)
         return [made[index] for index in range(len(tasks))]
 
@@ -100,15 +101,18 @@ class Recommender:
     def _interleaved(self, tasks: Sequence[Task], wall_ms: int) -> list[Made]:
         first, second = (self._strategies[name] for name in self._assignment.names[:2])
         name, version = f"{first.name}+{second.name}", f"{first.ranker.model_version}+{second.ranker.model_version}"
-        made = []
-        for task, a, b in zip(tasks, self.rank(first, tasks), self.rank(second, tasks)):
+        rankings, chosen, teams = self.rank(first, tasks), [], []
+        for task, a, b in zip(tasks, rankings, self.rank(second, tasks)):
             seed = code_of(f"{task.user_id}:{task.source_offset}")
             lists = self._chosen(first, task, a), self._chosen(second, task, b)
-            chosen, teams = team_draft(*lists, task.k, seed)
-            recommendation = self._worded(task, chosen, name, version, wall_ms)
-            chosen_by = tuple((first.name, second.name)[team] for team in teams)
-            made.append(Made(task=task, ranking=a, recommendation=recommendation, chosen_by=chosen_by))
-        return made
+            items, credited = team_draft(*lists, task.k, seed)
+            chosen.append(items)
+            teams.append(tuple((first.name, second.name)[team] for team in credited))
+        worded = self._worded(tasks, chosen, name, version, wall_ms)
+        return [
+            Made(task=task, ranking=ranking, recommendation=recommendation, chosen_by=chosen_by)
+            for task, ranking, recommendation, chosen_by in zip(tasks, rankings, worded, teams)
+        ]
 
     def _query(self, strategy: Strategy, task: Task) -> Query:
         constraints = task.constraints
@@ -131,27 +135,33 @@ class Recommender:
         return chosen
 
     def _worded(
-        self, task: Task, chosen: Sequence[RankedItem], strategy: str, model_version: str, wall_ms: int
-    ) -> Recommendation:
-        write = self._reasons.write
-        return Recommendation(
-            user_id=task.user_id,
-            version=self._versions.next(wall_ms * 1000),
-            request_id=task.request_id or f"{self._run}-{next(self._count):x}",
-            generated_at_ms=wall_ms,
-            trigger=task.trigger,
-            model_version=model_version,
-            strategy=strategy,
-            expires_at_ms=wall_ms + int(self._settings.ttl_s * 1000),
-            source_partition=task.source_partition,
-            source_offset=task.source_offset,
-            items=[
-                RecommendedItem(
-                    item_id=item.item_id, score=item.probability, reasons=write(task.user_id, item, task.last_item)
-                )
-                for item in chosen
-            ],
-        )
+        self,
+        tasks: Sequence[Task],
+        chosen: Sequence[Sequence[RankedItem]],
+        strategy: str,
+        model_version: str,
+        wall_ms: int,
+    ) -> list[Recommendation]:
+        shown = [Shown(task.user_id, task.last_item, items) for task, items in zip(tasks, chosen)]
+        return [
+            Recommendation(
+                user_id=task.user_id,
+                version=self._versions.next(wall_ms * 1000),
+                request_id=task.request_id or f"{self._run}-{next(self._count):x}",
+                generated_at_ms=wall_ms,
+                trigger=task.trigger,
+                model_version=model_version,
+                strategy=strategy,
+                expires_at_ms=wall_ms + int(self._settings.ttl_s * 1000),
+                source_partition=task.source_partition,
+                source_offset=task.source_offset,
+                items=[
+                    RecommendedItem(item_id=item.item_id, score=item.probability, reasons=why)
+                    for item, why in zip(items, reasons)
+                ],
+            )
+            for task, items, reasons in zip(tasks, chosen, self._reasons.write(shown))
+        ]
 
     def _permitted(self, strategy: Strategy, task: Task, ranking: Ranking) -> list[RankedItem]:
         chosen: list[RankedItem] = []

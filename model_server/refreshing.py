@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 
 import msgspec
+import numpy as np
 
 from model_server.answering import Desk
 from model_server.metrics import ServerMetrics
@@ -127,6 +128,6 @@ class Refresher:
         sample = made[0]
         self._metrics.explore_probability.observe(sample.ranking.explore_probability)
         for item in sample.ranking.items[:1]:
-            total = sum(map(abs, item.shares.values())) or 1.0
-            for expert, share in item.shares.items():
-                self._metrics.note_expert_share(expert, abs(share) / total)
+            given = np.abs(item.shares)
+            for expert, share in zip(item.experts, (given / (given.sum() or 1.0)).tolist()):
+                self._metrics.note_expert_share(expert, share)

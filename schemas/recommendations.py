@@ -9,7 +9,7 @@ from schemas.patterns import NamedShare
 Trigger = Literal["event", "pattern", "due", "request"]
 
 
-class Reason(msgspec.Struct, frozen=True, kw_only=True):
+class Reason(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Which pattern gave how much of the score, in words that a person can read.
 
     >>> Reason(pattern="period", weight=0.4, text="you come here on Friday evenings").weight
@@ -21,7 +21,7 @@ class Reason(msgspec.Struct, frozen=True, kw_only=True):
     text: str
 
 
-class RecommendedItem(msgspec.Struct, frozen=True, kw_only=True):
+class RecommendedItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One item of a recommendation; ``score`` is the probability that it is the user's next one."""
 
     item_id: str

@@ -115,7 +115,7 @@ def _interleave(evaluation: Evaluation, first: str, second: str) -> Interleaved:
 
 
 def _ranked(codes: npt.NDArray[np.int64]) -> list[RankedItem]:
-    return [RankedItem(item_id=str(code), row=code, probability=0.0, shares={}) for code in codes[codes >= 0].tolist()]
+    return [RankedItem(item_id=str(code), row=code, probability=0.0) for code in codes[codes >= 0].tolist()]
 
 
 def _two_sided(difference: float, error: float) -> float:

@@ -19,7 +19,7 @@ def diversify(items: ItemTable, ranked: Sequence[RankedItem], k: int, weight: fl
     >>> from schemas.events import Item
     >>> items = ItemTable()
     >>> items.upsert([Item(item_id=name, categories=[kind]) for name, kind in ("ax", "bx", "cy")])
-    >>> ranked = [RankedItem(item_id=name, row=0, probability=p, shares={}) for name, p in zip("abc", (0.5, 0.3, 0.2))]
+    >>> ranked = [RankedItem(item_id=name, row=0, probability=p) for name, p in zip("abc", (0.5, 0.3, 0.2))]
     >>> [item.item_id for item in diversify(items, ranked, k=2, weight=0.5)]
     ['a', 'c']
     """

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model_server.items import ItemTable, Mask, distance_m
-from model_server.ranking import Query, RankedItem, Ranking
+from model_server.ranking import ONE_SHARE, Query, RankedItem, Ranking
 from schemas.events import BehaviorEvent, Item
 from schemas.patterns import ClusterUpdate, Pattern
 
@@ -203,7 +203,7 @@ class FallbackRanker:
                 if row not in chosen and row < len(mask) and mask[row]:
                     share = STAGE_MASS[stage] * weight / total
                     chosen[row] = RankedItem(
-                        item_id=self.items.item_ids[row], row=row, probability=share, shares={stage: 1.0}
+                        item_id=self.items.item_ids[row], row=row, probability=share, experts=(stage,), shares=ONE_SHARE
                     )
                     if len(chosen) == query.k:
                         return self._ranking(query, chosen)
@@ -211,7 +211,7 @@ class FallbackRanker:
 
     def _ranking(self, query: Query, chosen: dict[int, RankedItem]) -> Ranking:
         items = list(chosen.values())
-        stage = next(iter(items[0].shares)) if items else "catalogue"
+        stage = items[0].experts[0] if items else "catalogue"
         return Ranking(
             user_id=query.user_id,
             items=items,

@@ -14,7 +14,7 @@ from schemas.events import Item
 
 
 def ranked(names: str) -> list[RankedItem]:
-    return [RankedItem(item_id=name, row=0, probability=1 / (n + 2), shares={}) for n, name in enumerate(names)]
+    return [RankedItem(item_id=name, row=0, probability=1 / (n + 2)) for n, name in enumerate(names)]
 
 
 def test_assignment_is_stable_and_follows_the_shares() -> None:

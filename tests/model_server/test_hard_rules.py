@@ -42,7 +42,10 @@ class Adversary:
         self.asked += queries
         if self.answers is None:
             raise RuntimeError("no model")
-        items = [RankedItem(item_id=item, row=0, probability=p, shares={"habit": p}) for item, p in self.answers]
+        items = [
+            RankedItem(item_id=item, row=0, probability=p, experts=("habit",), shares=np.array([p]))
+            for item, p in self.answers
+        ]
         return [Ranking(user_id=query.user_id, items=items, explore_probability=0.5) for query in queries]
 
     def state(self) -> dict[str, object]:

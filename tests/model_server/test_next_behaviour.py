@@ -75,7 +75,7 @@ def test_a_regular_user_is_expected_at_the_own_rhythm_and_not_at_everybodys() ->
 
 
 def predict(predictor: NextBehaviourPredictor, probabilities: dict[str, float]) -> NextBehaviour:
-    ranked = [RankedItem(item_id=name, row=0, probability=p, shares={}) for name, p in probabilities.items()]
+    ranked = [RankedItem(item_id=name, row=0, probability=p) for name, p in probabilities.items()]
     recommendation = Recommendation(
         user_id="ann", version=7, request_id="r", generated_at_ms=1, trigger="event", model_version="m", strategy="s",
         expires_at_ms=2, source_partition=0, source_offset=0, items=[],

@@ -1,15 +1,17 @@
 """Reasons are in words, strongest first, and carry the patterns' own facts."""
 
 import msgspec
+import numpy as np
 import pytest
 
 from model_server.fusion.shares import SHARED
 from model_server.items import ItemTable
 from model_server.ranking import RankedItem
-from model_server.reasons import WORDS, ReasonWriter
+from model_server.reasons import WORDS, ReasonWriter, Shown
 from model_server.rules.fallback import STAGES
 from schemas.events import Item
 from schemas.patterns import ClusterUpdate, PeriodEstimate, PeriodicityUpdate
+from schemas.recommendations import Reason
 
 FRIDAY_EVENING_MS = 1_333_738_800_000
 
@@ -24,11 +26,18 @@ def writer() -> ReasonWriter:
 
 
 def item(name: str, **shares: float) -> RankedItem:
-    return RankedItem(item_id=name, row=0, probability=0.5, shares=shares)
+    return RankedItem(
+        item_id=name, row=0, probability=0.5, experts=tuple(shares), shares=np.array(list(shares.values()))
+    )
 
 
 def texts(writer: ReasonWriter, ranked: RankedItem, last_item: str = "gym") -> list[str]:
-    return [reason.text for reason in writer.write("ann", ranked, last_item)]
+    return [reason.text for reason in reasons(writer, ranked, last_item)]
+
+
+def reasons(writer: ReasonWriter, ranked: RankedItem, last_item: str = "gym") -> list[Reason]:
+    ((of_item,),) = writer.write([Shown("ann", last_item, [ranked])])
+    return of_item
 
 
 def crowd(change: str = "born", lat: float = 40.003) -> ClusterUpdate:
@@ -43,8 +52,11 @@ def test_every_expert_and_every_fallback_stage_has_words() -> None:
 
 
 def test_the_strongest_positive_shares_come_first_with_their_part_of_the_evidence(writer: ReasonWriter) -> None:
-    reasons = writer.write("ann", item("cafe", habit=3.0, hour=1.0, popularity=0.5, repeat=-9.0), "gym")
-    assert [(reason.pattern, reason.weight) for reason in reasons] == [("habit", 0.667), ("hour", 0.222)]
+    ranked = item("cafe", habit=3.0, hour=1.0, popularity=0.5, repeat=-9.0)
+    assert [(reason.pattern, reason.weight) for reason in reasons(writer, ranked)] == [
+        ("habit", 0.667),
+        ("hour", 0.222),
+    ]
 
 
 def test_a_weekly_visit_is_told_by_day_and_part_of_day_until_it_is_retired(writer: ReasonWriter) -> None:
@@ -85,7 +97,17 @@ def test_places_are_told_by_distance_and_by_the_place_before(writer: ReasonWrite
 
 @pytest.mark.parametrize("share", [float("nan"), float("inf"), 0.0, -1.0])
 def test_shares_that_say_nothing_give_no_reason(writer: ReasonWriter, share: float) -> None:
-    assert writer.write("ann", item("cafe", habit=share), "gym") == []
+    assert reasons(writer, item("cafe", habit=share)) == []
+
+
+def test_lists_that_are_written_together_keep_their_own_reasons(writer: ReasonWriter) -> None:
+    mixed = [item("cafe", habit=1.0, hour=3.0), item("gym", popular=1.0), item("web", habit=2.0, hour=0.0)]
+    alone = [[reasons(writer, each, last) for each in mixed] for last in ("gym", "")]
+    assert writer.write([Shown("ann", "gym", mixed), Shown("bob", "", []), Shown("bob", "", mixed)]) == [
+        alone[0],
+        [],
+        alone[1],
+    ]
 
 
 def test_an_expert_without_words_is_named(writer: ReasonWriter) -> None:

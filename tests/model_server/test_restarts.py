@@ -34,7 +34,7 @@ def stack(tmp_path: Path) -> Iterator[LocalStack]:
 def own_items(running: RunningServer, user: str) -> list[str]:
     ranker = running.server.strategies["popular"].ranker
     (ranking,) = ranker.rank([Query(user_id=user, k=5)])
-    return [item.item_id for item in ranking.items if "personal" in item.shares]
+    return [item.item_id for item in ranking.items if "personal" in item.experts]
 
 
 def weights(running: RunningServer, user: str) -> list[float]:

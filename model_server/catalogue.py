@@ -1,7 +1,10 @@
 """The catalogue as dense arrays: one row per item, tensors that grow on the device."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -9,6 +12,8 @@ from schemas.events import Item
 
 EARTH_RADIUS_KM = 6371.0
 NO_CATEGORY = 0
+
+Array = npt.NDArray[Any]
 
 
 def unit_vectors(lat: Tensor, lon: Tensor) -> Tensor:
@@ -85,18 +90,27 @@ class Catalogue:
     def upsert(self, items: Sequence[Item]) -> None:
         """Admit or change items; the first category is the one that experts use. O(items)."""
         rows = self.rows_of([item.item_id for item in items])
+        available, kinds = {}, {}
         for row, item in zip(rows, items):
-            self.known[row] = True
-            self.available[row] = item.available
+            available[row] = item.available
             if item.categories:
-                self.category[row] = self.category_code(item.categories[0])
-            if item.lat is not None and item.lon is not None:
-                self.place(row, item.lat, item.lon)
+                kinds[row] = self.category_code(item.categories[0])
+        of = self._on_device(list(available), torch.long)
+        self.known[of] = True
+        self.available[of] = self._on_device(list(available.values()), torch.bool)
+        self.category[self._on_device(list(kinds), torch.long)] = self._on_device(list(kinds.values()), torch.long)
+        self.place(*placed(zip(rows, ((item.lat, item.lon) for item in items))))
 
-    def place(self, row: int, lat: float, lon: float) -> None:
-        """Say where an item is (WGS84 degrees)."""
-        self.position[row] = unit_vectors(torch.tensor(lat), torch.tensor(lon)).to(self.device)
-        self.has_place[row] = True
+    def place(self, rows: Array, lat: Array, lon: Array) -> None:
+        """Say where rows int64 [n] are (float64 [n], WGS84 degrees); of several words on one the last holds. O(n)."""
+        rows, last = np.unique(rows[::-1], return_index=True)
+        at = torch.from_numpy(rows).to(self.device)
+        degrees = (torch.from_numpy(each[::-1][last]) for each in (lat, lon))
+        self.position[at] = unit_vectors(*degrees).to(self.device)
+        self.has_place[at] = True
+
+    def _on_device(self, values: list[Any], dtype: torch.dtype) -> Tensor:
+        return torch.tensor(values, dtype=dtype, device=self.device)
 
     def rankable(self) -> Tensor:
         """bool[rows]: known to the catalogue or touched by somebody, and not withdrawn."""
@@ -136,6 +150,17 @@ class Catalogue:
             for name in self._TENSORS:
                 fill = 1.0 if name == "available" else 0.0
                 setattr(self, name, grown(getattr(self, name), max(2 * capacity, rows), fill))
+
+
+def placed(rows: Iterable[tuple[int, tuple[float | None, float | None]]]) -> tuple[Array, Array, Array]:
+    """Of rows and their places in degrees those whose place is known, as columns int64 [n], float64 [n], float64 [n].
+
+    >>> [column.tolist() for column in placed([(3, (40.7, -74.0)), (4, (None, None))])]
+    [[3], [40.7], [-74.0]]
+    """
+    known = [(row, lat, lon) for row, (lat, lon) in rows if lat is not None and lon is not None]
+    columns = np.array(known, np.float64).reshape(-1, 3).T
+    return columns[0].astype(np.int64), columns[1], columns[2]
 
 
 def grown(tensor: Tensor, rows: int, fill: float = 0.0) -> Tensor:

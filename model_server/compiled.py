@@ -1,11 +1,12 @@
 """Compiles every kernel that ranking and learning use on a CPU, so that no user's batch waits for it."""
 
-from model_server.fusion import cpu_features, cpu_returning, cpu_rows
+from model_server.fusion import cells, cpu_features, cpu_returning, cpu_rows
 from model_server.sequence_model import cpu_exploring
 
 
 def warm_up() -> None:
     """Compile (or read from numba's cache) all kernels. Seconds the first time, well under one afterwards."""
+    cells.warm_up()
     cpu_features.warm_up()
     cpu_returning.warm_up()
     cpu_rows.warm_up()

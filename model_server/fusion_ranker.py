@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from model_server.catalogue import EARTH_RADIUS_KM, Catalogue, unit_vectors
+from model_server.catalogue import EARTH_RADIUS_KM, Catalogue, placed, unit_vectors
 from model_server.fusion.batch import DAY_S, HOUR_S, gather_users
 from model_server.fusion.candidates import Shortlist
 from model_server.fusion.cpu_features import PublicRows
@@ -113,7 +113,7 @@ class FusionRanker:
         """Append a block of events to the histories and nothing else; ``learn`` must follow."""
         rows = torch.tensor(self.catalogue.rows_of([event.item_id for event in events]), device=self.device)
         self._reserve()
-        self._place(events, rows.tolist())
+        self._place(events, rows)
         slots = self.histories.slots_of([event.user_id for event in events])
         before = self.histories.events[slots] + occurrence(slots)
         times = torch.tensor([event.event_time_ms / 1000 for event in events], dtype=torch.float64, device=self.device)
@@ -208,9 +208,8 @@ class FusionRanker:
         """Admit or change catalogue items (available=False withdraws one)."""
         self.catalogue.upsert(items)
         self._reserve()
-        for item in items:
-            if item.lat is not None and item.lon is not None:
-                self.shortlist.place(self.catalogue.rows_of([item.item_id])[0], item.lat, item.lon)
+        rows = self.catalogue.rows_of([item.item_id for item in items])
+        self.shortlist.place(*placed(zip(rows, ((item.lat, item.lon) for item in items))))
 
     def apply_patterns(self, patterns: Sequence[Pattern]) -> set[str]:
         """Take in pattern updates (the last version of a key wins); the ids of the users that they concern."""
@@ -299,11 +298,14 @@ class FusionRanker:
         self.neighbours.lists.reserve(len(self.catalogue))
         self.visits.reserve(len(self.catalogue), len(self.catalogue.category_names))
 
-    def _place(self, events: Sequence[BehaviorEvent], rows: Sequence[int]) -> None:
-        for event, row in zip(events, rows):
-            if event.lat is not None and event.lon is not None and not self.catalogue.has_place[row]:
-                self.catalogue.place(row, event.lat, event.lon)
-                self.shortlist.place(row, event.lat, event.lon)
+    def _place(self, events: Sequence[BehaviorEvent], rows: Tensor) -> None:
+        """Events tell where items are and of which category, where nobody has said so yet."""
+        told = zip(rows.tolist(), self.catalogue.has_place[rows].tolist(), events)
+        first = {row: (event.lat, event.lon) for row, known, event in reversed(list(told)) if not known}
+        columns = placed(first.items())
+        self.catalogue.place(*columns)
+        self.shortlist.place(*columns)
+        for row, event in zip(rows.tolist(), events):
             category = event.context.get("category")
             if category and self.catalogue.category[row] == 0:
                 self.catalogue.category[row] = self.catalogue.category_code(category)

@@ -2,11 +2,14 @@
 
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from model_server.catalogue import Catalogue, grown
+from model_server.catalogue import Catalogue
 from model_server.fusion.batch import UserBatch
+from model_server.fusion.cells import CellIndex
 from model_server.fusion.cpu_rows import distinct_rows
 from model_server.neighbours import ItemNeighbours
 from model_server.patterns import PatternStore
@@ -14,11 +17,10 @@ from model_server.visits import VisitCounts
 
 CELL_DEG = (0.003, 0.008, 0.022, 0.06, 0.2)
 HOME_SCALE = 2
-CELL_ROWS = 20
-UNKNOWN = -2
-NEIGHBOURHOOD = tuple((north, east) for north in (-1, 0, 1) for east in (-1, 0, 1))
 LINKED_PLACES = 3
 REFRESH_EVERY = 1024
+
+Array = npt.NDArray[Any]
 
 
 def distinct(found: Tensor, rows: int) -> Tensor:
@@ -30,70 +32,6 @@ def distinct(found: Tensor, rows: int) -> Tensor:
     repeated[:, 1:] = found[:, 1:] == found[:, :-1]
     found = found.masked_fill(repeated, -1).sort(1).values
     return found[:, found.shape[1] - int((found >= 0).sum(1).max()) :]
-
-
-class CellIndex:
-    """The most visited rows of every square of the map, ``CELL_ROWS`` at most per square.
-
-    A full square gives the place of its least visited row to a newcomer, so what it holds follows the crowd.
-    """
-
-    def __init__(self, device: torch.device, side_deg: float, capacity: int = 256) -> None:
-        self.side_deg, self.device = side_deg, device
-        self._slot: dict[tuple[int, int], int] = {}
-        self._known_squares = 0
-        self._around_row = torch.full(
-            (capacity, len(NEIGHBOURHOOD)), UNKNOWN, device=device
-        )  # until there is a new square
-        self.members = torch.full((capacity, CELL_ROWS), -1, dtype=torch.long, device=device)
-
-    def add(self, row: int, lat: float, lon: float, visits: VisitCounts) -> None:
-        """Enter a row at its place; entering it again changes nothing."""
-        slot = self._slot.setdefault(self._cell(lat, lon), len(self._slot))
-        if slot == self._known_squares:
-            self._around_row.fill_(UNKNOWN)
-            self._known_squares += 1
-        if slot >= len(self.members):
-            self.members = grown(self.members, 2 * len(self.members), -1)
-        members = self.members[slot]
-        if bool((members == row).any()):
-            return
-        worth = visits.visitors[members.clamp(min=0)] - 1e9 * (members < 0)
-        self.members[slot, int(worth.argmin())] = row
-
-    def around(self, lat: float, lon: float) -> list[int]:
-        """Slots of the nine squares around a place, -1 where a square is empty."""
-        north, east = self._cell(lat, lon)
-        return [self._slot.get((north + a, east + b), -1) for a, b in NEIGHBOURHOOD]
-
-    def around_rows(self, rows: Tensor, where: dict[int, tuple[float, float]]) -> Tensor:
-        """``around`` of the places of these rows int64 [n], int64 [n, 9]; -1 for a row whose place is not known."""
-        if int(rows.max()) >= len(self._around_row):
-            self._around_row = grown(self._around_row, max(int(rows.max()) + 1, 2 * len(self._around_row)), UNKNOWN)
-        found = self._around_row[rows]
-        placed = [row for row in set(rows[found[:, 0] == UNKNOWN].tolist()) if row in where]
-        if placed:
-            around = torch.tensor([self.around(*where[row]) for row in placed], device=self.device)
-            self._around_row[torch.tensor(placed, device=self.device)] = around
-            found = self._around_row[rows]
-        return found.clamp(min=-1)
-
-    def state(self) -> dict[str, Any]:
-        """The squares in use and their members."""
-        squares = torch.tensor(list(self._slot), dtype=torch.long).reshape(-1, 2)
-        return {"squares": squares, "members": self.members[: len(self._slot)].cpu().clone()}
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Take over what ``state`` gave."""
-        self._slot = {(north, east): slot for slot, (north, east) in enumerate(state["squares"].tolist())}
-        used = self._known_squares = len(self._slot)
-        self._around_row.fill_(UNKNOWN)
-        if used > len(self.members):
-            self.members = grown(self.members, used, -1)
-        self.members[:used] = state["members"].to(self.members)
-
-    def _cell(self, lat: float, lon: float) -> tuple[int, int]:
-        return int(lat // self.side_deg), int(lon // self.side_deg)
 
 
 class Shortlist:
@@ -113,17 +51,21 @@ class Shortlist:
         self._catalogue, self._visits, self._patterns, self._neighbours = catalogue, visits, patterns, neighbours
         self._dense_rows, device = dense_rows, catalogue.device
         self._cells = [CellIndex(device, side) for side in CELL_DEG]
-        self._where: dict[int, tuple[float, float]] = {}
+        self._places = np.zeros((0, 2))  # latitude and longitude by row, NaN where unknown
         self._general = torch.zeros(0, dtype=torch.long, device=device)
         self._counted = -1.0
 
-    def place(self, row: int, lat: float, lon: float) -> None:
-        """Say where a row is. O(1)."""
-        if row in self._where:
+    def place(self, rows: Array, lat: Array, lon: Array) -> None:
+        """Say where rows int64 [n] are (float64 [n], WGS84 degrees); the first word on a row holds. O(n), amortised."""
+        rows, first = np.unique(rows, return_index=True)
+        self._reserve(int(rows[-1]) + 1 if len(rows) else 0)
+        new = np.isnan(self._places[rows, 0])
+        rows, lat, lon = rows[new], lat[first[new]], lon[first[new]]
+        if not len(rows):
             return
-        self._where[row] = (lat, lon)
+        self._places[rows] = np.stack((lat, lon), 1)
         for cells in self._cells:
-            cells.add(row, lat, lon, self._visits)
+            cells.add(rows, lat, lon, self._visits)
 
     def around(self, lat: float, lon: float) -> Tensor:
         """The rows of the nine smallest squares around a place, int64."""
@@ -151,20 +93,28 @@ class Shortlist:
 
     def state(self) -> dict[str, Any]:
         """Where rows are and what the squares hold."""
-        rows = list(self._where)
-        places = torch.tensor([self._where[row] for row in rows], dtype=torch.float64).reshape(-1, 2)
-        return {"rows": rows, "places": places, "cells": [cells.state() for cells in self._cells]}
+        rows = np.flatnonzero(~np.isnan(self._places[:, 0]))
+        places = torch.from_numpy(self._places[rows])
+        return {"rows": rows.tolist(), "places": places, "cells": [cells.state() for cells in self._cells]}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take over what ``state`` gave."""
-        self._where = {row: (lat, lon) for row, (lat, lon) in zip(state["rows"], state["places"].tolist())}
+        rows, places = np.array(state["rows"], np.int64), state["places"].numpy()
+        self._places = np.full((int(rows.max()) + 1 if len(rows) else 0, 2), np.nan)
+        self._places[rows] = places
         for cells, saved in zip(self._cells, state["cells"]):
-            cells.load_state(saved)
+            cells.load_state(saved, rows, *places.T.copy())
         self._counted = -1.0
+
+    def _reserve(self, rows: int) -> None:
+        held = len(self._places)
+        if rows > held:
+            more = np.full((max(rows - held, held), 2), np.nan)
+            self._places = np.concatenate((self._places, more))
 
     def _near(self, rows: Tensor, scale: int) -> Tensor:
         cells = self._cells[scale]
-        slots = cells.around_rows(rows, self._where)
+        slots = cells.around_rows(rows)
         return torch.where(slots[..., None] >= 0, cells.members[slots.clamp(min=0)], -1).flatten(1)
 
     def _popular(self) -> Tensor:

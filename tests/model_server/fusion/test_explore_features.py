@@ -132,8 +132,8 @@ def test_a_user_has_the_same_features_alone_and_beside_others_with_more_candidat
     for row in range(900):
         place.patterns.covisits.put(row, [0], [0.5])
     shortlist = Shortlist(place.catalogue, place.visits, place.patterns, place.neighbours)
-    for row in range(0, 900, 3):
-        shortlist.place(row, 40.7 + row / 9000, -74.0)
+    rows = np.arange(0, 900, 3)
+    shortlist.place(rows, 40.7 + rows / 9000, np.full(len(rows), -74.0))
     world = World(
         place.catalogue, place.histories, place.visits, place.patterns, place.neighbours, place.crowds, place.public,
         shortlist,

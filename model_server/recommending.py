@@ -159,6 +159,7 @@ class Recommender:
                     RecommendedItem(item_id=item.item_id, score=item.probability, reasons=why)
                     for item, why in zip(items, reasons)
                 ],
+                limited=task.constraints.selects,
             )
             for task, items, reasons in zip(tasks, chosen, self._reasons.write(shown))
         ]

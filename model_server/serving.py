@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -25,6 +26,7 @@ from model_server.refresh.scheduler import RefreshScheduler
 from model_server.refreshing import Refresher
 from model_server.responding import FeedbackDesk
 from model_server.settings import ServerSettings
+from model_server.sinks.redis_refill import RedisRefill, standing_recommendations
 from model_server.sinks.topic import TopicSink
 from model_server.strategies import build_strategies
 from model_server.training import TimeShare
@@ -95,6 +97,11 @@ class Server:
             self._raise_version(value)
         self._shared = SharedConsumer(settings.kafka, SHARED_TOPICS)
         self._owned: OwnedConsumer | None = None
+        self._refill = (
+            RedisRefill(settings.redis, partial(standing_recommendations, settings.kafka))
+            if settings.redis is not None
+            else None
+        )
         self.publisher = Publisher(
             TopicSink(settings.kafka), settings.redis, self.ledger, metrics, self._sink_failed, self._overtaken
         )
@@ -196,6 +203,8 @@ class Server:
                 self._checkpoints.save(self._state(), self._learner.learned)
                 self._checkpoints.wait()
         self._shared.close()
+        if self._refill is not None:
+            self._refill.close()
         self.publisher.close()
 
     # --- input ---

@@ -32,7 +32,8 @@ class RecommendedItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class Recommendation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a user should be shown now; of two for one user the one with the larger ``version`` holds.
 
-    ``source_partition`` and ``source_offset`` name the last behaviour event that it knows of (-1: none).
+    ``source_partition`` and ``source_offset`` name the last behaviour event that it knows of (-1: none). A ``limited`` one
+    answers a request within limits of its own (categories, a radius): it is not what the user should be shown elsewhere.
     """
 
     user_id: str
@@ -46,6 +47,7 @@ class Recommendation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     source_partition: int
     source_offset: int
     items: list[RecommendedItem]
+    limited: bool = False
 
 
 class NextBehaviour(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

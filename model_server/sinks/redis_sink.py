@@ -3,13 +3,14 @@
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from importlib.resources import files
 from typing import NamedTuple
 
 import redis
 import structlog
 from redis.backoff import NoBackoff
+from redis.commands.core import Script
 from redis.retry import Retry
 
 from model_server.metrics import ServerMetrics
@@ -46,6 +47,15 @@ def redis_client(settings: RedisSettings) -> redis.Redis:
         retry=Retry(NoBackoff(), 0),
         **options,
     )
+
+
+def write(script: Script, prefix: str, batch: Sequence[StoredRecommendation]) -> list[int]:
+    """Compare-and-set these with one call of the script; the version that stood for each user before (0: none)."""
+    keys = [f"{prefix}recommendation:{each.user_id}" for each in batch]
+    arguments: list[int | bytes] = []
+    for each in batch:
+        arguments += (each.version, each.expires_at_ms, each.value)
+    return [int(version) for version in script(keys=keys, args=arguments)]
 
 
 class RedisSink:
@@ -128,7 +138,7 @@ class RedisSink:
                     checked_s = time.monotonic()
                 if batch:
                     with self._metrics.redis_seconds.time():
-                        before = self._write(batch)
+                        before = write(self._script, self._prefix, batch)
                     self._confirm(batch, before)
                 pause_s = 0.05
             except (redis.RedisError, OSError) as error:
@@ -142,13 +152,6 @@ class RedisSink:
             batch = [self._waiting.popitem(last=False)[1] for _ in range(min(self.BATCH, len(self._waiting)))]
             self._in_flight = len(batch)
             return batch
-
-    def _write(self, batch: list[StoredRecommendation]) -> list[int]:
-        keys = [f"{self._prefix}recommendation:{each.user_id}" for each in batch]
-        arguments: list[int | bytes] = []
-        for each in batch:
-            arguments += (each.version, each.expires_at_ms, each.value)
-        return [int(version) for version in self._script(keys=keys, args=arguments)]
 
     def _greet(self) -> None:
         """Note which server process answers; one that was restarted may have lost what we wrote."""

@@ -8,7 +8,8 @@
 ``requests``  look-ups over HTTP for a given time and place, at low load.
 ``capacity``  users refreshed per second, after an event each (learning included) and by one pattern that concerns all of
               them (no learning), with the server's processor time and memory.
-``ranking``   users ranked per second by catalogue size and batch, against a PyTorch full-scoring loop and implicit's ALS.
+``ranking``   users ranked per second by catalogue size and batch, with what the ranker takes in memory and to be made, against
+              a PyTorch full-scoring loop and, where ``implicit`` is installed, its ALS.
 
 The server is the real one (``chronotope serve``) in a process of its own, on the embedded broker (or, with ``--broker kafka``,
 on Apache Kafka) and Redis.
@@ -186,8 +187,8 @@ def processor_s(server: Service) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 
 
-def resident_mb(server: Service) -> float:
-    pages = int(Path(f"/proc/{server.process.pid}/statm").read_text().split()[1])
+def resident_mb(process: int | str) -> float:
+    pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
@@ -275,7 +276,7 @@ def measure_capacity(options: argparse.Namespace) -> list[dict[str, Any]]:
                     "users_per_s": max(done - first, 0) / took_s,
                     "processor_us_per_user": 1e6 * (processor_s(around.server) - used_s) / max(done, 1),
                     "machine_load": os.getloadavg()[0],
-                    "resident_mb": resident_mb(around.server),
+                    "resident_mb": resident_mb(around.server.process.pid),
                 }
             )
     return rows
@@ -294,7 +295,10 @@ def measure_ranking(options: argparse.Namespace) -> list[dict[str, Any]]:
         rng = np.random.default_rng(0)
         users = [f"u{n}" for n in range(512)]
         visits = (size * rng.random((len(users), 20)) ** 2).astype(int)
-        contenders = {"ours": our_ranker(options, users, visits, rng.random((size, 2)))} | peers(size, visits)
+        started_s, before_mb = time.perf_counter(), resident_mb("self")
+        contenders = {"ours": our_ranker(options, users, visits, rng.random((size, 2)))}
+        made = {"made in s": time.perf_counter() - started_s, "its MB": resident_mb("self") - before_mb}
+        contenders |= peers(size, visits)
         for batch in options.batches:
             parts = [list(range(start, min(start + batch, len(users)))) for start in range(0, len(users), batch)]
             speeds: dict[str, list[float]] = {name: [] for name in contenders}
@@ -302,7 +306,7 @@ def measure_ranking(options: argparse.Namespace) -> list[dict[str, Any]]:
                 for name, rank in contenders.items():
                     speeds[name].append(users_per_s(rank, parts))
             medians = {name: statistics.median(each) for name, each in speeds.items()}
-            rows.append({"items": size, "batch": batch} | medians)
+            rows.append({"items": size, "batch": batch} | medians | made)
     return rows
 
 
@@ -333,21 +337,24 @@ def our_ranker(
 
 
 def peers(size: int, visits: "np.ndarray[Any, Any]") -> dict[str, Callable[[list[int]], Any]]:
-    """A vector per user and item, scored over the whole catalogue: in a loop, in a batch, and by implicit's own ALS."""
+    """A vector per user and item, the whole catalogue scored: in a loop, in a batch, and by implicit's ALS, if it is there."""
     import torch
-    from implicit.cpu.als import AlternatingLeastSquares
-    from scipy.sparse import csr_matrix
 
     users, steps = visits.shape
     user_vectors, item_vectors = torch.randn(users, 64), torch.randn(size, 64)
+    found: dict[str, Callable[[list[int]], Any]] = {
+        "torch loop": lambda part: [torch.topk(item_vectors @ user_vectors[n], 10) for n in part],
+        "torch batched": lambda part: torch.topk(user_vectors[part] @ item_vectors.T, 10),
+    }
+    try:
+        from implicit.cpu.als import AlternatingLeastSquares
+        from scipy.sparse import csr_matrix
+    except ImportError:
+        return found
     matrix = csr_matrix((np.ones(visits.size), (np.repeat(np.arange(users), steps), visits.ravel())), (users, size))
     als = AlternatingLeastSquares(factors=64, iterations=1, num_threads=1)
     als.fit(matrix, show_progress=False)
-    return {
-        "torch loop": lambda part: [torch.topk(item_vectors @ user_vectors[n], 10) for n in part],
-        "torch batched": lambda part: torch.topk(user_vectors[part] @ item_vectors.T, 10),
-        "implicit ALS": lambda part: als.recommend(np.array(part), matrix[part], N=10),
-    }
+    return found | {"implicit ALS": lambda part: als.recommend(np.array(part), matrix[part], N=10)}
 
 
 def users_per_s(rank: Callable[[list[int]], Any], parts: list[list[int]], limit_s: float = 2.0) -> float:
@@ -384,7 +391,7 @@ def main() -> None:
     parser.add_argument("--rates", type=numbers, default=[100, 1_000], help="events per second")
     parser.add_argument("--seconds", type=float, default=10.0, help="length of one rate")
     parser.add_argument("--pass-limit-s", type=float, default=60.0, help="longest pass of capacity, complete or not")
-    parser.add_argument("--sizes", type=numbers, default=[5_000, 50_000], help="catalogue sizes to rank")
+    parser.add_argument("--sizes", type=numbers, default=[5_000, 50_000, 1_000_000], help="catalogue sizes to rank")
     parser.add_argument("--batches", type=numbers, default=[1, 64])
     parser.add_argument("--broker", choices=["embedded", "kafka"], default="embedded")
     parser.add_argument("--strategy", default="fused")

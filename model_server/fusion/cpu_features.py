@@ -45,22 +45,36 @@ USUAL, LOG_USUAL, LOG_PARTS = CROWD + 1, CROWD + 2, CROWD + 3
 class PublicRows:
     """What is the same for every user: per row the public features and the terms that depend on its visits alone.
 
-    Computed for the whole catalogue where that is less work, and kept until visits or crowds change.
+    A line is computed when it is first asked for and kept until visits or crowds change; for the whole catalogue at once where
+    that is less work. Memory: 4 (LOG_PARTS + 3) bytes per row of the catalogue.
     """
 
     WORTH = 4  # the whole catalogue at once costs less than this many rows by name
 
     def __init__(self, visits: VisitCounts, crowds: Crowds) -> None:
         self._visits, self._crowds = visits, crowds
-        self._kept, self._as_of = torch.zeros(0), (-1, -1, -1)
+        self._kept = torch.zeros(0, LOG_PARTS + 1)
+        self._made_in = np.zeros(0, np.int32)
+        self._round, self._as_of = 0, (-1, -1)
+        self.columns = np.zeros(0, np.int32)  # -1 everywhere between two uses, which leave it so
 
-    def all_rows(self, rows: int, wanted: int) -> Tensor | None:
-        """A line for each of the catalogue's ``rows`` rows; None if that is more than the ``wanted`` ones are worth."""
-        as_of = (rows, self._visits.changes, self._crowds.changes)
+    def lines(self, rows: int, wanted: Array) -> Tensor:
+        """Float32 [at least ``rows``, LOG_PARTS + 1], right in the lines of the ``wanted`` rows int64 (-1: none).
+
+        O(wanted), beside the lines that are out of date. Raises IndexError if one of them is not below ``rows``.
+        """
+        self._reserve(rows)
+        as_of = (self._visits.changes, self._crowds.changes)
         if self._as_of != as_of:
-            if rows > self.WORTH * wanted:
-                return None
-            self._kept, self._as_of = self.of(torch.arange(rows)), as_of
+            self._as_of, self._round = as_of, self._round + 1
+        stale = np.empty(min(wanted.size, rows), np.int64)
+        number = _stale(wanted.reshape(-1), rows, self._made_in, self._round, stale)
+        if number and rows <= self.WORTH * number:
+            self._kept[:rows] = self.of(torch.arange(rows))
+            self._made_in[:rows] = self._round
+        elif number:
+            named = torch.from_numpy(stale[:number])
+            self._kept[named] = self.of(named)
         return self._kept
 
     def of(self, rows: Tensor) -> Tensor:
@@ -70,6 +84,13 @@ class PublicRows:
         usual = 0.2 * touches / (self._visits.touches.sum() + 1) + 2e-4
         beside = torch.stack((usual, torch.log(usual), torch.log(DAY_PARTS / (touches + 6))), 1)
         return torch.cat((public, beside), 1)
+
+    def _reserve(self, rows: int) -> None:
+        if rows > len(self.columns):
+            more = max(rows, 2 * len(self.columns)) - len(self.columns)
+            self._kept = torch.cat((self._kept, torch.zeros(more, LOG_PARTS + 1)))
+            self._made_in = np.concatenate((self._made_in, np.zeros(more, np.int32)))
+            self.columns = np.concatenate((self.columns, np.full(more, -1, np.int32)))
 
 
 class CpuExploring:
@@ -99,18 +120,16 @@ class CpuExploring:
         )  # fmt: skip
 
     def features(self, candidates: Tensor, sequence: Tensor, ascending: bool = False) -> Tensor:
-        """What ``explore_features`` gives, whether they ascend or not; 0 where there is no row. O(users x candidates + rows).
+        """What ``explore_features`` gives, whether they ascend or not; 0 where there is no row. O(users x candidates).
 
         Raises IndexError for a row that is not in the catalogue.
         """
-        of_rows = self._public.all_rows(self._rows, candidates.numel())
-        by_row = of_rows is not None
-        if of_rows is None:
-            of_rows = self._public.of(candidates.clamp(min=0).flatten())
+        named = candidates.contiguous().numpy()
+        lines = self._public.lines(self._rows, named)
         features = torch.empty((*candidates.shape, len(NAMES)))
         _fill(
-            features.numpy(), candidates.contiguous().numpy(), sequence.contiguous().numpy(), self._rows, by_row,
-            of_rows.numpy(), *self._known,
+            features.numpy(), named, sequence.contiguous().numpy(), self._public.columns[: self._rows], lines.numpy(),
+            *self._known,
         )  # fmt: skip
         return features
 
@@ -133,6 +152,22 @@ def _places(catalogue: Catalogue) -> tuple[Array, Array]:
 
 def _lists(lists: RowLists) -> tuple[Array, Array]:
     return lists.neighbours.numpy(), lists.weights.numpy()
+
+
+@njit(cache=True)
+def _stale(wanted: Array, rows: int, made_in: Array, now: int, stale: Array) -> int:
+    """Write the rows among ``wanted`` that were not made in this round, each once, and note that they are; how many."""
+    count = 0
+    for n in range(len(wanted)):
+        if wanted[n] >= rows:
+            raise IndexError("a candidate is not in the catalogue")
+    for n in range(len(wanted)):
+        row = wanted[n]
+        if row >= 0 and made_in[row] != now:
+            made_in[row] = now
+            stale[count] = row
+            count += 1
+    return count
 
 
 @njit(cache=True, error_model="numpy", inline="always")
@@ -158,14 +193,13 @@ def _link(
 
 @njit(cache=True, error_model="numpy")
 def _fill(
-    features: Array, candidates: Array, sequence: Array, rows: int, by_row: bool, of_rows: Array,
+    features: Array, candidates: Array, sequence: Array, column_of_row: Array, of_rows: Array,
     position: Array, has_place: Array, category: Array, hours: Array, visitors: Array, last_row: Array, home: Array,
     recent: Array, moving: Array, hour: Array, likes: Array, transitions: Array, transition_weights: Array,
     covisits: Array, covisit_weights: Array, alike: Array, alike_weights: Array,
 ) -> None:  # fmt: skip
-    """Write the features of every candidate; ``of_rows`` has a line per catalogue row, or else per candidate."""
+    """Write the features of every candidate; ``column_of_row`` is -1 for every row of the catalogue, before and after."""
     users, most = candidates.shape
-    column_of_row = np.full(rows, -1, np.int32)
     linked = np.empty((most, 3), np.float32)
     for u in range(users):
         last, at_home, linked[:] = last_row[u], home[u], ZERO
@@ -173,8 +207,6 @@ def _fill(
         home_x, home_y, home_z = position[at_home, 0], position[at_home, 1], position[at_home, 2]
         home_placed = has_place[at_home]
         for c in range(most):
-            if candidates[u, c] >= rows:
-                raise IndexError("a candidate is not in the catalogue")
             if candidates[u, c] >= 0:
                 column_of_row[candidates[u, c]] = c
         _link(transitions, transition_weights, last, ONE, column_of_row, linked, 0)
@@ -193,9 +225,9 @@ def _fill(
                 features[u, c] = ZERO
                 continue
             column_of_row[row] = -1
-            kind, line = category[row], row if by_row else u * most + c
+            kind = category[row]
             for each in range(TOUCHES):
-                features[u, c, each] = of_rows[line, each]
+                features[u, c, each] = of_rows[row, each]
             x, y, z = position[row, 0], position[row, 1], position[row, 2]
             km = _km(x - last_x, y - last_y, z - last_z) if placed and has_place[row] else ZERO
             log_km, close, nearby = math.log(ONE + km / STREET_KM), math.exp(-km / BLOCK_KM), math.exp(-HALF * km)
@@ -213,10 +245,10 @@ def _fill(
             features[u, c, 13] = likes[u, kind, 1]
             features[u, c, 14] = ONE if kind == category[last] else ZERO
             then = hours[row, hour[u]]
-            features[u, c, 15] = of_rows[line, LOG_PARTS] + (math.log(then + QUARTER) if then != ZERO else LOG_QUARTER)
+            features[u, c, 15] = of_rows[row, LOG_PARTS] + (math.log(then + QUARTER) if then != ZERO else LOG_QUARTER)
             features[u, c, 16] = likes[u, kind, 2]
             weight = linked[c, 0]
-            features[u, c, 17] = math.log(weight + of_rows[line, USUAL]) if weight != ZERO else of_rows[line, LOG_USUAL]
+            features[u, c, 17] = math.log(weight + of_rows[row, USUAL]) if weight != ZERO else of_rows[row, LOG_USUAL]
             weight = linked[c, 1]
             features[u, c, 18] = math.log(weight + LINKED) if weight != ZERO else LOG_LINKED
             weight = linked[c, 2]
@@ -226,4 +258,4 @@ def _fill(
                 weight = LOG_LINKED
             features[u, c, 19] = weight
             features[u, c, 20] = sequence[u, c]
-            features[u, c, 21] = of_rows[line, CROWD]
+            features[u, c, 21] = of_rows[row, CROWD]

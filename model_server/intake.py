@@ -1,5 +1,6 @@
 """From Kafka records to valid messages: what cannot be used is counted by reason and left out, the stream goes on."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -62,9 +63,10 @@ class Intake:
 
     def receive(self, records: Sequence[Record], wall_ms: int) -> Iterator[Received]:
         """The usable messages of these records, in order."""
+        for topic, number in Counter(record.source.topic for record in records).items():
+            self._metrics.records.labels(topic).inc(number)
         for record in records:
             topic = record.source.topic
-            self._metrics.records.labels(topic).inc()
             if record.value is None:
                 if topic == CATALOG.name and record.key:
                     yield Received(_withdrawn(record.key), record)

@@ -1,8 +1,10 @@
 """Recommendations on their way out: sent to every sink, confirmed, measured, and only then settled in the ledger."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
 from functools import partial
+from typing import get_args
 
 from confluent_kafka import KafkaError, Message
 
@@ -14,7 +16,7 @@ from model_server.sinks.topic import TopicSink
 from model_server.tracing import Traced, tracing
 from schemas.headers import cloudevents_headers
 from schemas.json_wire import encode
-from schemas.recommendations import NextBehaviour, Recommendation
+from schemas.recommendations import NextBehaviour, Recommendation, Trigger
 from schemas.settings import RedisSettings
 from schemas.topics import PREDICTIONS, RECOMMENDATIONS
 
@@ -46,6 +48,8 @@ class Publisher:
         self._given_up: dict[str, StoredRecommendation] = {}
         self._redis = RedisSink(redis, metrics, self._everything) if redis is not None else None
         metrics.sink_up.labels("kafka").set(1)
+        self._arrived: Counter[str] = Counter()  # by strategy what Kafka has confirmed and no metric tells yet
+        self._freshness = {trigger: metrics.freshness_seconds.labels(trigger) for trigger in get_args(Trigger)}
 
     @property
     def redis_waiting(self) -> int:
@@ -102,6 +106,11 @@ class Publisher:
     def settle(self) -> None:
         """Take in the sinks' confirmations."""
         self._topic.poll()
+        for strategy, number in self._arrived.items():
+            self._metrics.published.labels(strategy).inc(number)
+        if self._arrived:
+            self._metrics.sink_up.labels("kafka").set(1)
+            self._arrived.clear()
         if self._redis is None:
             return
         for user, version, stands in self._redis.drain():
@@ -148,10 +157,9 @@ class Publisher:
             self._metrics.sink_up.labels("kafka").set(0)
             self._on_failed(user, self._ledger.failed(user, version))
             return
-        self._metrics.sink_up.labels("kafka").set(1)
-        self._metrics.published.labels(recommendation.strategy).inc()
+        self._arrived[recommendation.strategy] += 1
         self._metrics.kafka_seconds.observe(message.latency() or 0.0)
-        self._metrics.freshness_seconds.labels(recommendation.trigger).observe(max(0.0, time.time() - since_ms / 1000))
+        self._freshness[recommendation.trigger].observe(max(0.0, time.time() - since_ms / 1000))
         self._ledger.confirmed(user, version, TOPIC)
 
 

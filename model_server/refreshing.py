@@ -1,6 +1,7 @@
 """One turn of refreshing: answer who asks, refresh whom it is time for, send it all, and note what was sent."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 
 import msgspec
@@ -80,8 +81,9 @@ class Refresher:
         outgoing: list[tuple[Task, Recommendation, Hashable]] = []
         active: list[Made] = []
         last_event_ms: list[int] = []
+        for trigger, number in Counter(each.task.trigger for each in made).items():
+            self._metrics.refreshes.labels(trigger).inc(number)
         for each, key in zip(made, keys):
-            self._metrics.refreshes.labels(each.task.trigger).inc()
             if not owns(each.task.user_id):
                 continue
             outgoing.append((each.task, each.recommendation, key))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import lru_cache
 
 TRACE_HEADERS = ("traceparent", "tracestate")
 CLOUDEVENTS_PREFIX = "ce_"
@@ -43,12 +44,17 @@ def cloudevents_headers(topic: str, source: str, event_id: str, time_ms: int) ->
     ce_time 2012-04-01T00:00:00.000Z
     content-type application/json
     """
+    first, second, third, time = _shared_attributes(topic, source, time_ms)
+    return [first, second, third, ("ce_id", event_id.encode()), time, ("content-type", b"application/json")]
+
+
+@lru_cache(maxsize=16)
+def _shared_attributes(topic: str, source: str, time_ms: int) -> Headers:
+    """The attributes that all records of a batch share."""
     time = datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return [
         ("ce_specversion", b"1.0"),
         ("ce_type", f"chronotope.{topic}".encode()),
         ("ce_source", source.encode()),
-        ("ce_id", event_id.encode()),
         ("ce_time", time.encode()),
-        ("content-type", b"application/json"),
     ]

@@ -79,7 +79,7 @@ class CachedEncoder:
 
     def _encode(self, users: Tensor, count: Tensor) -> Tensor:
         history = self.memory.history(users, count, self.model.settings.window, self.anchor(count))
-        states, keys, values = self.model.transducer(self.model.tokens(history), history)
+        states, keys, values = self.model.transducer.latest(self.model.tokens(history), history)
         slot = users % len(self._owner)
         winner = torch.empty_like(self._owner).scatter_(0, slot, torch.arange(len(users), device=slot.device))
         keep = winner[slot] == torch.arange(len(users), device=slot.device)  # of users that share a slot, one
@@ -88,9 +88,9 @@ class CachedEncoder:
         at = (slot[:, None], column)
         self._keys.transpose(1, 3)[at] = keys[keep].transpose(1, 3)  # [kept, L, H, layers, d / H]
         self._values.transpose(1, 3)[at] = values[keep].transpose(1, 3)
-        self._owner[slot], self._count[slot], self._state[slot] = users, count, states[keep, -1]
+        self._owner[slot], self._count[slot], self._state[slot] = users, count, states[keep]
         self._provisional[slot] = self._unadmitted(history)[keep]
-        return states[:, -1]
+        return states
 
     def _unadmitted(self, history: History) -> Tensor:
         """bool [B]: is there an item without a vector of its own?"""

@@ -131,6 +131,20 @@ class Transducer(nn.Module):
             values.append(v)
         return self.norm(x), torch.stack(keys, 1), torch.stack(values, 1)
 
+    def latest(self, tokens: Tensor, history: History) -> tuple[Tensor, Tensor, Tensor]:
+        """``forward``, but only the state [S, d] of the last token: the highest layer attends for no other."""
+        x, pairs = tokens, pairwise(history, history)
+        keys, values = [], []
+        *lower, highest = self.stack()
+        for layer in lower:
+            u, v, q, k = layer.project(x)
+            x = layer.attend(x, u, q, k, v, *pairs)
+            keys.append(k)
+            values.append(v)
+        u, v, q, k = highest.project(x)
+        x = highest.attend(x[:, -1:], u[:, -1:], q[:, :, -1:], k, v, *(each[:, -1:] for each in pairs))
+        return self.norm(x)[:, 0], torch.stack([*keys, k], 1), torch.stack([*values, v], 1)
+
 
 def pairwise(queries: History, keys: History) -> tuple[Tensor, Tensor, Tensor]:
     """Age buckets, distance buckets and visibility, each [S, Lq, Lk], between tokens; the last Lq keys are the queries."""

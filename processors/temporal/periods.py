@@ -47,7 +47,7 @@ class PeriodicitySettings(msgspec.Struct, frozen=True, kw_only=True):
     min_period_s: float = 6 * HOUR_S
     max_period_s: float = 20 * DAY_S
     min_events: int = 6
-    max_p_value: float = 0.25
+    max_p_value: float = 0.5
     max_published_p_value: float = 0.01
     max_periods: int = 3
     merge_gap_s: float = 0.25 * HOUR_S

@@ -20,6 +20,7 @@ from streams.json_scan import ACTION, CATEGORY, EVENT_ID, ITEM, USER, ScannedEve
 from streams.stages.columns import EVENT_COLUMNS, NO_CODE, EventColumns
 
 MAX_CACHED_CODES = 1_000_000
+LARGEST = 2**62
 REASONS = ("no_value", "too_large", "no_schema_registry", "wrong_fields", "not_decodable", *PROBLEMS)
 
 
@@ -88,8 +89,10 @@ class EventDecoder:
         """The columns of the events that were read by the kernel and hold within the limits; the rows of all others."""
         limits, spans = self.limits, found.spans
         weight = self._weights[which_of(found.data, spans[:, ACTION], self._actions)]
-        bounds = limits.max_bytes, limits.max_id_chars, limits.min_event_time_ms, limits.max_ahead_ms
-        chosen, rest, placed, mentions = _within(*found[1:], weight, clock_ms, *bounds)
+        bounds = (limits.max_bytes, limits.max_id_chars, limits.min_event_time_ms, limits.max_ahead_ms)
+        chosen, rest, placed, mentions = _within(
+            *found[1:], weight, clock_ms, *(max(-LARGEST, min(bound, LARGEST)) for bound in bounds)
+        )
         codes, names = self._ids.of(found.data, mentions)
         category = np.full(len(chosen), NO_CODE)
         category[placed] = codes[2 * len(chosen) :]

@@ -45,20 +45,14 @@ def warm_up() -> None:
 
 
 @njit(cache=True)
-def hash_slice(data, start, end, offset):  # type: ignore[no-untyped-def]
-    """The hash of the bytes from ``start`` to before ``end``, by FNV's offset or a secret one."""
-    h = offset
-    for at in range(start, end):
-        h = (h ^ np.uint64(data[at])) * FNV_PRIME
-    h ^= h >> np.uint64(33)
-    h *= MIX
-    h ^= h >> np.uint64(33)
-    return np.int64(h >> np.uint64(1))
-
-
-@njit(cache=True)
 def _hash_spans(data, spans):  # type: ignore[no-untyped-def]
     out = np.empty(len(spans), np.int64)
     for row in range(len(spans)):
-        out[row] = hash_slice(data, spans[row, 0], spans[row, 1], FNV_OFFSET)
+        h = FNV_OFFSET
+        for at in range(spans[row, 0], spans[row, 1]):
+            h = (h ^ np.uint64(data[at])) * FNV_PRIME
+        h ^= h >> np.uint64(33)
+        h *= MIX
+        h ^= h >> np.uint64(33)
+        out[row] = np.int64(h >> np.uint64(1))
     return out

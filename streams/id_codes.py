@@ -8,7 +8,6 @@ import numpy.typing as npt
 from numba import njit
 
 from schemas.codes import code_of
-from streams.event_hash import hash_slice
 
 Ints = npt.NDArray[np.int64]
 SMALLEST = 1 << 12
@@ -19,8 +18,8 @@ HASH, START, END, CODE, BATCH = range(5)
 class IdCodes:
     """``code_of`` for slices of a buffer; every id's digest is computed on first sight. Forgets everything when it is full.
 
-    Ids are told apart by all their bytes, so two whose hashes collide keep their own codes; the hash has a secret offset, so
-    nobody can choose ids that collide.
+    Ids are told apart by all their bytes, so two whose hashes collide keep their own codes. The hash is SipHash-1-3 (Aumasson and
+    Bernstein, 2012) under a secret key, so nobody can choose ids that collide.
 
     >>> codes = IdCodes()
     >>> found, new = codes.of(b"cafe gym cafe", np.array([[0, 4], [5, 8], [9, 13]]))
@@ -28,10 +27,10 @@ class IdCodes:
     (True, ['cafe', 'gym'])
     """
 
-    def __init__(self, max_ids: int = 1_000_000) -> None:
-        self.max_ids = max_ids
+    def __init__(self, max_ids: int = 1_000_000, max_bytes: int = 64 << 20) -> None:
+        self.max_ids, self.max_bytes = max_ids, max_bytes
         self._batch = 0
-        self._secret = np.uint64(secrets.randbits(64))
+        self._key = np.array([secrets.randbits(64), secrets.randbits(64)], np.uint64)
         self._clear()
 
     def __len__(self) -> int:
@@ -47,9 +46,10 @@ class IdCodes:
         """The code of each id, int64[n], and the distinct ids by code; ``spans`` (int64[n, 2]) are where in ``data`` (UTF-8
         there) they start and end. O(bytes of the ids).
         """
-        if self._size + len(spans) > self.max_ids:
+        text_bytes = int((spans[:, 1] - spans[:, 0]).sum())
+        if self._size + len(spans) > self.max_ids or self._used + text_bytes > self.max_bytes:
             self._clear()
-        self._reserve(len(spans), int((spans[:, 1] - spans[:, 0]).sum()))
+        self._reserve(len(spans), text_bytes)
         self._batch += 1
         known, rows, first = self._size, np.empty(len(spans), np.int64), np.empty(len(spans), np.int64)
         columns = self._rows, self._slots, self._text
@@ -57,7 +57,7 @@ class IdCodes:
             np.frombuffer(data, np.uint8),
             spans,
             *columns,
-            self._secret,
+            self._key,
             self._size,
             self._used,
             self._batch,
@@ -103,12 +103,12 @@ def _index(rows, size, slots):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _find(data, spans, rows, slots, text, secret, size, used, batch, out, first):  # type: ignore[no-untyped-def]
+def _find(data, spans, rows, slots, text, key, size, used, batch, out, first):  # type: ignore[no-untyped-def]
     """The row of each id, new ones behind the ``size`` that are held; in ``first`` the mentions that are an id's first here."""
     mask, mentioned = len(slots) - 1, 0
     for at in range(len(spans)):
         start, end = spans[at]
-        wanted = hash_slice(data, start, end, secret)
+        wanted = sip_hash(data, start, end, key)
         slot = wanted & mask
         while slots[slot] != EMPTY and not _is(rows[slots[slot]], wanted, text, data, start, end):
             slot = (slot + 1) & mask
@@ -126,6 +126,51 @@ def _find(data, spans, rows, slots, text, secret, size, used, batch, out, first)
             first[mentioned] = at
             mentioned += 1
     return size, used, mentioned
+
+
+@njit(cache=True)
+def sip_hash(data, start, end, key):  # type: ignore[no-untyped-def]
+    """SipHash-1-3 of the bytes from ``start`` to before ``end`` under a key uint64[2], kept to 63 bits."""
+    a, b = key[0] ^ np.uint64(0x736F6D6570736575), key[1] ^ np.uint64(0x646F72616E646F6D)
+    c, d = key[0] ^ np.uint64(0x6C7967656E657261), key[1] ^ np.uint64(0x7465646279746573)
+    last = np.uint64(end - start) << np.uint64(56)
+    for word_at in range(start, end, 8):
+        stop, word = min(word_at + 8, end), np.uint64(0)
+        for at in range(word_at, stop):
+            word |= np.uint64(data[at]) << np.uint64(8 * (at - word_at))
+        if stop - word_at < 8:
+            last |= word
+        else:
+            d ^= word
+            a, b, c, d = _sip_round(a, b, c, d)
+            a ^= word
+    d ^= last
+    a, b, c, d = _sip_round(a, b, c, d)
+    a ^= last
+    c ^= np.uint64(0xFF)
+    for _ in range(3):
+        a, b, c, d = _sip_round(a, b, c, d)
+    return np.int64((a ^ b ^ c ^ d) >> np.uint64(1))
+
+
+@njit(cache=True)
+def _sip_round(a, b, c, d):  # type: ignore[no-untyped-def]
+    a += b
+    b = _rotated(b, 13) ^ a
+    a = _rotated(a, 32)
+    c += d
+    d = _rotated(d, 16) ^ c
+    a += d
+    d = _rotated(d, 21) ^ a
+    c += b
+    b = _rotated(b, 17) ^ c
+    c = _rotated(c, 32)
+    return a, b, c, d
+
+
+@njit(cache=True)
+def _rotated(word, bits):  # type: ignore[no-untyped-def]
+    return (word << np.uint64(bits)) | (word >> np.uint64(64 - bits))
 
 
 @njit(cache=True)

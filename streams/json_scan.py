@@ -77,7 +77,8 @@ def which_of(data: bytes, spans: Ints, texts: Sequence[str]) -> Ints:
     """
     known = [text.encode() for text in texts]
     ends = np.cumsum(np.array([0, *map(len, known)], np.int64))
-    return _which(np.frombuffer(data, np.uint8), spans, np.frombuffer(b"".join(known), np.uint8), ends)  # type: ignore[no-any-return]
+    columns = np.ascontiguousarray(spans)  # or one row would have a layout, and a compiled kernel, of its own
+    return _which(np.frombuffer(data, np.uint8), columns, np.frombuffer(b"".join(known), np.uint8), ends)  # type: ignore[no-any-return]
 
 
 def _is_utf8(value: bytes) -> bool:
@@ -219,7 +220,7 @@ def _field_number(data, at, end, field, time_ms, place, long_numbers, row):  # t
         long_numbers[field - LAT, 0], long_numbers[field - LAT, 1] = at, stop
     else:
         number = mantissa * _POWERS[power] if power >= 0 else mantissa / _POWERS[-power]
-        place[field - LAT] = -number if negative else number
+        place[field - LAT] = -number if negative and (is_float or mantissa) else number  # the integer -0 is 0
     return stop
 
 

@@ -93,7 +93,7 @@ class WorkerSettings(BaseSettings):
     )
     max_periodic_keys: int = Field(
         1_000_000,
-        ge=1,
+        ge=8,
         description="Users, users' places, and items whose visits are kept to find periods, of each kind per partition, "
         "up to 1 kB each; the least active are forgotten.",
     )

@@ -184,7 +184,7 @@ class UserProfiles:
         if not held.any():
             return []
         times = np.asarray(time_s, np.float64)
-        as_of = times if times.ndim == 0 else times[held]
+        as_of = times if times.ndim == 0 else np.broadcast_to(times, held.shape)[held]
         banks = self._categories, self._clusters
         return assemble_profiles(self._habits[rows[held]], self._items, banks, as_of, self.settings)
 

@@ -78,7 +78,7 @@ def _grown_enough(rows, seen, published, min_support, growth, at_most):  # type:
     count = 0
     for row in rows:
         told = published[row]
-        needed = min_support if told == 0 else min(max(math.ceil(told * growth), 1), at_most)
+        needed = min_support if told == 0 else max(math.ceil(min(told * growth, at_most)), 1)
         if seen[row] - told >= needed:
             published[row] = seen[row]
             ready[count] = row

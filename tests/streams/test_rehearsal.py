@@ -31,7 +31,7 @@ rehearsed = compiled()
 events = Simulation(SimulatorSettings(seed=7)).events()
 pipeline, decoder = PatternPipeline(partitions=3), EventDecoder(EventLimits())
 patterns = 0
-for size in (10, 500, 3_000, 50, 3_000):
+for size in (1, 10, 500, 3_000, 2, 3_000):
     batch = list(islice(events, size))
     values = [encode(event) for event in batch]
     records = [ConsumerRecord("", 0, at, 0, 0, None, value, 0, 0, 0, ()) for at, value in enumerate(values)]

@@ -71,6 +71,7 @@ def update_child() -> None:
             self.settings, self.partition, self.absorbed_offset = settings, partition, -1
             self.index, self.counts = CodeIndex(), np.zeros(0, np.int64)
             self.names, self.transitions = SimpleNamespace(held={}), SimpleNamespace(settings=settings.user.transitions)
+            self.user_periods = SimpleNamespace(bank=SimpleNamespace(settings=settings.user.periodicity))
 
         def apply(self, events: EventColumns, last_offset: int, caught_up: bool = False) -> StageOutput:
             rows = self.index.rows(events.user)

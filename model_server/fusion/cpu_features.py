@@ -69,7 +69,7 @@ class PublicRows:
             self._as_of, self._round = as_of, self._round + 1
         stale = np.empty(min(wanted.size, rows), np.int64)
         number = _stale(wanted.reshape(-1), rows, self._made_in, self._round, stale)
-        if number and rows <= self.WORTH * number:
+        if number and rows <= self.WORTH * wanted.size:
             self._kept[:rows] = self.of(torch.arange(rows))
             self._made_in[:rows] = self._round
         elif number:

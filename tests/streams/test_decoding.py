@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from event_records import GOOD, NOW_MS, Record
 
 from schemas import json_wire
 from schemas.avro_wire import ConfluentAvroDecoder, frame
@@ -14,17 +15,6 @@ from schemas.events import BehaviorEvent
 from schemas.validation import EventLimits
 from streams.decoding import EventDecoder
 from streams.stages.columns import NO_CODE, decode_events, encode_events
-
-NOW_MS = 1_700_000_000_000
-GOOD: dict[str, Any] = {
-    "event_id": "e", "user_id": "u", "item_id": "i", "action": "view", "event_time_ms": NOW_MS - 1000,
-}  # fmt: skip
-
-
-class Record(msgspec.Struct):
-    offset: int
-    value: bytes | None
-    timestamp: int = NOW_MS
 
 
 def value(**changes: Any) -> bytes:

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from event_records import GOOD, NOW_MS, Record
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,17 +14,6 @@ from schemas.validation import EventLimits
 from streams.decoding import EventDecoder, Reject
 from streams.json_scan import ITEM, scan_events
 from streams.stages.columns import EVENT_COLUMNS, EventColumns
-
-NOW_MS = 1_700_000_000_000
-GOOD: dict[str, Any] = {
-    "event_id": "e", "user_id": "u", "item_id": "i", "action": "view", "event_time_ms": NOW_MS - 1000,
-}  # fmt: skip
-
-
-class Record(msgspec.Struct):
-    offset: int
-    value: bytes | None
-    timestamp: int = NOW_MS
 
 
 def both(values: list[bytes | None]) -> tuple[tuple[EventColumns, list[Reject]], tuple[EventColumns, list[Reject]]]:

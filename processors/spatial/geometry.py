@@ -3,10 +3,11 @@
 Plane: row = floor(y / side), column = floor(x / side).
 
 Sphere: rows of equal latitude height. Columns of equal longitude width within a *zone* of rows; a new zone begins where
-the cells would have become narrower than 0.85 of their height, so that within a zone a 5 x 5 stencil always covers
-everything within eps. The two polar caps have a plane-like grid of their own, the grid of a sphere turned by 90 degrees,
-so no cell is near a pole of its own grid. Cells at a *seam* (the border of two zones, the rim of a cap) keep a list of
-their neighbours across it and decide every pair in float64. The antimeridian is an ordinary column boundary.
+the cells would have become narrower than 0.95 of their height, or after 64 rows if that is later, and always at 0.85, so
+that within a zone a 5 x 5 stencil covers everything within eps. The two polar caps have a plane-like grid of their own,
+the grid of a sphere turned by 90 degrees, so no cell is near a pole of its own grid. Cells at a *seam* (the border of two
+zones, the rim of a cap) keep a list of their neighbours across it and decide every pair in float64. The antimeridian is an
+ordinary column boundary.
 
 Two points are within eps when the haversine hav(lat, lon) <= sin(eps / 2R)^2; that is the chord test |u - v| <=
 2 sin(eps / 2R) of their unit vectors, squared and divided by four, in the form that loses nothing for close points.
@@ -34,7 +35,9 @@ CELL_LIMIT = 1 << 29  # cells from the origin in any direction
 SUB = 8  # sub-cells per side
 SHRINK = 1 - 2e-6  # the cell is that much smaller than eps/sqrt(2), which absorbs the rounding of cell borders
 FLOAT32_ERROR = 1e-5  # relative, of a squared distance near eps, with coordinates of up to CELL_LIMIT cells
-ZONE_SQUEEZE = 0.85
+ZONE_SQUEEZE, LEAST_SQUEEZE = 0.95, 0.85  # width per height at which a zone of ZONE_ROWS rows, and any zone, ends
+ZONE_ROWS = 64
+ZONE_BLOCKS = 256  # of rows, for finding a zone; about as many as there are zones or more
 POLAR_LATITUDE = math.radians(84.0)
 FIXED_POINT = 2.0**31 / math.pi
 
@@ -54,6 +57,8 @@ class Params(Table):
     reach: float  # hav of the distance within which the centres of neighbouring cells lie
     zone_row: NDArray[np.int64]  # the first row of each zone, rows counted from the equator
     zone_columns: NDArray[np.int64]
+    zone_at: NDArray[np.int64]  # the zone in which each block of 1 << zone_shift rows begins
+    zone_shift: int
     candidates: NDArray[np.uint8]  # [sub-cell, :] neighbour offsets that can hold a point within eps
     n_candidates: NDArray[np.int32]
     candidate_bits: NDArray[np.int64]
@@ -79,6 +84,8 @@ def make_params(eps_m: float, min_samples: int, window_s: float, metric: str) ->
             0.0,
             no_zones,
             no_zones,
+            no_zones,
+            0,
             *tables,
         )
     half_angle = eps_m / EARTH_RADIUS_M * 0.5
@@ -86,6 +93,8 @@ def make_params(eps_m: float, min_samples: int, window_s: float, metric: str) ->
     side = chord / math.sqrt(2) * SHRINK
     cap_row = math.ceil(min(POLAR_LATITUDE, math.atan(0.2 / side)) / side)
     zone_row, zone_columns, squeeze, error = zones(side, cap_row)
+    zone_shift = max(0, cap_row.bit_length() - ZONE_BLOCKS.bit_length() + 1)
+    block_row = np.arange((cap_row >> zone_shift) + 1) << zone_shift
     ratio = (chord / side) ** 2
     tables = candidate_tables(squeeze, ratio * (1 + error))
     return Params(
@@ -100,6 +109,8 @@ def make_params(eps_m: float, min_samples: int, window_s: float, metric: str) ->
         math.sin(2.04 * half_angle) ** 2,
         zone_row,
         zone_columns,
+        np.searchsorted(zone_row, block_row, "right") - 1,
+        zone_shift,
         *tables,
     )
 
@@ -110,8 +121,8 @@ def zones(side: float, cap_row: int) -> tuple[NDArray[np.int64], NDArray[np.int6
     row = 0
     while row < cap_row:
         widest = math.cos(first[-1] * side)
-        last = min(cap_row, int(math.acos(ZONE_SQUEEZE * widest) / side))
-        last = max(last, row + 1)
+        last = max(int(math.acos(ZONE_SQUEEZE * widest) / side), row + ZONE_ROWS)
+        last = max(min(last, int(math.acos(LEAST_SQUEEZE * widest) / side), cap_row), row + 1)
         width = 2 * math.pi / columns[-1]
         narrowest = min(narrowest, math.cos(last * side) * width / side)
         worst = max(worst, float(relative_error(side, width, last * side)))
@@ -175,9 +186,9 @@ def zone_of(P: Params, row: int) -> int:
     row = row if row >= 0 else -row - 1
     if row >= P.cap_row:
         return -1
-    zone = len(P.zone_row) - 1
-    while P.zone_row[zone] > row:
-        zone -= 1
+    zone = P.zone_at[row >> P.zone_shift]
+    while zone + 1 < len(P.zone_row) and P.zone_row[zone + 1] <= row:
+        zone += 1
     return zone
 
 

@@ -47,6 +47,7 @@ from processors.spatial.layout import (
     X,
     Y,
 )
+from processors.spatial.prefetch import prefetch
 
 BOX_WORK = 256  # pairs from which a box is worth its making
 
@@ -313,6 +314,7 @@ def lose(S: State, P: Params, lost: NDArray[np.int32], n: int) -> None:
     for z in range(n):
         c = lost[z, CHANGED_CELL]
         dead = edges_held_by(S, c, lost[z, CHANGED_SITE])
+        fetch_cores(S, c, dead)
         while dead != 0:
             o = int(trailing_zeros(dead))
             dead &= dead - 1
@@ -340,6 +342,14 @@ def lose(S: State, P: Params, lost: NDArray[np.int32], n: int) -> None:
         ends = 0
     if ends > 1:
         split(S, ends)
+
+
+@kernel
+def fetch_cores(S: State, c: int, edges: int) -> None:
+    """Ask for the core rows at the other end of edges all at once, before one after the other is read."""
+    while edges != 0:
+        prefetch(S.cores, S.span[neighbour(S, c, int(trailing_zeros(edges))), CORE_ROW])
+        edges &= edges - 1
 
 
 @kernel

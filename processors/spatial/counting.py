@@ -185,14 +185,37 @@ def shift_cell(
         found = shift_lanes(S.record_f, line, x, y, squeeze, low, high, step, at)
         hits += found >> 12
         if found & 0xFF0:
-            for place in range(4):
-                turns = (found >> (8 + place)) & 1
-                if (found >> (4 + place)) & 1 and near_sites(S, P, S.record_i[line, SITE_OF, place], site):
-                    S.record_i[line, COUNT, place] += step
-                    turns = int(S.record_i[line, COUNT, place] == at)
-                    hits += 1
-                if turns:
-                    n = turn(S, P, d, 4 * line + place, step, turned, n)
+            more, n = settle_line(S, P, d, line, found, site, step, at, turned, n)
+            hits += more
+    return hits, n
+
+
+@kernel
+def settle_line(
+    S: State,
+    P: Params,
+    d: int,
+    line: int,
+    found: int,
+    site: int,
+    step: int,
+    at: int,
+    turned: NDArray[np.int32],
+    n: int,
+) -> tuple[int, int]:
+    """What shift_lanes left to do in a line: pairs it could not decide, and turned sites.
+
+    Apart from shift_cell, so that the loop which most lines end with is short enough to become part of its caller.
+    """
+    hits = 0
+    for place in range(4):
+        turns = (found >> (8 + place)) & 1
+        if (found >> (4 + place)) & 1 and near_sites(S, P, S.record_i[line, SITE_OF, place], site):
+            S.record_i[line, COUNT, place] += step
+            turns = int(S.record_i[line, COUNT, place] == at)
+            hits += 1
+        if turns:
+            n = turn(S, P, d, 4 * line + place, step, turned, n)
     return hits, n
 
 

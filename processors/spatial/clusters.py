@@ -292,6 +292,7 @@ def connect(S: State, P: Params, c: int, k: int) -> None:
         d = neighbour(S, c, o)
         if d < 0 or S.span[d, CORE_ROW] < 0:
             continue
+        prefetch(S.cores, S.span[d, CORE_ROW])
         partner = find_partner(S, P, site, fx, fy, c, o)
         if partner < 0:
             continue
@@ -398,6 +399,7 @@ def expand(S: State, queue: NDArray[np.int32], head: int, length: int, mine: int
     """Visit the neighbours of queue[head]. Returns (length of the queue, whether the other search was met)."""
     c = queue[head]
     edges = S.cores[S.span[c, CORE_ROW]].edges
+    fetch_cores(S, c, edges)
     while edges != 0:
         d = neighbour(S, c, int(trailing_zeros(edges)))
         edges &= edges - 1

@@ -53,6 +53,7 @@ from processors.spatial.layout import (
     X,
     Y,
 )
+from processors.spatial.prefetch import prefetch
 
 
 @kernel
@@ -296,23 +297,33 @@ def new_strip(S: State, P: Params, key: int) -> int:
 
 @kernel
 def link_near(S: State, P: Params, t: int, frame: int, row: int, column: int) -> None:
-    """Enter strip t and its neighbours of the same regular grid into each other's rows."""
-    zone = S.strips[t].zone
+    """Enter strip t and its neighbours of the same regular grid into each other's rows.
+
+    In three passes, so that the cache misses of one do not wait for each other.
+    """
+    zone, keys, table = S.strips[t].zone, S.keys_around, S.strip_table
     for rows in range(-2, 3):
         same = zone < 0 or zone_of(P, row + rows) == zone
         for columns in range(-1, 2):
             at = (rows + 2) * 3 + columns + 1
             S.near[t, at] = 4 * t if at == 7 else -1
+            keys[at] = -1
             if at == 7 or not same:
                 continue
             other = column + columns
             if zone >= 0:
                 around = P.zone_columns[zone] >> 2
-                other = (other + around) % around
-            u = find_strip(S, pack_key(frame, row + rows, other))
-            if u >= 0:
-                S.near[t, at] = 4 * u
-                S.near[u, 14 - at] = 4 * t
+                other = other + around if other < 0 else other - around if other >= around else other
+            keys[at] = pack_key(frame, row + rows, other)
+            prefetch(table, home_of(table, keys[at]))
+    for at in range(STRIPS):
+        if keys[at] >= 0:
+            prefetch(S.strips, table[home_of(table, keys[at])])
+    for at in range(STRIPS):
+        u = find_strip(S, keys[at]) if keys[at] >= 0 else -1
+        if u >= 0:
+            S.near[t, at] = 4 * u
+            S.near[u, 14 - at] = 4 * t
 
 
 @kernel

@@ -157,6 +157,7 @@ class State(Table):
     ends: NDArray[np.int32]
     reps: NDArray[np.int32]
     pair: NDArray[np.int32]
+    keys_around: NDArray[np.int64]  # [15] of the strips around a new one, -1 where the grid ends
     meta: NDArray[np.int64]
     clock: NDArray[np.float64]  # [0] the latest event time
 
@@ -224,6 +225,7 @@ def empty_state(min_samples: int) -> State:
         ends=np.zeros(2 * (NEAR + SEAM + 1) ** 2, i4),
         reps=np.zeros(2 * (NEAR + SEAM + 1) ** 2, i4),
         pair=np.zeros(2, i4),
+        keys_around=np.zeros(STRIPS, np.int64),
         meta=meta,
         clock=np.full(1, -np.inf),
     )

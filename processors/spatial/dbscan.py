@@ -16,11 +16,14 @@ from processors.spatial.snapshot import label_sites, points_in_order
 from processors.spatial.validation import (
     DBSCANSettings,
     Metric,
+    check_distinct,
     check_finite,
-    check_ids,
+    check_new,
     check_positions,
     check_times,
     column,
+    is_plain,
+    position_limits,
 )
 from processors.spatial.window import PIECE, place, run, run_clock
 
@@ -75,6 +78,7 @@ class SlidingDBSCAN:
             eps_m=eps_m, min_samples=min_samples, window_s=window_s, metric=metric, min_cluster_size=min_cluster_size
         )
         self._params = make_params(float(eps_m), int(min_samples), float(window_s), metric)
+        self._limits = position_limits(metric, self._params.side)
         self._state = empty_state(int(min_samples))
 
     def __len__(self) -> int:
@@ -116,12 +120,13 @@ class SlidingDBSCAN:
         time = column("time_s", time_s, np.float64, None)
         y, x = column("lat", lat, np.float64, len(time)), column("lon", lon, np.float64, len(time))
         point_ids = column("ids", ids, np.int64, len(time))
-        check_times(time, now_s, settings.window_s)
-        check_positions(y, x, settings.metric, self._params.side)
-        if len(time) > 1 and (time[1:] < time[:-1]).any():
+        if not is_plain(time, y, x, point_ids, now_s - settings.window_s, *self._limits):
+            check_times(time, now_s, settings.window_s)
+            check_positions(y, x, self._limits)
             order = np.argsort(time, kind="stable")
             time, y, x, point_ids = time[order], y[order], x[order], point_ids[order]
-        check_ids(self._state, time, point_ids, now_s, settings.window_s)
+            check_distinct(time, point_ids, now_s, settings.window_s)
+        check_new(self._state, time, point_ids, now_s, settings.window_s)
         if settings.metric == "haversine":
             y, x = np.radians(y), np.radians(x)
         self._ingest(time, x + 0.0, y + 0.0, point_ids)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from processors.spatial.geometry import EUCLIDEAN, FIXED_POINT, Params, wrap
 from processors.spatial.kernel import kernel
 from processors.spatial.layout import DIRTY_LEN, LOG_LEN, VISIBLE, State
+from processors.spatial.prefetch import prefetch
 
 Ids = NDArray[np.int64]
 NO_IDS: Ids = np.zeros(0, np.int64)
@@ -19,6 +20,7 @@ NO_IDS.flags.writeable = NO_PAIRS.flags.writeable = False
 
 BORN, DIED, MERGED, SPLIT, MOVED, GROWN, SHRUNK = range(7)
 GROWTH_RATIO = 0.2
+AHEAD = 4  # labels between asking for one and reading it
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,8 @@ def note(found: Any, numbers: Any, kind: int, cluster_id: int, other: int) -> No
 def settle(S: State, P: Params, min_size: int, found: Any, numbers: Any) -> None:
     """Note how the labels that changed differ from what was last reported."""
     for z in range(S.meta[DIRTY_LEN]):
+        if z + AHEAD < S.meta[DIRTY_LEN]:
+            prefetch(S.labels, S.dirty[z + AHEAD])
         label = S.labels[S.dirty[z]]
         label.dirty = 0
         if label.cells == 0:

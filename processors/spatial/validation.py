@@ -19,6 +19,7 @@ from processors.spatial.prefetch import prefetch
 Metric = Literal["haversine", "euclidean"]
 Floats = NDArray[np.float64]
 Ids = NDArray[np.int64]
+LATEST_S = sys.float_info.max
 AHEAD = 8  # events between asking for a part of the id table and for the point it names
 
 
@@ -80,22 +81,43 @@ def count_outside(values: Any, limit: float) -> int:
     return outside
 
 
-def check_positions(lat: Floats, lon: Floats, metric: str, side: float) -> None:
-    limits = (90.0, 180.0) if metric == "haversine" else (side * (CELL_LIMIT - 4),) * 2
+def position_limits(metric: str, side: float) -> tuple[float, float]:
+    """The largest absolute lat and lon."""
+    return (90.0, 180.0) if metric == "haversine" else (side * (CELL_LIMIT - 4),) * 2
+
+
+@kernel
+def is_plain(time_s: Any, lat: Any, lon: Any, ids: Any, oldest_s: float, lat_limit: float, lon_limit: float) -> bool:
+    """Whether every value passes its check, the events are in order of time and their ids ascend, as those of most batches.
+
+    One pass over the batch takes the place of the checks below, which say what is wrong.
+    """
+    n = len(time_s)
+    if n == 0 or not time_s[0] > oldest_s or not time_s[n - 1] <= LATEST_S:
+        return False
+    bad = 0
+    for i in range(n):
+        bad += 0 if (abs(lat[i]) <= lat_limit) & (abs(lon[i]) <= lon_limit) else 1
+    for i in range(1, n):
+        bad += 0 if (time_s[i] >= time_s[i - 1]) & (ids[i] > ids[i - 1]) else 1
+    return bad == 0
+
+
+def check_positions(lat: Floats, lon: Floats, limits: tuple[float, float]) -> None:
     check_within("lat", lat, limits[0])
     check_within("lon", lon, limits[1])
 
 
 def check_times(time_s: Floats, now_s: float, window_s: float) -> None:
-    check_within("time_s", time_s, sys.float_info.max)
+    check_within("time_s", time_s, LATEST_S)
     if len(time_s) and time_s.min() <= now_s - window_s:
         raise ValueError(
             f"time_s must lie within the live window, after {now_s - window_s!r}, not {float(time_s.min())!r}"
         )
 
 
-def check_ids(state: State, time_s: Floats, ids: Ids, now_s: float, window_s: float) -> None:
-    """No id may be that of a point that is live when the event arrives; time_s is ascending."""
+def check_distinct(time_s: Floats, ids: Ids, now_s: float, window_s: float) -> None:
+    """No id comes twice while the first is live; time_s is ascending."""
     ordered = np.sort(ids)
     if len(ids) > 1 and (ordered[1:] == ordered[:-1]).any():
         by_id = np.lexsort((np.arange(len(ids)), ids))
@@ -103,6 +125,10 @@ def check_ids(state: State, time_s: Floats, ids: Ids, now_s: float, window_s: fl
         live = time_s[by_id[:-1]] > np.maximum(time_s[by_id[1:]], now_s) - window_s
         if (same & live).any():
             raise ValueError(f"ids must be distinct while live: {int(ids[by_id[1:]][same & live][0])} occurs twice")
+
+
+def check_new(state: State, time_s: Floats, ids: Ids, now_s: float, window_s: float) -> None:
+    """No id is that of a point in the window that is live when the event arrives; time_s is ascending."""
     at = first_live_id(state, time_s, ids, now_s, window_s)
     if at >= 0:
         raise ValueError(f"ids must be distinct while live: {int(ids[at])} is in the window already")

@@ -56,8 +56,8 @@ def update_child() -> None:
     """Our engine with one count per user as its state, in the place of the user stage."""
     import numpy as np
 
+    from processors.code_index import CodeIndex, grown
     from streams.stages import factory
-    from streams.stages.code_index import CodeIndex, grown
     from streams.stages.columns import EventColumns, decode_events
     from streams.stages.output import StageOutput
     from streams.stages.packing import pack_arrays, unpack_arrays

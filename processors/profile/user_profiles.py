@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from processors.code_index import CodeIndex, Ints
 from processors.payload import decode_payload, encode_payload
 from processors.profile.assembly import NIGHT, WORKDAY, assemble_profiles
 from processors.profile.events import ProfileEvents
@@ -47,7 +48,7 @@ class UserProfiles:
             raise TypeError("give settings or its fields as keywords, not both")
         self.settings = settings if settings is not None else ProfileSettings(**fields)
         self._habits = np.zeros(64, HABITS)
-        self._row_of: dict[int, int] = {}
+        self._index = CodeIndex()
         self._published: dict[int, bytes] = {}
         self._items, self._categories, self._clusters = (self._bank(bands) for bands in (3, 1, 1))
         self.dropped_users = 0
@@ -117,28 +118,26 @@ class UserProfiles:
         rows = self._rows(events.users)
         absorb_habits(self._habits, rows, *columns, self.settings.half_life_s)
 
-    def _rows(self, users: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    def _rows(self, users: Ints) -> Ints:
         """The row of each user; those without one get one."""
-        codes = users.tolist()
-        newcomers = self._newcomers(codes)
-        while len(self._row_of) and len(self._row_of) + len(newcomers) > self.settings.max_users:
+        while len(self) and len(self) + self._newcomers(users) > self.settings.max_users:
             self._drop_least_active()
-            newcomers = self._newcomers(codes)
-        if newcomers:
-            first = len(self._row_of)
-            self._row_of.update(zip(newcomers, range(first, first + len(newcomers)), strict=True))
-            if len(self._row_of) > len(self._habits):
-                more = max(len(self._habits), len(self._row_of) - len(self._habits))
-                self._habits = np.concatenate([self._habits, np.zeros(more, HABITS)])
-            self._habits["user"][first : len(self._row_of)] = newcomers
-        return np.fromiter(map(self._row_of.__getitem__, codes), np.int64, len(codes))
+        held = len(self)
+        rows = self._index.rows(users)
+        if len(self) > len(self._habits):  # pages that nobody is on yet are not touched
+            habits = np.zeros(max(2 * len(self._habits), len(self)), HABITS)
+            habits[:held] = self._habits[:held]
+            self._habits = habits
+        self._habits["user"][held : len(self)] = self._index.codes[held:]
+        return rows
 
-    def _newcomers(self, codes: list[int]) -> list[int]:
-        """The users without a row, in the order of their first event."""
-        return [user for user in dict.fromkeys(codes) if user not in self._row_of]
+    def _newcomers(self, users: Ints) -> int:
+        """How many users have no row."""
+        unknown = users[self._index.find(users) < 0]
+        return len(np.unique(unknown))
 
     def _drop_least_active(self) -> None:
-        held = self._habits[: len(self._row_of)]
+        held = self._habits[: len(self)]
         now = held["last_s"].max()
         activity = held["count"] * 0.5 ** ((now - held["last_s"]) / self.settings.half_life_s)
         leaves, _ = lightest_eighth(activity, np.zeros(len(held)), 0.0, lambda tied: held["user"][tied])
@@ -147,15 +146,14 @@ class UserProfiles:
         kept = held[~leaves]
         self.dropped_users += len(held) - len(kept)
         self._habits = np.concatenate([kept, np.zeros(max(64, len(held) - len(kept)), HABITS)])
-        self._row_of = {user: row for row, user in enumerate(kept["user"].tolist())}
+        self._index = CodeIndex(kept["user"])
 
     def _moved(self, users: list[int]) -> list[UserProfile]:
         """Those of the users' profiles that are due and have moved, marked as published."""
-        users = [user for user in users if user in self._row_of]
-        if not users:
-            return []
-        rows = np.array([self._row_of[user] for user in users])
-        habits, told = self._habits[rows], np.array([user in self._published for user in users])
+        rows = self._index.find(np.array(users, np.int64))
+        rows = rows[rows >= 0]
+        habits = self._habits[rows]
+        told = np.array([user in self._published for user in habits["user"].tolist()], np.bool_)
         # Shares cannot have moved farther than the share of what is fresh.
         fresh = habits["fresh"] >= self.settings.min_move * habits["weight"]
         due = rows[np.where(told, fresh, habits["events"] >= self.settings.min_events)]
@@ -165,7 +163,7 @@ class UserProfiles:
             before = self._published.get(profile.user)
             if before is not None and distance(_PUBLISHED.decode(before), profile) < self.settings.min_move:
                 continue
-            row = self._habits[self._row_of[profile.user]]
+            row = self._habits[self._row(profile.user)]
             row["version"] += 1
             moved.append(msgspec.structs.replace(profile, version=int(row["version"])))
             self._published[profile.user] = msgspec.msgpack.encode(moved[-1])
@@ -179,7 +177,7 @@ class UserProfiles:
 
     def profiles(self, users: Any, time_s: Any) -> list[UserProfile]:
         """What is known of those of ``users`` who are held, as of ``time_s`` (one time, or one each); microseconds a user."""
-        rows = np.array([self._row_of.get(user, -1) for user in np.asarray(users).tolist()], np.int64)
+        rows = self._index.find(np.asarray(users, np.int64))
         held = rows >= 0
         if not held.any():
             return []
@@ -189,7 +187,10 @@ class UserProfiles:
         return assemble_profiles(self._habits[rows[held]], self._items, banks, as_of, self.settings)
 
     def __len__(self) -> int:
-        return len(self._row_of)
+        return len(self._index)
+
+    def _row(self, user: int) -> int:
+        return int(self._index.find(np.array([user], np.int64))[0])
 
     @property
     def nbytes(self) -> int:
@@ -206,7 +207,7 @@ class UserProfiles:
             {
                 "settings": self.settings,
                 "dropped_users": self.dropped_users,
-                "habits": self._habits[: len(self._row_of)].tobytes(),
+                "habits": self._habits[: len(self)].tobytes(),
                 "published": self._published,
                 "banks": [bank.to_bytes() for bank in (self._items, self._categories, self._clusters)],
             },
@@ -219,7 +220,7 @@ class UserProfiles:
         profiles = cls(msgspec.convert(parts["settings"], ProfileSettings))
         held = np.frombuffer(parts["habits"], HABITS)
         profiles._habits = np.concatenate([held, np.zeros(64, HABITS)])
-        profiles._row_of = {user: row for row, user in enumerate(held["user"].tolist())}
+        profiles._index = CodeIndex(held["user"])
         profiles._published = parts["published"]
         profiles.dropped_users = parts["dropped_users"]
         banks = map(TransitionCounts.from_bytes, parts["banks"])
@@ -228,12 +229,12 @@ class UserProfiles:
 
     def user_to_bytes(self, user: int) -> bytes | None:
         """All that is held of one user, for a changelog; None (a tombstone) if nothing is."""
-        if user not in self._row_of:
+        if self._row(user) < 0:
             return None
         rows = [self._items.context_to_bytes(band, owner=user) for band in (None, NIGHT, WORKDAY)]
         rows.append(self._categories.context_to_bytes(None, owner=user))
         rows.append(self._clusters.context_to_bytes(None, owner=user))
-        habits = self._habits[self._row_of[user]].tobytes()
+        habits = self._habits[self._row(user)].tobytes()
         published = self._published.get(user)
         return encode_payload(_USER_FORMAT, {"user": user, "habits": habits, "rows": rows, "published": published})
 
@@ -246,7 +247,7 @@ class UserProfiles:
                 bank.load_context(row)
         user = parts["user"]
         self._rows(np.array([user]))
-        self._habits[self._row_of[user]] = np.frombuffer(parts["habits"], HABITS)[0]
+        self._habits[self._row(user)] = np.frombuffer(parts["habits"], HABITS)[0]
         if parts["published"] is not None:
             self._published[user] = parts["published"]
 

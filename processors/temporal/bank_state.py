@@ -10,7 +10,9 @@ from processors.temporal.event_rings import Rings
 from processors.temporal.periods import HOURS_PER_WEEK, Period, PeriodicitySettings
 from processors.temporal.population_rate import PopulationRate
 
-_FORMAT = 1
+# 1 held the rings as they are in memory, with the room that they keep free.
+_FORMAT, _WITH_ROOM = 2, 1
+_PACKED_FIELDS = tuple(name for name in event_rings.ROW_FIELDS if name not in ("ring", "head"))
 _State = TypeVar("_State")
 Published = dict[int, tuple[Period, ...]]
 
@@ -116,7 +118,8 @@ def encode_bank(
     published: Published,
 ) -> bytes:
     """The whole bank."""
-    rows = {name: getattr(rings, name)[: progress.n_keys].tobytes() for name in event_rings.ROW_FIELDS}
+    rows = {name: getattr(rings, name)[: progress.n_keys].tobytes() for name in _PACKED_FIELDS}
+    rows["times"] = event_rings.packed_times(rings, progress.n_keys).tobytes()
     state = _BankState(_FORMAT, settings, encode_population(population), rows, progress, published)
     return msgspec.msgpack.encode(state)
 
@@ -128,15 +131,24 @@ def decode_bank(data: bytes) -> tuple[PeriodicitySettings, PopulationRate, Rings
         ValueError: not a bank, or one of another format.
     """
     state = _decoded(data, _BankState)
-    if state.format != _FORMAT:
+    if state.format not in (_FORMAT, _WITH_ROOM):
         raise ValueError(f"data has format {state.format}, expected {_FORMAT}")
     n_keys = state.progress.n_keys
     rings = event_rings.empty_rings(max(n_keys, 1))
-    for name in event_rings.ROW_FIELDS:
+    for name in _PACKED_FIELDS if state.format == _FORMAT else event_rings.ROW_FIELDS:
         column = getattr(rings, name)[:n_keys]
         if len(state.rows.get(name, b"")) != column.nbytes:
             raise ValueError(f"data is not a bank: bad column {name}")
         column[:] = np.frombuffer(state.rows[name], column.dtype).reshape(column.shape)
+    if state.format == _FORMAT:
+        _unpack_times(rings, n_keys, state.rows.get("times", b""))
     event_rings.rebuild_table(rings.table_key, rings.table_slot, rings.key, n_keys)
     population = decode_population(state.population, state.settings.population_half_life_s)
     return state.settings, population, rings, state.progress, state.published
+
+
+def _unpack_times(rings: Rings, n_keys: int, data: bytes) -> None:
+    size = rings.size[:n_keys]
+    if (size > event_rings.RING).any() or len(data) != 4 * int(size.sum(dtype=np.int64)):
+        raise ValueError("data is not a bank: bad column times")
+    event_rings.unpack_times(rings, n_keys, np.frombuffer(data, np.uint32))

@@ -5,7 +5,7 @@ are found by linear probing (`table_key`, `table_slot`; deletion shifts back, so
 are put in their place, so a ring depends on what happened and not on the order in which it arrived.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -231,3 +231,35 @@ def times_of(rings: Rings, slot: int) -> Floats:
     """The times of a slot in order, float64 seconds."""
     places = (int(rings.head[slot]) + np.arange(int(rings.size[slot]))) % RING
     return rings.ring[slot, places].astype(np.float64)
+
+
+def packed_times(rings: Rings, n_keys: int) -> npt.NDArray[np.uint32]:
+    """The times of the first `n_keys` slots in order, without the room that the rings keep free. O(times)."""
+    packed = np.empty(int(rings.size[:n_keys].sum(dtype=np.int64)), np.uint32)
+    _pack(rings.ring, rings.head, rings.size, n_keys, packed)
+    return packed
+
+
+def unpack_times(rings: Rings, n_keys: int, packed: npt.NDArray[np.uint32]) -> None:
+    """Put what `packed_times` gave back, `rings.size` being what it was. O(times)."""
+    rings.head[:n_keys] = 0
+    _unpack(rings.ring, rings.size, n_keys, packed)
+
+
+@njit(cache=True)
+def _pack(ring: Any, head: Any, size: Any, n_keys: int, packed: Any) -> None:
+    at = 0
+    for slot in range(n_keys):
+        start = np.int64(head[slot])
+        for j in range(np.int64(size[slot])):
+            packed[at] = ring[slot, (start + j) & 63]
+            at += 1
+
+
+@njit(cache=True)
+def _unpack(ring: Any, size: Any, n_keys: int, packed: Any) -> None:
+    at = 0
+    for slot in range(n_keys):
+        for j in range(np.int64(size[slot])):
+            ring[slot, j] = packed[at]
+            at += 1

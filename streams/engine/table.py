@@ -13,7 +13,9 @@ from streams.engine.transport import BatchSchema
 from streams.engine.writer import BatchWriter, OutRecord
 
 MIN_LOG_BYTES = 16_000_000
+# Many small chunks take longer to absorb again than their bytes tell; a large snapshot is worth waiting for some more of them.
 MAX_LOG_CHUNKS = 1_000
+MOST_WAITING = 4
 CHANGELOG_CONFIG = {"max.message.bytes": "8388608"}
 log = structlog.get_logger()
 
@@ -52,7 +54,8 @@ class LogExtent:
         """Whether replaying the chunks costs more than reading a new snapshot would."""
         if self.snapshot_task is not None and not self.snapshot_task.done():
             return False
-        return self.chunk_bytes > max(MIN_LOG_BYTES, self.snapshot_bytes) or self.chunks > MAX_LOG_CHUNKS
+        waiting = min(max(self.snapshot_bytes / MIN_LOG_BYTES, 1.0), MOST_WAITING)
+        return self.chunk_bytes > max(MIN_LOG_BYTES, self.snapshot_bytes) or self.chunks > MAX_LOG_CHUNKS * waiting
 
 
 class StateTable(faust.Table):

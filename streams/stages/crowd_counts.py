@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 import msgspec
 import numpy as np
 
+from processors.code_index import Ints
 from processors.temporal import ClosedBin
-from streams.stages.code_index import Ints
 from streams.stages.settings import RegionStageSettings
 
 MS = 1000.0

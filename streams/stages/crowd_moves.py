@@ -9,11 +9,11 @@ from collections.abc import Callable, Collection
 import msgspec
 import numpy as np
 
+from processors.code_index import Ints
 from processors.quality import PatternBook, best_of, binomial_significance
 from processors.sequence import Moves, moves_between
 from schemas.columns import decode_columns, encode_columns
 from schemas.patterns import NamedShare, TransitionUpdate
-from streams.stages.code_index import Ints
 from streams.stages.settings import MATERIAL_SHARE, RegionStageSettings
 
 MS = 1000.0

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import numpy as np
 
+from processors.code_index import Ints
 from processors.spatial import EARTH_RADIUS_M
 from processors.spatial.hull import convex_hull
-from streams.stages.code_index import Ints
 
 HOUR_MS, HOURS_PER_WEEK, EPOCH_SHIFT_H = 3_600_000, 168, 72
 MAX_USERS = 4096

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numba import njit
 
-from streams.stages.code_index import CodeIndex, Ints, grown
+from processors.code_index import CodeIndex, Ints, grown
 
 
 class GrowthLedger:

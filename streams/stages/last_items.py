@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from processors.code_index import CodeIndex, Ints, grown
 from processors.sequence import NO_STATE
-from streams.stages.code_index import CodeIndex, Ints, grown
 
 NEVER_MS = -(2**62)
 

@@ -3,8 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
+from processors.code_index import CodeIndex, Ints, grown
 from processors.sequence import NO_STATE
-from streams.stages.code_index import CodeIndex, Ints, grown
 from streams.stages.mixing import pair_codes
 
 

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
+from processors.code_index import Ints
 from schemas.codes import code_of
-from streams.stages.code_index import Ints
 
 
 class PrivatePlaces:

@@ -4,11 +4,11 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from processors.code_index import Ints
 from processors.profile import UserProfile
 from processors.quality import PatternBook, best_of, binomial_significances
 from processors.sequence import NO_STATE, TransitionCounts
 from schemas.patterns import AnchorPlace, NamedShare, PatternQuality, ProfileUpdate, TransitionUpdate
-from streams.stages.code_index import Ints
 from streams.stages.names import Names
 from streams.stages.pair_names import PairNames
 from streams.stages.transition_quality import best_followers

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from streams.stages.code_index import Ints
+from processors.code_index import Ints
 
 COLUMNS: dict[str, type[np.generic]] = {
     "time_ms": np.int64, "user": np.int64, "item": np.int64, "lat": np.float64, "lon": np.float64,

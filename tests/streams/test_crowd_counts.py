@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from processors.code_index import Ints
 from processors.temporal import ClosedBin
-from streams.stages.code_index import Ints
 from streams.stages.crowd_counts import CrowdCounts, VisitCounts, visits_in
 from streams.stages.settings import ForecastWatchSettings, RegionStageSettings
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from walking_crowds import EVENTS_SEEN, REGION, STEP, Truth, moves_of, settings_for, teller_stage
 
+from processors.code_index import Ints
 from schemas.codes import code_of
 from schemas.events import BehaviorEvent
 from schemas.patterns import ClusterUpdate, TransitionUpdate
 from streams.pipeline import PatternPipeline
 from streams.stages import crowd_moves
-from streams.stages.code_index import Ints
 from streams.stages.crossing import RegionReport
 from streams.stages.crowd_counts import NO_BINS
 from streams.stages.crowd_moves import CrowdMoves, whereabouts_of

@@ -1,10 +1,11 @@
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from planted import DAY_S, MONDAY_S, clock, fed
 
-from processors.temporal import PeriodicityBank, PeriodicitySettings
+from processors.temporal import PeriodicityBank, PeriodicitySettings, bank_state, event_rings
 
 
 def exact_ring(times, merge_gap_s):
@@ -121,6 +122,22 @@ def test_bank_survives_its_bytes():
     bank.update(np.arange(40), more)
     twin.update(np.arange(40), more)
     assert [twin.detect(k) for k in range(40)] == [bank.detect(k) for k in range(40)]
+
+
+def test_bytes_hold_the_times_and_not_the_room_for_more():
+    bank, keys = PeriodicityBank(), np.arange(2_000)
+    bank.update(np.repeat(keys, 2), np.tile([1e6, 2e6], 2_000))
+    assert len(bank.to_bytes()) < 60 * len(keys)
+
+
+def test_bytes_of_rings_with_their_room_are_read_too():
+    bank, rng = PeriodicityBank(), np.random.default_rng(3)
+    bank.update(rng.integers(0, 9, 2_000), np.sort(rng.uniform(0, 4e6, 2_000)))
+    rings, progress = bank._rings, bank_state.Progress(len(bank), bank._hand, bank._batch, bank.evicted_keys)
+    rows = {name: getattr(rings, name)[: len(bank)].tobytes() for name in event_rings.ROW_FIELDS}
+    population = bank_state.encode_population(bank._population)
+    old = msgspec.msgpack.encode([1, bank.settings, population, rows, progress, {}])
+    assert PeriodicityBank.from_bytes(old).to_bytes() == bank.to_bytes()
 
 
 def test_keys_and_population_survive_a_changelog():

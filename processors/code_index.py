@@ -22,7 +22,7 @@ class CodeIndex:
         self._slots = np.full(2 * SMALLEST, EMPTY, np.int64)
         self._size = 0
         if codes is not None:
-            self.rows(codes)
+            self.rows(np.array(codes, np.int64))
 
     def __len__(self) -> int:
         return self._size

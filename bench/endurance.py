@@ -108,7 +108,7 @@ def wait_until(holds: Callable[[], bool], worker: Worker, timeout_s: float) -> f
 
 def recovery(kafka: KafkaSettings, folder: Path, options: argparse.Namespace) -> None:
     """Absorb, kill, start again, print how long it took."""
-    fill(kafka, options.keys, options.events)
+    fill(kafka, events_of(options.keys, options.events))
     first = Worker(kafka, folder, "first", options.stages)
     first.process.start()
     topics = [spec.name for spec in SOURCES.values()] if options.stages is None else [EVENTS.name]

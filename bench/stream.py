@@ -4,7 +4,8 @@
 of its own over the same topic of JSON events, one after the other, in several rounds; medians and ratios are reported.
 ``--latency`` measures instead how long an event takes to become a pattern at a fixed ``--rate`` (see ``streaming/latency.py``),
 ``--stage place`` (transition, or region with its union) a worker of that stage alone over what the user stage sends it, its
-search included.
+search included. ``--data FILE --format foursquare`` replays a file (any that ``chronotope replay`` reads) at full rate instead
+of synthetic events.
 
 - ``user``: our worker with the user stage alone: decode, validate, profile, transitions, periods, batches for the other stages
 - ``all stages``: the same worker with all stages on its one core
@@ -17,7 +18,7 @@ import argparse
 import json
 import statistics
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from streaming.contenders import CONTENDERS
 from streaming.internal import BEHIND, fill_internal
 from streaming.latency import measure as measure_latency
 
+from chronotope.datasets.readers import read_events
 from chronotope.kafka.topics import apply_topics
 from chronotope.local.apache_kafka import ApacheKafka
 from chronotope.local.embedded import EmbeddedBroker
@@ -63,10 +65,18 @@ def events_of(keys: int, events: int, places: int = 5_000) -> Any:
         )  # fmt: skip
 
 
-def fill(kafka: KafkaSettings, keys: int, events: int) -> None:
+def replayed(options: argparse.Namespace, keys: int) -> Iterable[tuple[bytes, bytes]]:
+    """(key, value) of the events to take in: those of the file, if there is one."""
+    if options.data is None:
+        return events_of(keys, options.events)  # type: ignore[no-any-return]
+    found = read_events(options.data, options.format)
+    return ((event.user_id.encode(), json_wire.encode(event)) for event in found)
+
+
+def fill(kafka: KafkaSettings, events: Iterable[tuple[bytes, bytes]]) -> None:
     """Write the events."""
     producer = Producer(kafka.confluent_producer() | {"queue.buffering.max.messages": 500_000, "log_level": 0})
-    for key, value in events_of(keys, events):
+    for key, value in events:
         while True:
             try:
                 producer.produce(EVENTS.name, value, key)
@@ -84,7 +94,7 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     """A row per contender and number of keys."""
     rows = []
     for keys, kafka, folder in _clusters(options):
-        fill(kafka, keys, options.events)
+        fill(kafka, replayed(options, keys))
         speeds: dict[str, list[tuple[float, float, float]]] = {name: [] for name in options.only or WHOLE}
         for number in range(options.rounds):
             for name, found in speeds.items():
@@ -99,7 +109,7 @@ def measure_stage(options: argparse.Namespace) -> list[dict[str, Any]]:
     """A row per number of keys: one of the stages behind the user stage, whose topic holds what came of the events."""
     rows = []
     for keys, kafka, folder in _clusters(options):
-        sent = fill_internal(kafka, options.stage, events_of(keys, options.events))
+        sent = fill_internal(kafka, options.stage, replayed(options, keys))
         found = []
         for number in range(options.rounds):
             env = _environment(kafka, f"bench-{options.stage}-{number}", sent)
@@ -193,8 +203,15 @@ def main() -> None:
     parser.add_argument("--latency", action="store_true", help="measure from event to pattern at a fixed rate")
     parser.add_argument("--rate", type=float, default=5_000.0, help="events per second of --latency")
     parser.add_argument("--seconds", type=float, default=20.0, help="seconds of --latency, after its warm-up")
+    parser.add_argument("--data", type=Path, help="a file to replay, whole, instead of synthetic events")
+    parser.add_argument("--format", default="foursquare", help="of the file")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    if options.data is not None:
+        if options.latency:
+            parser.error("--latency sends synthetic events: it tells them apart by their times")
+        keys = [key for key, _ in replayed(options, 0)]
+        options.events, options.keys = len(keys), [len(set(keys))]
     measured = measure_patterns if options.latency else measure_stage if options.stage else measure
     rows = measured(options)
     (show_patterns if options.latency else show)(rows, options.broker)

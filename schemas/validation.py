@@ -19,6 +19,7 @@ DEFAULT_ACTION_WEIGHTS: dict[str, float] = {
 PROBLEMS = (
     "empty_id",
     "id_too_long",
+    "category_too_long",
     "unknown_action",
     "time_before_2000",
     "time_in_future",
@@ -29,7 +30,7 @@ PROBLEMS = (
 
 
 class EventLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """The bounds of an acceptable event; an action without a weight is unknown."""
+    """The bounds of an acceptable event; an action without a weight is unknown, ``max_id_chars`` is of the category too."""
 
     max_bytes: int = 1_048_576
     max_id_chars: int = 256
@@ -54,6 +55,8 @@ def problem_of(event: BehaviorEvent, limits: EventLimits, now_ms: int) -> str | 
             return "empty_id"
         if len(text) > limits.max_id_chars:
             return "id_too_long"
+    if len(event.context.get("category", "")) > limits.max_id_chars:
+        return "category_too_long"
     if event.action not in limits.action_weights:
         return "unknown_action"
     if event.event_time_ms < limits.min_event_time_ms:

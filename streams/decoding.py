@@ -169,6 +169,7 @@ class EventDecoder:
         valued = [event.value is not None for event in events]
         if any(valued):
             odd |= np.array(valued)
+        odd |= np.array([len(event.context.get("category", "")) > limits.max_id_chars for event in events], np.bool_)
         for ids in (fields.event_ids, fields.users, fields.items):
             lengths = list(map(len, ids))
             if lengths and (min(lengths) == 0 or max(lengths) > limits.max_id_chars):
@@ -220,6 +221,7 @@ def _within(ends, plain, spans, time_ms, places, weight, clock_ms, max_bytes, ma
             good = min_time_ms <= time_ms[row] <= clock_ms[row] + max_ahead_ms
             for text in (EVENT_ID, USER, ITEM):
                 good &= 0 < spans[row, text, 1] - spans[row, text, 0] <= max_id_bytes
+            good &= spans[row, CATEGORY, 1] - spans[row, CATEGORY, 0] <= max_id_bytes
             lat, lon = places[row]
             good &= (np.isnan(lat) and np.isnan(lon)) or (abs(lat) <= 90.0 and abs(lon) <= 180.0)
         if not good:

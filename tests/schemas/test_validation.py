@@ -23,6 +23,7 @@ def test_a_good_event_has_no_problem() -> None:
     [
         ({"user_id": ""}, "empty_id"),
         ({"item_id": "x" * 257}, "id_too_long"),
+        ({"context": {"category": "x" * 257}}, "category_too_long"),
         ({"action": "teleport"}, "unknown_action"),
         ({"event_time_ms": 946_684_799_999}, "time_before_2000"),
         ({"event_time_ms": NOW_MS + 86_400_001}, "time_in_future"),

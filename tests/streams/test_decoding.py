@@ -42,6 +42,7 @@ def reason(raw: bytes | None, timestamp: int = NOW_MS) -> str | None:
         (value(lat="north", lon=1.0), "wrong_fields"),
         (value(user_id=""), "empty_id"),
         (value(item_id="x" * 257), "id_too_long"),
+        (value(context={"category": "x" * 257}), "category_too_long"),
         (value(action="teleport"), "unknown_action"),
         (value(event_time_ms=1), "time_before_2000"),
         (value(event_time_ms=-(10**30)), "time_before_2000"),

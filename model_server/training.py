@@ -8,6 +8,7 @@ from model_server.ranking import LazyLearner
 from schemas.events import BehaviorEvent
 
 _OVER = object()
+ROOM_MADE_AT_ONCE = 8  # an eighth of the limit: to count many events costs little more than to count a few
 
 
 class TrainingBacklog:
@@ -27,10 +28,7 @@ class TrainingBacklog:
         """Let rankings know these events, and learn from them later; how many older ones were only counted to make room."""
         self._waiting.append((now_s, len(events), self._ranker.admit(events)))
         self.events += len(events)
-        untrained = 0
-        while self.events > self._limit and len(self._waiting) > 1:
-            untrained += self._count_oldest()
-        return untrained
+        return self._count_oldest(self._limit - self._limit // ROOM_MADE_AT_ONCE) if self.events > self._limit else 0
 
     def due(self, now_s: float) -> bool:
         """Whether there is a step to take."""
@@ -56,10 +54,7 @@ class TrainingBacklog:
         """Leave nothing half-way: end the running block and only count the rest; how many events were counted."""
         while self._running is not None:
             self.step()
-        counted = 0
-        while self._waiting:
-            counted += self._count_oldest()
-        return counted
+        return self._count_oldest(0)
 
     def _next_block(self) -> list[Any]:
         block, events = [], 0
@@ -70,12 +65,17 @@ class TrainingBacklog:
         self.events -= events
         return block
 
-    def _count_oldest(self) -> int:
-        _, count, admitted = self._waiting.popleft()
-        self.events -= count
-        for _ in self._ranker.learning([admitted], train=False):
+    def _count_oldest(self, left: int) -> int:
+        """Only count the oldest, in one go, until at most ``left`` events (or the latest of several admissions) wait."""
+        oldest, counted = [], 0
+        while self.events > left and len(self._waiting) > (left > 0):
+            _, count, admitted = self._waiting.popleft()
+            oldest.append(admitted)
+            self.events -= count
+            counted += count
+        for _ in self._ranker.learning(oldest, train=False):
             pass
-        return count
+        return counted
 
 
 class TimeShare:

@@ -75,6 +75,22 @@ def test_beyond_the_limit_the_oldest_are_counted_and_the_newest_trained() -> Non
     assert backlog.events == 0
 
 
+def test_much_beyond_the_limit_room_for_many_is_made_at_once() -> None:
+    recorder = Recorder()
+    backlog = TrainingBacklog(recorder, limit=16, block_events=4)
+    assert [backlog.admit(events(n), now_s=0.0) for n in range(20)] == [0] * 16 + [3, 0, 0, 3]
+    assert recorder.counted == [str(n) for n in range(6)]
+    assert backlog.events == 14
+
+
+def test_an_admission_beyond_the_limit_is_trained_if_nothing_else_waits() -> None:
+    recorder = Recorder()
+    backlog = TrainingBacklog(recorder, limit=2, block_events=4)
+    assert backlog.admit(events(0, 1, 2, 3), now_s=0.0) == 0
+    backlog.step()
+    assert recorder.trained == [["0", "1", "2", "3"]]
+
+
 def test_a_failing_block_is_dropped_and_the_next_goes_on() -> None:
     class Failing(Recorder):
         def learning(self, admitted: Sequence[Any], train: bool) -> Iterator[None]:

@@ -40,6 +40,7 @@ FAR, QUARTER, LINKED, FEW = np.float32(0.01), np.float32(0.25), np.float32(1e-3)
 LOG_QUARTER, LOG_LINKED = np.float32(math.log(0.25)), np.float32(math.log(1e-3))
 # Columns that the kernel needs beside the public features.
 USUAL, LOG_USUAL, LOG_PARTS = CROWD + 1, CROWD + 2, CROWD + 3
+NEVER_MADE = 0  # the round of a line; rounds are counted from 1
 
 
 class PublicRows:
@@ -73,8 +74,9 @@ class PublicRows:
             self._kept[:rows] = self.of(torch.arange(rows))
             self._made_in[:rows] = self._round
         elif number:
-            named = torch.from_numpy(stale[:number])
-            self._kept[named] = self.of(named)
+            named = stale[:number]
+            self._kept[torch.from_numpy(named)] = self.of(torch.from_numpy(named))
+            self._made_in[named] = self._round
         return self._kept
 
     def of(self, rows: Tensor) -> Tensor:
@@ -156,7 +158,7 @@ def _lists(lists: RowLists) -> tuple[Array, Array]:
 
 @njit(cache=True)
 def _stale(wanted: Array, rows: int, made_in: Array, now: int, stale: Array) -> int:
-    """Write the rows among ``wanted`` that were not made in this round, each once, and note that they are; how many."""
+    """Write the rows among ``wanted`` that were not made in this round, each once; how many. They count as never made."""
     count = 0
     for n in range(len(wanted)):
         if wanted[n] >= rows:
@@ -164,9 +166,11 @@ def _stale(wanted: Array, rows: int, made_in: Array, now: int, stale: Array) -> 
     for n in range(len(wanted)):
         row = wanted[n]
         if row >= 0 and made_in[row] != now:
-            made_in[row] = now
+            made_in[row] = now  # so that it comes once
             stale[count] = row
             count += 1
+    for n in range(count):
+        made_in[stale[n]] = NEVER_MADE
     return count
 
 

@@ -117,6 +117,21 @@ def test_what_is_kept_of_the_rows_is_made_again_when_visits_and_crowds_change() 
     assert not torch.equal(before, visited) and not torch.equal(visited, crowded)
 
 
+@pytest.mark.parametrize("items", [60, 900])
+def test_what_could_not_be_made_of_the_rows_is_made_the_next_time(items: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def out_of_memory(public: PublicRows, rows: Tensor) -> Tensor:
+        raise MemoryError
+
+    place, candidates = town(0, items), torch.arange(60).expand(USERS, 60)
+    silence = torch.zeros(candidates.shape)
+    with monkeypatch.context() as patched:
+        patched.setattr(PublicRows, "of", out_of_memory)
+        with pytest.raises(MemoryError):
+            place.features(candidates[:1], silence, None)
+    found, expected = place.features(candidates, silence, None)
+    torch.testing.assert_close(found, expected, rtol=2e-6, atol=2e-6)
+
+
 def test_what_is_not_in_the_catalogue_is_refused() -> None:
     place = town(0)
     beyond = torch.full((USERS, 2), len(place.catalogue))

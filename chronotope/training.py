@@ -12,7 +12,7 @@ from chronotope.evaluation.stream import Stream
 from model_server.checkpoints import Checkpoint, fingerprint_of, save_checkpoint
 from model_server.sequence_model.expert import SequenceExpert
 from model_server.sequence_model.memory import Events
-from model_server.sequence_model.settings import ModelSettings
+from model_server.sequence_model.model import ModelSettings
 from model_server.sequence_model.trainer import TrainerSettings
 
 BLOCK = 512

@@ -26,7 +26,7 @@ from model_server.patterns import PatternStore
 from model_server.ranking import ONE_SHARE, Query, RankedItem, Ranking, Shares
 from model_server.sequence_model.expert import SequenceExpert
 from model_server.sequence_model.memory import Events
-from model_server.sequence_model.settings import PRESETS
+from model_server.sequence_model.model import PRESETS
 from model_server.sequence_model.trainer import TrainerSettings
 from model_server.visits import VisitCounts
 from schemas.events import BehaviorEvent, Item

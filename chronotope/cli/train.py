@@ -34,7 +34,7 @@ def train(
     from chronotope.evaluation.stream import stream_of
     from chronotope.training import save_trained
     from chronotope.training import train as run
-    from model_server.sequence_model.settings import PRESETS
+    from model_server.sequence_model.model import PRESETS
     from model_server.sequence_model.trainer import TrainerSettings
 
     if preset not in PRESETS:

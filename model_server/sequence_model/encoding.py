@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from model_server.sequence_model.memory import History, UserMemory
-from model_server.sequence_model.model import SequenceModel
-from model_server.sequence_model.transducer import pairwise
+from model_server.sequence_model.model import SequenceModel, pairwise
 
 CATCH_UP = 4  # a user further behind is encoded afresh
 

@@ -10,9 +10,8 @@ from torch import Tensor
 
 from model_server.sequence_model.listening import Heard
 from model_server.sequence_model.memory import Events, UserMemory
-from model_server.sequence_model.model import Answer, SequenceModel
+from model_server.sequence_model.model import NEVER, PRESETS, Answer, ModelSettings, SequenceModel
 from model_server.sequence_model.scoring import Scorer
-from model_server.sequence_model.settings import NEVER, PRESETS, ModelSettings
 from model_server.sequence_model.trainer import Trainer, TrainerSettings
 
 

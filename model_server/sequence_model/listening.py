@@ -5,9 +5,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model_server.sequence_model.cpu_exploring import Explored, Explorers, explore_logits_on_cpu
-from model_server.sequence_model.model import Answer
+from model_server.sequence_model.model import NEVER, Answer
 from model_server.sequence_model.scoring import Scorer
-from model_server.sequence_model.settings import NEVER
 
 USERS_APART = 1 << 32
 ROWS_NORMALISED = 65_536

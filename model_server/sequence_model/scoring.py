@@ -6,9 +6,7 @@ from torch.nn import functional as F
 
 from model_server.sequence_model.encoding import CachedEncoder
 from model_server.sequence_model.memory import UserMemory
-from model_server.sequence_model.model import Answer, SequenceModel
-from model_server.sequence_model.own_items import OwnItems, mask_own
-from model_server.sequence_model.settings import NEVER
+from model_server.sequence_model.model import NEVER, Answer, OwnItems, SequenceModel, mask_own
 
 
 class Scorer:

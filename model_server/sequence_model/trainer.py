@@ -15,9 +15,7 @@ from torch import Tensor
 
 from model_server.sequence_model.losses import full_softmax, sampled_softmax
 from model_server.sequence_model.memory import UserMemory
-from model_server.sequence_model.model import Answer, SequenceModel
-from model_server.sequence_model.own_items import OwnItems, mask_own
-from model_server.sequence_model.settings import MODES, NEVER
+from model_server.sequence_model.model import MODES, NEVER, Answer, OwnItems, SequenceModel, mask_own
 
 _COUNTERS = ("steps", "dropped_steps", "fallbacks")
 

@@ -13,7 +13,7 @@ from chronotope.evaluation.stream import Stream, stream_of
 from chronotope.training import save_trained, train
 from model_server.checkpoints import fingerprint_of, load_checkpoint
 from model_server.sequence_model.expert import SequenceExpert
-from model_server.sequence_model.settings import ModelSettings
+from model_server.sequence_model.model import ModelSettings
 from model_server.sequence_model.trainer import TrainerSettings
 from schemas.events import BehaviorEvent
 

@@ -7,7 +7,7 @@ import torch
 from model_server.sequence_model import relations as rel
 from model_server.sequence_model.cpu_exploring import distance_buckets_on_cpu
 from model_server.sequence_model.memory import DAY_S, Events, UserMemory
-from model_server.sequence_model.own_items import OwnItems
+from model_server.sequence_model.model import OwnItems
 
 MONDAY_NOON_S = 4 * DAY_S + 12 * 3600.0
 

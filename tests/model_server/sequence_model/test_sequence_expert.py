@@ -10,7 +10,7 @@ from model_server.checkpoints import Checkpoint, load_checkpoint, save_checkpoin
 from model_server.sequence_model import listening
 from model_server.sequence_model.expert import SequenceExpert
 from model_server.sequence_model.memory import Events
-from model_server.sequence_model.settings import NEVER, PRESETS, ModelSettings
+from model_server.sequence_model.model import NEVER, PRESETS, ModelSettings
 from model_server.sequence_model.trainer import TrainerSettings
 
 TINY = ModelSettings(dim=16, window=8, memory=16, pointers=3)

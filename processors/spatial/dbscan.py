@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from processors.spatial.geometry import make_params
-from processors.spatial.growth import grow_seams, index_all_sites, make_room, make_way, repack
+from processors.spatial.growth import index_all_sites, make_places, make_room, make_way, repack
 from processors.spatial.layout import LIVE_LABELS, LIVE_POINTS, empty_state, nbytes
 from processors.spatial.life import ClusterChanges, take_changes
 from processors.spatial.members import member_points
@@ -221,7 +221,7 @@ class SlidingDBSCAN:
         self._state = make_room(self._state, params.min_samples, n)
         done = place(self._state, params, x, y, keys, cells, inside, 0)
         while done < n:
-            self._state = grow_seams(self._state)
+            self._state = make_places(self._state)
             done = place(self._state, params, x, y, keys, cells, inside, done)
         done = run(self._state, params, time_s, x, y, ids, cells, inside, 0)
         while done < n:

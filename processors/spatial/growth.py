@@ -30,17 +30,21 @@ from processors.spatial.layout import (
     LIVE_SITES,
     LIVE_STRIPS,
     LOG_LEN,
+    NEAR,
     POINTS,
     POOL_END,
     RING_HEAD,
     RING_LEN,
     ROOM,
+    SEAM,
     SITE_USED,
+    SPARE,
     STRIP_USED,
     TICK,
     State,
     as_bytes,
     changed_bound,
+    ends_bound,
     table_size,
 )
 from processors.spatial.memory import line_full, line_zeros
@@ -50,15 +54,13 @@ NO_RECORD = np.array([[[np.float32(FAR).view(np.int32)] * 4, [0] * 4, [0] * 4, [
 
 
 def make_room(state: State, min_samples: int, events: int) -> State:
-    """The state with room for `events` more points, sites and strips."""
+    """The state with room for `events` more points and sites, and for their strips in the hash table."""
     meta = state.meta
     if meta[LIVE_POINTS] + events > len(state.points):
         state = grow_points(state, int(meta[LIVE_POINTS]) + events)
     if meta[LIVE_SITES] + events > len(state.sites):
         state = grow_chained(state, "sites", "head", FREE_SITE, int(meta[LIVE_SITES]) + events)
         state = state.replace(changed=np.zeros((changed_bound(min_samples, len(state.sites)), 3), np.int32))
-    if meta[LIVE_STRIPS] + events > len(state.strips):
-        state = grow_strips(state, int(meta[LIVE_STRIPS]) + events)
     if meta[RING_LEN] + events > len(state.ring):
         state = grow_ring(state, int(meta[RING_LEN]) + events)
     if meta[LATE_LEN] + events > len(state.late):
@@ -81,16 +83,23 @@ def refresh_tables(state: State, events: int) -> State:
     return state
 
 
+def make_places(state: State) -> State:
+    """The state with room for more strips: the kernel that places events had to stop for want of one."""
+    if state.meta[FREE_STRIP] < 0:
+        return grow_strips(state, len(state.strips) + SPARE)
+    return grow_seams(state)
+
+
 def make_way(state: State, crowded_at: int, cell: int) -> State:
     """The state with room for one more event, which lies in `cell`: the kernel had to stop before it."""
     meta = state.meta
     if meta[LOG_LEN] + ROOM > len(state.log):
         state = state.replace(log=grown(state.log, 2 * len(state.log)))
     if meta[LIVE_LABELS] + ROOM > len(state.labels):
-        state = grow_chained(state, "labels", "head", FREE_LABEL, int(meta[LIVE_LABELS]) + 2 * ROOM)
+        state = grow_chained(state, "labels", "head", FREE_LABEL, int(meta[LIVE_LABELS]) + ROOM + SPARE)
         state = state.replace(dirty=grown(state.dirty, len(state.labels)))
     if meta[LIVE_CORES] + ROOM > len(state.cores):
-        state = grow_cores(state, int(meta[LIVE_CORES]) + 2 * ROOM)
+        state = grow_cores(state, int(meta[LIVE_CORES]) + ROOM + SPARE)
     if is_table_full(state.site_table, meta[SITE_USED] + crowded_at):
         state = refresh_site_table(state, crowded_at)
     if cell >= 0 and needs_block(state, cell):
@@ -151,7 +160,8 @@ def grow_seams(state: State) -> State:
     near[4 * old :: 4, 0] = np.arange(old + 1, size + 1)
     near[4 * (size - 1), 0] = state.meta[FREE_SEAM]
     state.meta[FREE_SEAM] = old
-    return state.replace(seam_near=near, seam_witness=grown(state.seam_witness, 4 * size))
+    witness, ends = grown(state.seam_witness, 4 * size), np.zeros(ends_bound(NEAR + SEAM), np.int32)
+    return state.replace(seam_near=near, seam_witness=witness, ends=ends)
 
 
 def unrolled(ring: NDArray[np.int32], head: int, length: int, state: State) -> NDArray[np.int32]:

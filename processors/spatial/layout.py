@@ -120,6 +120,7 @@ STRIPS = 15  # strips that hold the regular neighbours: 5 rows x 3
 LINKS = 16  # length of a row of `near`: a cache line
 ORDERS = 32
 ROOM = 512  # more clusters, core cells or parts than one event can make or end: all are within two stencils of it
+SPARE = 64  # rows that an array of few has at least, beyond what one event can need
 LOG_FIELDS = 3  # cluster id, the cluster it went into or -1, whether it had been reported
 GROWTH = 1.0625
 
@@ -185,16 +186,21 @@ def changed_bound(min_samples: int, sites: int) -> int:
     return min((NEAR + SEAM + 2) * min_samples, sites) + 64
 
 
+def ends_bound(neighbours: int) -> int:
+    """Ends of the edges that one event can take from a cell and its neighbours."""
+    return 2 * (neighbours + 1) ** 2
+
+
 def empty_state(min_samples: int) -> State:
     """The state of an empty window."""
-    size, cores, i4 = 64, 2 * ROOM, np.int32
+    size, room, i4 = SPARE, ROOM + SPARE, np.int32
     points, strips = chained(POINT, size, "next"), chained(STRIP, size, "next")
     points["site"] = strips["key"] = -1
     records = line_zeros((64, 4, 4), i4)
     meta = np.zeros(META_SIZE, np.int64)
     meta[TICK] = 1
     meta[FREE_SEAM] = -1
-    rows = chained(CORE, cores, "next")
+    rows = chained(CORE, room, "next")
     return State(
         points=points,
         sites=chained(SITE, size, "head"),
@@ -206,7 +212,7 @@ def empty_state(min_samples: int) -> State:
         tags=as_bytes(rows),
         seam_near=np.full((0, SEAM), -1, i4),
         seam_witness=np.full((0, SEAM), -1, i4),
-        labels=chained(LABEL, 2 * ROOM, "head"),
+        labels=chained(LABEL, room, "head"),
         record_f=records.view(np.float32),
         record_i=records,
         free_block=np.full(ORDERS, -1, i4),
@@ -216,14 +222,14 @@ def empty_state(min_samples: int) -> State:
         id_table=np.full(table_size(size), -1, i4),
         site_table=np.full(table_size(size), -1, i4),
         strip_table=np.full(table_size(size), -1, i4),
-        log=np.zeros((2 * ROOM, LOG_FIELDS), np.int64),
-        dirty=np.zeros(2 * ROOM, i4),
-        queue_a=np.zeros(cores, i4),
-        queue_b=np.zeros(cores, i4),
+        log=np.zeros((room, LOG_FIELDS), np.int64),
+        dirty=np.zeros(room, i4),
+        queue_a=np.zeros(room, i4),
+        queue_b=np.zeros(room, i4),
         around=np.zeros((NEAR + 1, 2), i4),
         changed=np.zeros((changed_bound(min_samples, size), 3), i4),
-        ends=np.zeros(2 * (NEAR + SEAM + 1) ** 2, i4),
-        reps=np.zeros(2 * (NEAR + SEAM + 1) ** 2, i4),
+        ends=np.zeros(ends_bound(NEAR), i4),
+        reps=np.zeros(room, i4),
         pair=np.zeros(2, i4),
         keys_around=np.zeros(STRIPS, np.int64),
         meta=meta,

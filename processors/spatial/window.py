@@ -41,6 +41,7 @@ from processors.spatial.layout import (
     END,
     FREE_POINT,
     FREE_SEAM,
+    FREE_STRIP,
     LATE_LEN,
     LIVE_CORES,
     LIVE_LABELS,
@@ -59,6 +60,7 @@ from processors.spatial.layout import (
 from processors.spatial.lookahead import look_ahead, look_for_strips
 
 PIECE = 1024
+IDLE = 64  # empty strips that are kept, besides a sixteenth of all
 
 # --------------------------------------------------------------------------------------------------- order of expiry
 
@@ -233,16 +235,16 @@ def arrive(S: State, P: Params, time: float, x: float, y: float, point_id: int, 
 def place(S: State, P: Params, x: Any, y: Any, keys: Any, cells: Any, inside: Any, start: int) -> int:
     """The cell of each event of a piece, and where in it the event lies; `keys` is scratch.
 
-    Returns the number of events done: fewer when the rows for cells at a seam must grow first.
+    Returns the number of events done: fewer when the strips or the rows for cells at a seam must grow first.
     """
     if start == 0:
-        reclaim_idle(S, 256 + S.meta[LIVE_STRIPS] // 32)
+        reclaim_idle(S, IDLE + S.meta[LIVE_STRIPS] // 16)
         for i in range(len(x)):
             frame, row, column, fx, fy = locate(P, x[i], y[i])
             keys[i], cells[i] = pack_key(frame, row, column >> 2), column & 3
             inside[i, 0], inside[i, 1] = fx, fy
     for i in range(start, len(x)):
-        if P.metric == HAVERSINE and S.meta[FREE_SEAM] < 0:
+        if S.meta[FREE_STRIP] < 0 or (P.metric == HAVERSINE and S.meta[FREE_SEAM] < 0):
             return i
         look_for_strips(S, keys, i)
         t = obtain_strip(S, P, keys[i])

@@ -23,7 +23,6 @@ from processors.spatial.geometry import (
     unpack_key,
     wrap,
 )
-from processors.spatial.grid import count_of, look_around, neighbour, site_of
 from processors.spatial.kernel import kernel
 from processors.spatial.lanes import lanes_within, shift_lanes
 from processors.spatial.layout import (
@@ -45,6 +44,8 @@ from processors.spatial.layout import (
     X,
     Y,
 )
+from processors.spatial.neighbours import look_around, neighbour
+from processors.spatial.records import count_of, site_of
 
 COLUMN = np.array([o % 5 - 2 for o in range(25)], np.float32)
 ANY_COUNT = -(1 << 31)

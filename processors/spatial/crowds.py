@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from processors.spatial.dbscan import SlidingDBSCAN
 from processors.spatial.geometry import EUCLIDEAN
-from processors.spatial.grid import find_id
+from processors.spatial.hash_tables import find_id
 from processors.spatial.kernel import kernel
 from processors.spatial.layout import POINTS, State
 from processors.spatial.life import ClusterChanges

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from processors.spatial.grid import copy_record, index_id, index_sites_of, index_strip, is_table_full, needs_block
+from processors.spatial.hash_tables import index_id, index_strip, is_table_full
 from processors.spatial.kernel import kernel
 from processors.spatial.layout import (
     BEGIN,
@@ -48,6 +48,8 @@ from processors.spatial.layout import (
     table_size,
 )
 from processors.spatial.memory import line_full, line_zeros
+from processors.spatial.records import copy_record, needs_block
+from processors.spatial.sites import index_sites_of
 
 GAPS, SLACK = 1.33, 1.2  # length of the pool per least one: from the first it is laid out anew, with the second
 NO_RECORD = np.array([[[np.float32(FAR).view(np.int32)] * 4, [0] * 4, [0] * 4, [-1] * 4]], np.int32)

@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from processors.spatial.geometry import Params, sub_cell, within_cell
-from processors.spatial.grid import LINK_OF, home_of
+from processors.spatial.hash_tables import home_of
 from processors.spatial.kernel import kernel
 from processors.spatial.layout import BEGIN, CORE_ROW, END, LINKS, RING_HEAD, RING_LEN, State
+from processors.spatial.neighbours import LINK_OF
 from processors.spatial.prefetch import prefetch
 
 TABLE_AHEAD, SITE_AHEAD, LINKS_AHEAD, SPANS_AHEAD, RECORDS_AHEAD = 16, 12, 9, 6, 3  # events

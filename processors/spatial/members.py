@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processors.spatial.geometry import Params
-from processors.spatial.grid import is_core, neighbour, site_of
 from processors.spatial.kernel import kernel
 from processors.spatial.layout import BEGIN, CORE_ROW, END, NEAR, SEAM, State
+from processors.spatial.neighbours import neighbour
+from processors.spatial.records import is_core, site_of
 from processors.spatial.snapshot import nearest_core
 
 

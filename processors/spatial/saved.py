@@ -12,9 +12,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from processors.spatial.grid import count_of, find_id, site_of
+from processors.spatial.hash_tables import find_id
 from processors.spatial.kernel import kernel
 from processors.spatial.layout import BEGIN, CORE_ROW, DIRTY_LEN, END, LIVE_LABELS, LOG_LEN, NEXT_ID, POINTS, State
+from processors.spatial.records import count_of, site_of
 from processors.spatial.snapshot import points_in_order
 from processors.spatial.validation import DBSCANSettings
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from processors.spatial.geometry import CELL_LIMIT, METRICS, SPHERE_EPS_M
-from processors.spatial.grid import find_id, home_of
+from processors.spatial.hash_tables import find_id, home_of
 from processors.spatial.kernel import kernel
 from processors.spatial.layout import State
 from processors.spatial.prefetch import prefetch

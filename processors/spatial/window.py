@@ -14,24 +14,7 @@ import numpy as np
 from processors.spatial.clusters import gain, lose
 from processors.spatial.counting import count_anew, shift_counts, turn, weigh
 from processors.spatial.geometry import HAVERSINE, Params, locate, pack_key, within_cell
-from processors.spatial.grid import (
-    drop_record,
-    find_record,
-    find_site,
-    free_site,
-    index_id,
-    index_site,
-    index_sites_of,
-    is_core,
-    is_table_full,
-    make_way,
-    needs_block,
-    new_site,
-    obtain_strip,
-    push_record,
-    queue_if_idle,
-    reclaim_idle,
-)
+from processors.spatial.hash_tables import index_id, is_table_full
 from processors.spatial.kernel import kernel
 from processors.spatial.layout import (
     CHANGED_CELL,
@@ -58,6 +41,9 @@ from processors.spatial.layout import (
     Y,
 )
 from processors.spatial.lookahead import look_ahead, look_for_strips
+from processors.spatial.records import drop_record, find_record, is_core, make_way, needs_block, push_record
+from processors.spatial.sites import find_site, free_site, index_site, index_sites_of, new_site
+from processors.spatial.strips import obtain_strip, queue_if_idle, reclaim_idle
 
 PIECE = 1024
 IDLE = 64  # empty strips that are kept, besides a sixteenth of all

@@ -1,29 +1,27 @@
 """The served strategy: return-or-explore fusion of patterns, the user's rhythm and the sequence model, learned online."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from model_server.catalogue import EARTH_RADIUS_KM, Catalogue, placed, unit_vectors
+from model_server.fusion.arrivals import Arrivals, earlier_rows, joined, testable, was_new
 from model_server.fusion.batch import DAY_S, HOUR_S, gather_users
 from model_server.fusion.candidates import Shortlist
 from model_server.fusion.cpu_features import PublicRows
 from model_server.fusion.crowds import Crowds
-from model_server.fusion.experts import SHARED
-from model_server.fusion.head import Head, Merged, Scored, World, merge
+from model_server.fusion.head import Head, Merged, Scored, World
+from model_server.fusion.rankings import Rankings
 from model_server.fusion.replay import ReplayLog
 from model_server.fusion.settings import FusionSettings, Mode
-from model_server.fusion.shares import expert_shares
 from model_server.histories import WEEK_S, Histories, occurrence
 from model_server.neighbours import ItemNeighbours
 from model_server.patterns import PatternStore
-from model_server.ranking import ONE_SHARE, Query, RankedItem, Ranking, Shares
+from model_server.ranking import Query, Ranking
 from model_server.sequence_model.expert import SequenceExpert
 from model_server.sequence_model.memory import Events
 from model_server.sequence_model.model import PRESETS
@@ -33,32 +31,7 @@ from schemas.events import BehaviorEvent, Item
 from schemas.patterns import ClusterUpdate, Pattern, PeriodicityUpdate, ProfileUpdate
 
 CONCERN_KM = 2.0
-LINKED = 32
 MONDAY_S = 3 * DAY_S
-
-
-@dataclass(frozen=True)
-class Arrivals:
-    """A block of events as tensors, with the number of events that each one's user had before it."""
-
-    slots: Tensor
-    rows: Tensor
-    before: Tensor
-    time_s: Tensor
-    week_s: Tensor
-    sequence: Events
-
-
-def joined(blocks: Sequence[Arrivals]) -> Arrivals:
-    """Blocks of events, one after the other, as one."""
-    if len(blocks) == 1:
-        return blocks[0]
-    columns = {
-        name: torch.cat([getattr(block, name) for block in blocks])
-        for name in ("slots", "rows", "before", "time_s", "week_s")
-    }
-    sequence = Events(*(torch.cat([getattr(block.sequence, each.name) for block in blocks]) for each in fields(Events)))
-    return Arrivals(sequence=sequence, **columns)
 
 
 class FusionRanker:
@@ -80,6 +53,7 @@ class FusionRanker:
             self.catalogue, self.histories, self.visits, self.patterns, self.neighbours, self.crowds,
             PublicRows(self.visits, self.crowds), self.shortlist,
         )  # fmt: skip
+        self._rankings = Rankings(self.catalogue, self.visits)
         self._heads = {mode: Head(mode, self.settings, self.device) for mode in self.settings.modes}
         self.sequence: SequenceExpert | None = None
         if self.settings.sequence and "sequence" not in self.settings.without:
@@ -140,8 +114,7 @@ class FusionRanker:
 
     def testable(self, arrivals: Arrivals) -> Tensor:
         """Positions of the arrivals whose user had an event before that is still remembered."""
-        forgotten = self.histories.events[arrivals.slots] - self.histories.length
-        return ((arrivals.before > 0) & (arrivals.before > forgotten)).nonzero()[:, 0]
+        return testable(arrivals, self.histories)
 
     def score(
         self,
@@ -170,8 +143,8 @@ class FusionRanker:
             self.replay.add(arrivals.slots[some], arrivals.before[some])
             for _ in range(self.settings.replays if train else 0):
                 yield from self._learn_again()
-        new = self._was_new(arrivals)
-        self.neighbours.add(arrivals.rows[new], self._earlier(arrivals, new))
+        new = was_new(arrivals, self.histories)
+        self.neighbours.add(arrivals.rows[new], earlier_rows(arrivals, new, self.histories))
         self.catalogue.known[arrivals.rows] = True
         self.visits.add(
             arrivals.rows, self.catalogue.category[arrivals.rows], new, arrivals.time_s, arrivals.week_s / HOUR_S % 24
@@ -191,18 +164,6 @@ class FusionRanker:
             )
             head.learn_again(self._world, batch, target)
             yield
-
-    def _earlier(self, arrivals: Arrivals, new: Tensor) -> Tensor:
-        """The rows of the events before each new one, [n, LINKED], -1 where there are fewer."""
-        slots = arrivals.slots[new]
-        at = self.histories.length - (self.histories.events[slots] - arrivals.before[new])
-        index = at[:, None] - 1 - torch.arange(LINKED, device=self.device)
-        rows = self.histories.row[slots[:, None], index.clamp(min=0)].long()
-        return torch.where(index >= 0, rows, -1)
-
-    def _was_new(self, arrivals: Arrivals) -> Tensor:
-        at = self.histories.length - (self.histories.events[arrivals.slots] - arrivals.before)
-        return self.histories.was_new[arrivals.slots, at.clamp(min=0)]
 
     def upsert_items(self, items: Sequence[Item]) -> None:
         """Admit or change catalogue items (available=False withdraws one)."""
@@ -230,23 +191,36 @@ class FusionRanker:
 
     def rank(self, queries: Sequence[Query]) -> list[Ranking]:
         """One ranking per query, in order; never empty while an allowed item is known."""
+        held = [self.histories.slot(query.user_id) for query in queries]
+        at = torch.tensor([slot or 0 for slot in held], dtype=torch.long, device=self.device)
         rankings: dict[int, Ranking] = {}
-        modes = self.settings.modes
-        for mode in modes:
-            known: list[tuple[int, int]] = []
-            for index, query in enumerate(queries):
-                slot = self.histories.slot(query.user_id)
-                if slot is None or self.histories.events[slot] == 0:
-                    rankings[index] = self._popular(query)
-                elif len(modes) == 1 or (query.now_ms is not None) == (mode == "request"):
-                    known.append((index, slot))
-            for start in range(0, len(known), self.settings.micro_batch):
-                part = known[start : start + self.settings.micro_batch]
+        known: dict[Mode, list[tuple[int, int]]] = {mode: [] for mode in self.settings.modes}
+        for index, (query, slot, events) in enumerate(zip(queries, held, self.histories.events[at].tolist())):
+            if slot is None or events == 0:
+                rankings[index] = self._rankings.popular(query)
+            else:
+                known[self._mode_of(query)].append((index, slot))
+        for mode, some in known.items():
+            for start in range(0, len(some), self.settings.micro_batch):
+                part = some[start : start + self.settings.micro_batch]
                 group = [queries[index] for index, _ in part]
                 slots = torch.tensor([slot for _, slot in part], device=self.device)
-                for (index, _), ranking in zip(part, self._rank_known(group, slots, mode)):
+                scored = self.score(mode, slots, None, self._asked_s(group, mode))
+                for (index, _), ranking in zip(part, self._rankings.of(group, self._heads[mode], scored)):
                     rankings[index] = ranking
         return [rankings[index] for index in range(len(queries))]
+
+    def _mode_of(self, query: Query) -> Mode:
+        """Whether the query knows its time; a ranker of one mode answers all in that one."""
+        modes = self.settings.modes
+        return modes[0] if len(modes) == 1 else "refresh" if query.now_ms is None else "request"
+
+    def _asked_s(self, queries: Sequence[Query], mode: Mode) -> Tensor | None:
+        """The times that are asked about, float64 [n]; None for standing rankings, which know none."""
+        if mode != "request":
+            return None
+        times = [float(query.now_ms or 0) / 1000 for query in queries]
+        return torch.tensor(times, dtype=torch.float64, device=self.device)
 
     def losses(self) -> dict[str, float]:
         """The log loss of each mode's whole answer and of the sequence model, on new events (moving means, nats)."""
@@ -310,71 +284,9 @@ class FusionRanker:
             if category and self.catalogue.category[row] == 0:
                 self.catalogue.category[row] = self.catalogue.category_code(category)
 
-    def _rank_known(self, queries: Sequence[Query], slots: Tensor, mode: Mode) -> list[Ranking]:
-        now = None
-        if mode == "request":
-            times = [float(query.now_ms or 0) / 1000 for query in queries]
-            now = torch.tensor(times, dtype=torch.float64, device=self.device)
-        scored = self.score(mode, slots, None, now)
-        merged, order = self.ordered(mode, scored)
-        rows, probability = merged.rows, merged.probability
-        for index, query in enumerate(queries):
-            if query.allowed is not None:
-                order[index, ~self._allowed(query.allowed)[rows[index]]] = -1.0
-        depth = min(max(query.k for query in queries), order.shape[1])
-        best = order.topk(depth, dim=1)
-        shares = expert_shares(self._heads[mode], scored, best.indices).cpu().numpy()
-        shown = rows.gather(1, best.indices).tolist()
-        p = torch.where(best.values >= 0, probability.gather(1, best.indices), -1.0).tolist()
-        gates = scored.gate.tolist()
-        return [
-            Ranking(
-                user_id=query.user_id,
-                items=self._items(shown[index][: query.k], p[index], shares[index]),
-                explore_probability=gates[index],
-            )
-            for index, query in enumerate(queries)
-        ]
-
-    def _items(self, rows: list[int], probabilities: list[float], shares: Iterable[Shares]) -> list[RankedItem]:
-        ids = self.catalogue.item_ids
-        return [
-            RankedItem(item_id=ids[row], row=row, probability=p, experts=SHARED, shares=share)
-            for row, p, share in zip(rows, probabilities, shares)
-            if p >= 0
-        ]
-
     def ordered(self, mode: Mode, scored: Scored) -> tuple[Merged, Tensor]:
         """The list of each user and the scores that it is shown by; -1 where there is nothing."""
-        merged = merge(scored, self.catalogue.available)
-        return merged, self._heads[mode].placement.order(merged.probability, merged.explore)
-
-    def _allowed(self, allowed: npt.NDArray[np.bool_]) -> Tensor:
-        mask = torch.zeros(len(self.catalogue) + 1, dtype=torch.bool, device=self.device)
-        given = torch.from_numpy(np.asarray(allowed[: len(self.catalogue)], dtype=bool))
-        mask[: len(given)] = given.to(self.device)
-        return mask
-
-    def _popular(self, query: Query) -> Ranking:
-        mask = self.catalogue.rankable()
-        self.visits.reserve(len(mask), 0)
-        if query.allowed is not None:
-            mask = mask & self._allowed(query.allowed)[:-1]
-        rows = mask.nonzero()[:, 0]
-        weight = self.visits.touches[rows] + 1e-3
-        best = weight.topk(min(query.k, len(rows)))
-        total = float(weight.sum())
-        items = [
-            RankedItem(
-                item_id=self.catalogue.item_ids[row],
-                row=row,
-                probability=w / total,
-                experts=("popularity",),
-                shares=ONE_SHARE,
-            )
-            for row, w in zip(rows[best.indices].tolist(), best.values.tolist())
-        ]
-        return Ranking(user_id=query.user_id, items=items, explore_probability=1.0, fallback="popularity")
+        return self._rankings.ordered(self._heads[mode], scored)
 
     def _users_near(self, cluster: ClusterUpdate) -> set[str]:
         last = self.histories.row[: len(self.histories), -1].long()

@@ -1,0 +1,1 @@
+"""What ``bench/serving.py`` measures, and the server that it measures."""

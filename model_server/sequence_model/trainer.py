@@ -155,6 +155,7 @@ class Trainer:
                 states = self.model.encode(tokens)
                 # The groups' graphs end here, so that each can be done with before the next one is begun.
                 states_apart = states.detach().requires_grad_()
+            yield False
             for group in torch.split(order, self.settings.group):
                 # events that came during a pause may have taken the place of some
                 group = group[number[group] > self.memory.oldest(who[group])]

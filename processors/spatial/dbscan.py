@@ -54,8 +54,9 @@ class SlidingDBSCAN:
 
     An event costs O(min_samples) record visits in each of at most 25 cells, and, when it makes a site in a cell that is
     not crowded, a reading of those cells; a lost edge costs a search of the smaller side it may part. Memory is 170 to
-    200 bytes per point of a large window. The method follows incremental DBSCAN (Ester et al., VLDB 1998) on the grid of
-    Gan and Tao (SIGMOD 2015), with the alternating search of DISC (Kim et al., ICDE 2021); docs/spatial.md explains it.
+    200 bytes per point from 10,000 points with 20 neighbours on. The method follows incremental DBSCAN (Ester et al.,
+    VLDB 1998) on the grid of Gan and Tao (SIGMOD 2015), with the alternating search of DISC (Kim et al., ICDE 2021);
+    docs/spatial.md explains it.
 
     >>> dbscan = SlidingDBSCAN(eps_m=150.0, min_samples=3, window_s=3600.0)
     >>> lat, lon = np.array([48.8583, 48.8584, 48.8585, 48.9]), np.array([2.2944, 2.2945, 2.2946, 2.3])

@@ -4,7 +4,7 @@ numba passes a tuple of arrays by value and counts the references of each at eve
 window both cost more than the work. A table hands over the address of a list of (address, length) words instead, which
 the attribute look-up of compiled code reads. The words never change while a kernel runs, so LLVM may keep them in
 registers. Kernels allocate nothing, and are compiled without numba's reference counting (``_nrt=False``). No index into
-an array of a table is negative, so none is tested for counting from the end, which costs a twelfth of all the time.
+an array of a table is negative, so none is tested for counting from the end, which took a sixteenth of all the time.
 """
 
 from __future__ import annotations

@@ -163,16 +163,23 @@ class Server:
         self._patterns.mark_due(time.time_ns() // 1_000_000)
         self._refresher.turn(self.publisher, self._owns)
         self.publisher.settle()
-        if learning and (not (busy or records) or self._learning_share.allows()):
+        if self._checkpoints is not None and self._checkpoints.due and not self._learner.behind():
+            self._save_or_end_block(self._checkpoints)
+        elif learning and (not (busy or records) or self._learning_share.allows()):
             self._learn_step()
         if time.monotonic() - self._stored_at_s > SETTLE_EVERY_S:
             self._store_offsets(owned)
-        if self._checkpoints is not None and self._checkpoints.due and not self._learner.behind():
-            self._checkpoints.save(self._state(), self._learner.learned)
 
-    def _learn_step(self) -> None:
+    def _save_or_end_block(self, checkpoints: CheckpointKeeper) -> None:
+        """A checkpoint holds no half-learned block; to end one all at once would hold everybody up for half a second."""
+        if self.strategies.midway():
+            self._learn_step(begin=False)
+        else:
+            checkpoints.save(self._state(), self._learner.learned)
+
+    def _learn_step(self, begin: bool = True) -> None:
         started_s = time.monotonic()
-        self.strategies.learn_step()
+        self.strategies.learn_step(begin)
         self._learning_share.spent(time.monotonic() - started_s)
 
     def _catch_up(self, stopping: Callable[[], bool]) -> None:

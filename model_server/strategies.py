@@ -109,11 +109,15 @@ class StrategySet:
         now_s = time.monotonic()
         return any(backlog.due(now_s) for backlog in self._backlogs.values())
 
-    def learn_step(self) -> None:
-        """One step of learning of each strategy that has something to learn."""
+    def midway(self) -> bool:
+        """Whether a strategy has begun a block and not ended it."""
+        return any(backlog.midway for backlog in self._backlogs.values())
+
+    def learn_step(self, begin: bool = True) -> None:
+        """One step of learning of each strategy that has something to learn; without ``begin`` no new block is begun."""
         now_s = time.monotonic()
         for name, backlog in self._backlogs.items():
-            if backlog.due(now_s):
+            if backlog.midway or (begin and backlog.due(now_s)):
                 with self._metrics.learn_step_seconds.time():
                     try:
                         backlog.step()

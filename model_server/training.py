@@ -38,6 +38,11 @@ class TrainingBacklog:
             self.events >= self._block_events or now_s - self._waiting[0][0] >= self._patience_s
         )
 
+    @property
+    def midway(self) -> bool:
+        """Whether a block is begun and not at its end."""
+        return self._running is not None
+
     def step(self) -> None:
         """One step of the running block, or the first of the next. Raises what the ranker raises; the block is dropped then."""
         if self._running is None:

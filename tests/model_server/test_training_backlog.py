@@ -6,7 +6,10 @@ from typing import Any
 import pytest
 
 from model_server.fusion_ranker import FusionRanker, FusionSettings
+from model_server.metrics import ServerMetrics
 from model_server.ranking import LazyLearner, Query
+from model_server.rules.fallback import FallbackRanker
+from model_server.strategies import Strategy, StrategySet
 from model_server.training import TimeShare, TrainingBacklog
 from schemas.events import BehaviorEvent
 
@@ -106,6 +109,27 @@ def test_a_failing_block_is_dropped_and_the_next_goes_on() -> None:
         backlog.step()
     backlog.step()
     assert failing.trained == [["1"]]
+
+
+def test_a_block_can_be_ended_step_by_step_without_beginning_the_next() -> None:
+    class Lazy(Recorder, FallbackRanker):
+        def __init__(self) -> None:
+            FallbackRanker.__init__(self)
+            Recorder.__init__(self)
+
+    lazy = Lazy()
+    strategy = Strategy(name="lazy", ranker=lazy, item_ids=lambda: lazy.item_ids)
+    strategies = StrategySet(lambda: (FallbackRanker(), [strategy]), ServerMetrics())
+    strategies.observe(events(*range(64)))
+    strategies.observe(events(*range(64, 128)))
+    assert not strategies.midway()
+    strategies.learn_step()
+    assert strategies.midway()
+    while strategies.midway():
+        strategies.learn_step(begin=False)
+    strategies.learn_step(begin=False)
+    assert (len(lazy.trained), lazy.steps) == (1, 3)
+    assert strategies.learning_due()
 
 
 def test_learning_keeps_to_its_share_of_the_time() -> None:

@@ -34,6 +34,7 @@ from streams.settings import WorkerSettings
 from streams.stages.factory import crowd_stage, stage_factory
 from streams.stages.kept_settings import kept_settings
 from streams.stages.settings import MiningSettings
+from streams.ticking import Ticker
 from streams.watchdog import Watchdog
 
 log = structlog.get_logger()
@@ -76,6 +77,8 @@ def build_app(settings: WorkerSettings, partitions: int, metrics: WorkerMetrics 
         )
         runner = StageRunner(stage, step, table, writer, metrics, app.crash, partitions)
         add_agent(app, runner)
+        if stage == "user":
+            app.task(Ticker(runner).run)
         if stage in ("user", "place", crowd_stage(partitions)):
             app.task(PeriodSearch(runner).run)
     return app

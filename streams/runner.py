@@ -65,9 +65,10 @@ class UserStep:
 
     def __call__(self, state: UserStage, records: Sequence[ConsumerRecord]) -> Work:
         """Absorb events; what cannot be decoded or validated is rejected, what comes too late is set aside."""
-        events, rejects = self._decoder.decode(records, int(time.time() * 1000))
+        now_ms = int(time.time() * 1000)
+        events, rejects = self._decoder.decode(records, now_ms)
         payload = encode_events(events, state.names.held)
-        output = state.apply(events, records[-1].offset, self._is_last(records[-1]))
+        output = state.apply(events, records[-1].offset, self._is_last(records[-1]), now_ms)
         written = output_records(output, state.settings.partitions)
         written += rejected_records(records, rejects, "user") + late_records(records, output.late.tolist())
         reasons: dict[str, int] = {}
@@ -226,9 +227,13 @@ class StageRunner:
 
     async def publish(self, patterns: Sequence[Pattern]) -> None:
         """Write patterns that were found beside the batches."""
-        records = pattern_records(patterns, self._partitions)
-        await self._writer.write(records)
-        self._metrics.on_written(records, patterns)
+        await self.write(pattern_records(patterns, self._partitions), patterns)
+
+    async def write(self, records: Sequence[OutRecord], patterns: Sequence[Pattern] = ()) -> None:
+        """Write records beside the batches, with ``patterns`` among them; nothing after a write that failed."""
+        if self._failure is None:
+            await self._writer.write(records)
+            self._metrics.on_written(records, patterns)
 
 
 def _is_written(batch: InHand) -> bool:

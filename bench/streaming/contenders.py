@@ -73,7 +73,9 @@ def update_child() -> None:
             self.names, self.transitions = SimpleNamespace(held={}), SimpleNamespace(settings=settings.user.transitions)
             self.user_periods = SimpleNamespace(bank=SimpleNamespace(settings=settings.user.periodicity))
 
-        def apply(self, events: EventColumns, last_offset: int, caught_up: bool = False) -> StageOutput:
+        def apply(
+            self, events: EventColumns, last_offset: int, caught_up: bool = False, sent_ms: int = 0
+        ) -> StageOutput:
             rows = self.index.rows(events.user)
             self.counts = grown(self.counts, len(self.index), 0)
             np.add.at(self.counts, rows, 1)
@@ -87,7 +89,10 @@ def update_child() -> None:
         def sizes(self) -> dict[str, int]:
             return {"users": len(self.index)}
 
-        def announce(self, caught_up: bool) -> list[Any]:
+        def announce(self, caught_up: bool, sent_ms: int = 0) -> list[Any]:
+            return []
+
+        def tick(self, sent_ms: int) -> list[Any]:
             return []
 
         def replay(self, first: int, last: int, payload: bytes) -> None:

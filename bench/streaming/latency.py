@@ -5,7 +5,8 @@ which it gets each pattern. Which event made a pattern due follows from what the
 
 - ``profile``: a user's profile after n events is due to the user's n-th event
 - ``transition``: a from-state's n-th update of support is due to the n-th event that followed it, in the order of sending
-- ``crowd``: a crowd knows the newest event's time; what made it due may be older, but not by more than a batch
+- ``crowd``: a crowd knows the newest event's time; what made it due may be older, by a batch and by the pause between two
+  tellings (docs/guarantees.md), which is not in these figures
 """
 
 import statistics

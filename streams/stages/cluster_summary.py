@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 
 from processors.quality import poisson_significance
-from streams.stages.crowd_parts import CrowdPart, offsets_m
+from streams.stages.crowd_parts import CrowdPart, distance_m
 
 MAX_HULL = 24
 TOP_ITEMS = 10
@@ -33,9 +33,7 @@ def summarise(crowd: CrowdPart, window_points: int, window_area_m2: float) -> Cl
     spreads the window's points evenly over ``window_area_m2``. O(corners and items).
     """
     lat, lon = crowd.centre
-    corners = np.array(crowd.hull)
-    north_m, east_m = offsets_m((lat, lon), corners[:, 0], corners[:, 1])
-    area_m2 = math.pi * max(float(np.sqrt(np.max(north_m**2 + east_m**2))), 1.0) ** 2
+    area_m2 = math.pi * max(1.0, *(distance_m(*corner, lat, lon) for corner in crowd.hull)) ** 2
     expected = max(window_points * min(area_m2 / max(window_area_m2, area_m2), 1.0), 1e-9)
     top = np.lexsort((crowd.items, -crowd.item_counts))[:TOP_ITEMS]
     return ClusterSummary(

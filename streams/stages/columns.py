@@ -80,7 +80,8 @@ class InternalBatch(msgspec.Struct, frozen=True, array_like=True):
     ``columns`` is a columnar batch with a column ``origin_offset`` (int64, non-decreasing): with ``origin_partition`` it says
     which source event each row comes from, so a batch that is sent again changes nothing. ``clock_ms`` is the latest
     event time of that partition, ``caught_up`` whether it had no backlog then. ``names`` holds the ids
-    of the codes. With this batch the receiver has heard of all source events up to ``through``.
+    of the codes. With this batch the receiver has heard of all source events up to ``through``. ``sent_ms`` is the sender's wall
+    clock, 0 if it has none (a replay of the past without a broker).
     """
 
     origin_partition: int
@@ -89,6 +90,7 @@ class InternalBatch(msgspec.Struct, frozen=True, array_like=True):
     columns: bytes
     names: bytes
     through: int = -1
+    sent_ms: int = 0
 
     def rows(self) -> dict[str, Column]:
         """The decoded columns."""

@@ -12,6 +12,7 @@ from processors.spatial.hull import convex_hull
 
 HOUR_MS, HOURS_PER_WEEK, EPOCH_SHIFT_H = 3_600_000, 168, 72
 MAX_USERS = 4096
+_TRUE = np.ones(1, np.bool_)
 
 
 class CrowdPart(msgspec.Struct, frozen=True):
@@ -49,21 +50,41 @@ class CrowdPart(msgspec.Struct, frozen=True):
         return kept if kept < MAX_USERS else round((kept - 1) * 2.0**63 / float(self.users[-1]))
 
 
-def part_of(points: Mapping[str, np.ndarray]) -> CrowdPart:
-    """The part that points make (columns user, item, time_ms, lat, lon; at least one). O(points log points)."""
+def parts_of(points: Mapping[str, np.ndarray], start: Ints) -> list[CrowdPart]:
+    """The part that each run of points makes (columns user, item, time_ms, lat, lon), none of them empty.
+
+    ``start`` int64[parts], ascending from 0, are the runs' first points. What can be is computed of all of them at once: most
+    crowds are small, and a call costs more than its work. O(points log points).
+    """
+    if not len(start):
+        return []
     lat, lon = points["lat"], points["lon"]
+    count = np.diff(np.append(start, len(lat)))
     phi, theta = np.radians(lat), np.radians(lon)
     flat = np.cos(phi)
-    direction = (float((flat * np.cos(theta)).sum()), float((flat * np.sin(theta)).sum()), float(np.sin(phi).sum()))
-    items, counts = np.unique(points["item"], return_counts=True)
-    hours = (points["time_ms"] // HOUR_MS + EPOCH_SHIFT_H) % HOURS_PER_WEEK
-    part = CrowdPart(
-        len(lat), direction, 0.0, np.unique(points["user"])[:MAX_USERS], items, counts.astype(np.int64),
-        np.bincount(hours, minlength=HOURS_PER_WEEK), [],
-    )  # fmt: skip
-    north_m, east_m = offsets_m(part.centre, lat, lon)
-    spread_m2 = float((north_m**2 + east_m**2).sum())
-    return msgspec.structs.replace(part, spread_m2=spread_m2, hull=hull_of(lat, lon, north_m, east_m))
+    x, y, z = (np.add.reduceat(each, start) for each in (flat * np.cos(theta), flat * np.sin(theta), np.sin(phi)))
+    centre = np.degrees(np.arctan2(z, np.hypot(x, y))), np.degrees(np.arctan2(y, x))
+    north_m, east_m = offsets_m((np.repeat(centre[0], count), np.repeat(centre[1], count)), lat, lon)
+    spread_m2 = np.add.reduceat(north_m**2 + east_m**2, start)
+    hour = (points["time_ms"] // HOUR_MS + EPOCH_SHIFT_H) % HOURS_PER_WEEK
+    week = np.repeat(np.arange(len(start)) * HOURS_PER_WEEK, count)
+    hours = np.bincount(week + hour, minlength=len(start) * HOURS_PER_WEEK).reshape(-1, HOURS_PER_WEEK)
+    direction, ends = zip(x.tolist(), y.tolist(), z.tolist()), (start + count).tolist()
+    return [
+        CrowdPart(
+            end - begin, towards, spread, _distinct(points["user"][begin:end])[0][:MAX_USERS],
+            *_distinct(points["item"][begin:end]), of_week,
+            hull_of(lat[begin:end], lon[begin:end], north_m[begin:end], east_m[begin:end]),
+        )
+        for begin, end, towards, spread, of_week in zip(start.tolist(), ends, direction, spread_m2.tolist(), hours)
+    ]  # fmt: skip
+
+
+def _distinct(codes: Ints) -> tuple[Ints, Ints]:
+    """The distinct codes (at least one), ascending, and how often each occurs; a third of what `np.unique` takes of a few."""
+    ordered = np.sort(codes)
+    first = np.flatnonzero(np.concatenate([_TRUE, ordered[1:] != ordered[:-1]]))
+    return ordered[first], np.diff(np.append(first, len(ordered)))
 
 
 def added(parts: Sequence[CrowdPart]) -> CrowdPart:
@@ -89,11 +110,19 @@ def added(parts: Sequence[CrowdPart]) -> CrowdPart:
     )
 
 
-def offsets_m(centre: tuple[float, float], lat: np.ndarray, lon: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(north, east) of a centre in metres, for what is near it."""
+def offsets_m(
+    centre: tuple[float | np.ndarray, float | np.ndarray], lat: np.ndarray, lon: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(north, east) of a centre in metres, for what is near it; ``centre`` is one for all or one for each."""
     north_m = np.radians(lat - centre[0]) * EARTH_RADIUS_M
-    east_m = np.radians((lon - centre[1] + 180.0) % 360.0 - 180.0) * EARTH_RADIUS_M * math.cos(math.radians(centre[0]))
-    return north_m, east_m
+    east = np.radians((lon - centre[1] + 180.0) % 360.0 - 180.0)
+    return north_m, east * (EARTH_RADIUS_M * np.cos(np.radians(centre[0])))
+
+
+def distance_m(lat: float, lon: float, other_lat: float, other_lon: float) -> float:
+    """How far two places are apart that are near each other."""
+    east = math.radians((lon - other_lon + 180.0) % 360.0 - 180.0) * math.cos(math.radians(other_lat))
+    return math.hypot(math.radians(lat - other_lat), east) * EARTH_RADIUS_M
 
 
 def hull_of(lat: np.ndarray, lon: np.ndarray, north_m: np.ndarray, east_m: np.ndarray) -> list[tuple[float, float]]:

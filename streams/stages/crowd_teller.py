@@ -14,7 +14,7 @@ from streams.stages.count_rhythms import CountRhythms
 from streams.stages.crossing import RegionReport
 from streams.stages.crowd_counts import CrowdCounts
 from streams.stages.crowd_moves import CrowdMoves
-from streams.stages.crowd_parts import CrowdPart, added, offsets_m, pack_part, unpack_part
+from streams.stages.crowd_parts import CrowdPart, added, distance_m, pack_part, unpack_part
 from streams.stages.names import Names
 from streams.stages.packing import pack_blobs, unpack_blobs
 from streams.stages.settings import MATERIAL_SHARE, RegionStageSettings
@@ -167,9 +167,7 @@ class CrowdTeller:
     def _is_news(self, known: LiveCluster, crowd: CrowdPart) -> bool:
         """Whether a crowd differs enough from what it was at the last look; notes how."""
         resized = abs(crowd.count - known.count) >= MATERIAL_SHARE * known.count
-        lat, lon = crowd.centre
-        north_m, east_m = offsets_m((known.lat, known.lon), np.array([lat]), np.array([lon]))
-        moved = float(np.hypot(north_m, east_m)[0]) > self._settings.eps_m
+        moved = distance_m(*crowd.centre, known.lat, known.lon) > self._settings.eps_m
         if known.count and known.published and (resized or moved):
             known.change = ("grown" if crowd.count > known.count else "shrunk") if resized else "moved"
             known.related = None

@@ -13,14 +13,15 @@ from streams.stages.output import Routed
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """Where rows come from: a source partition, its event-time clock, whether it has no backlog, and the last offset it has
-    absorbed.
+    """Where rows come from: a source partition, its event-time clock, whether it has no backlog, the last offset it has
+    absorbed, and the wall clock there (0: none).
     """
 
     partition: int
     clock_ms: int
     caught_up: bool
     through: int
+    sent_ms: int = 0
 
 
 def route(
@@ -52,7 +53,7 @@ def batch_for(
     known = names.of(dict.fromkeys(code for name in named for code in chosen[name].tolist()))
     batch = InternalBatch(
         origin.partition, origin.clock_ms, origin.caught_up,
-        encode_columns(chosen), encode_names(known), origin.through,
+        encode_columns(chosen), encode_names(known), origin.through, origin.sent_ms,
     )  # fmt: skip
     return Routed(topic, partition, batch)
 

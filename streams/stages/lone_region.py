@@ -44,7 +44,7 @@ class LoneRegionStage(CrowdStage):
         due = self.covisits.due(self.names, now_ms, version)
         if not self._is_due(len(self.window)):
             return due
-        self._since_told = 0
+        self._note_telling()
         self.teller.take(self.window.report(self.teller.counts.bins_due(now_ms), moves=self.teller.asks_for_moves()))
         return [*self.teller.tell(now_ms, self.background.area_m2, self.names, version), *due]
 

@@ -10,7 +10,7 @@ from processors.spatial import EARTH_RADIUS_M, ClusterChanges, SlidingDBSCAN, Ti
 from streams.stages.crossing import RegionReport
 from streams.stages.crowd_counts import Bins, visits_in
 from streams.stages.crowd_moves import Whereabouts, whereabouts_of
-from streams.stages.crowd_parts import CrowdPart, part_of
+from streams.stages.crowd_parts import CrowdPart, parts_of
 from streams.stages.internal_stage import Rows
 from streams.stages.mixing import pair_codes
 from streams.stages.packing import pack_arrays, pack_blobs, unpack_arrays, unpack_blobs
@@ -100,10 +100,7 @@ class RegionWindow:
         if self._shared:
             now["digest"] = _summed(pair_codes(source, source) * own, start)
         due = np.full(len(present), full) | self._has_changed(now)
-        parts: dict[int, CrowdPart | None] = {}
-        for at, end in zip(np.flatnonzero(due).tolist(), np.append(start[1:], len(order))[due].tolist()):
-            mine = members[start[at] : end][own[start[at] : end]]
-            parts[int(present[at])] = part_of(self.points.select(mine)) if len(mine) else None
+        parts = self._parts(members, own, present[due], start[due], np.append(start[1:], len(order))[due])
         self._remember(now, due)
         changed = full or self._structure is None or tile.to_bytes() != self._structure.to_bytes()
         self._structure = tile
@@ -113,6 +110,16 @@ class RegionWindow:
         visits = visits_in(bins, self._settings.forecasts.bin_s, label[counted], time_ms)
         whereabouts = self._whereabouts(members[own], label[own]) if moves else None
         return RegionReport(self.partition, held, tile if changed else None, parts, visits, whereabouts=whereabouts)
+
+    def _parts(
+        self, members: np.ndarray, own: np.ndarray, labels: np.ndarray, start: np.ndarray, end: np.ndarray
+    ) -> dict[int, CrowdPart | None]:
+        """The own parts of the clusters with these labels, whose members are the runs from ``start`` to ``end``."""
+        mine = np.concatenate([np.empty(0, np.int64), *(np.arange(a, b) for a, b in zip(start.tolist(), end.tolist()))])
+        cluster = np.repeat(np.arange(len(labels)), end - start)[own[mine]]
+        some, first = np.unique(cluster, return_index=True)
+        found = parts_of(self.points.select(members[mine[own[mine]]]), first)
+        return dict.fromkeys(labels.tolist()) | dict(zip(labels[some].tolist(), found, strict=True))
 
     def _whereabouts(self, members: np.ndarray, label: np.ndarray) -> Whereabouts:
         columns = [self.points.column(name, members) for name in ("user", "time_ms", "source")]

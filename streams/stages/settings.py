@@ -11,7 +11,11 @@ from streams.stages.admission import AdmissionSettings
 NEVER = 2**62
 # A crowd is told anew when it has become larger or smaller by this share.
 MATERIAL_SHARE = 0.2
-# Crowds are looked at when so large a share of the window's points is new.
+# Crowds are looked at so often, less often where the window is large: to look at it takes a microsecond of each point.
+TELL_EVERY_MS, TELL_EVERY_MS_PER_POINT = 200, 0.01
+# They are looked at sooner when so large a share of the window's points is new: a backlog passes days within a second.
+MOST_UNTOLD = 0.1
+# Where there is no wall clock: when so large a share is new.
 SUMMARISE_EVERY = 0.02
 
 

@@ -83,7 +83,8 @@ class UnionStage(CrowdStage):
         moves = tell and self.teller.asks_for_moves()
         cut = Cut(self._number, self._heard.tolist(), self.clock_ms, tell, tell and self._again, bins, moves)
         if tell:
-            self._asked, self._answers, self._again, self._since_told = cut, {}, False, 0
+            self._asked, self._answers, self._again = cut, {}, False
+            self._note_telling()
         return [Routed(INTERNAL_REGION, region, cut) for region in range(self.settings.partitions)]
 
     def _answered(self, report: RegionReport) -> Sequence[Pattern]:

@@ -58,18 +58,22 @@ class UserStage:
         self.user_periods = PeriodWatch(own.periodicity, self._name_of_user)
         self.user_item_periods = PeriodWatch(own.periodicity, self._names_of_pair)
         self._turns = (self.user_item_periods, self.user_periods)
+        self._caught_up = False
 
     # -- learning
 
-    def apply(self, events: EventColumns, last_offset: int, caught_up: bool = False) -> StageOutput:
-        """Absorb the events up to ``last_offset``; ``caught_up`` says that the partition has no more for now. O(events)."""
+    def apply(self, events: EventColumns, last_offset: int, caught_up: bool = False, sent_ms: int = 0) -> StageOutput:
+        """Absorb the events up to ``last_offset``; ``caught_up`` says that the partition has no more for now. O(events).
+
+        ``sent_ms`` is the wall clock that the stages behind are told, 0 for none.
+        """
         self.names.learn(events.names)
         late, repeated = self.admission.admit(events.time_ms, events.user, events.event_hash)
         admitted = events if not (late.any() or repeated.any()) else events.select(~(late | repeated))
         counts = {"admitted": len(admitted), "late": int(late.sum()), "repeated": int(repeated.sum())}
         self.absorbed_offset = last_offset
         if not len(admitted):
-            return StageOutput(routed=self.announce(caught_up), late=events.offset[late], counts=counts)
+            return StageOutput(routed=self.announce(caught_up, sent_ms), late=events.offset[late], counts=counts)
         self.private.learn(admitted.item, admitted.category)
         before = self.last_items.advance(admitted.user, admitted.item, admitted.category, admitted.time_ms)
         # What a profile prefers is held against what everybody does, these events included: transitions first.
@@ -77,8 +81,9 @@ class UserStage:
         counts["evicted_periods"] = self._learn_periods(admitted)
         counts["evicted_users"] = len(self.last_items.forget_surplus())
         return StageOutput(
-            patterns=patterns, routed=self._routed(admitted, before, caught_up), late=events.offset[late], counts=counts
-        )
+            patterns=patterns, routed=self._routed(admitted, before, caught_up, sent_ms), late=events.offset[late],
+            counts=counts,
+        )  # fmt: skip
 
     def examine(self, budget: int) -> list[Pattern]:
         """Look for changed periods among the keys that may have some, at most ``budget`` of them; milliseconds per key."""
@@ -147,15 +152,25 @@ class UserStage:
 
     # -- passing on
 
-    def announce(self, caught_up: bool) -> list[Routed]:
+    def announce(self, caught_up: bool, sent_ms: int = 0) -> list[Routed]:
         """Empty batches that tell the stages in time order how far this partition has come."""
         ints, floats = np.empty(0, np.int64), np.empty(0)
         nothing = EventColumns(ints, ints, ints, ints, ints, ints, floats, floats, floats, {})
-        return self._routed(nothing, Before(*(ints for _ in Before._fields)), caught_up)
+        return self._routed(nothing, Before(*(ints for _ in Before._fields)), caught_up, sent_ms)
 
-    def _routed(self, admitted: EventColumns, before: Before, caught_up: bool) -> list[Routed]:
+    def tick(self, sent_ms: int) -> list[Routed]:
+        """An empty batch that tells the stage of crowds what time it is: it tells of crowds now and then, events or not."""
+        ints, floats = np.empty(0, np.int64), np.empty(0)
+        columns = {"origin_offset": ints, "time_ms": ints, "user": ints, "item": ints, "lat": floats, "lon": floats}
+        topic, partition = (INTERNAL_REGION, 0) if self.settings.partitions == 1 else (INTERNAL_UNION, UNION_PARTITION)
+        return [batch_for(topic, partition, ints, columns, (), self.names, self._origin(self._caught_up, sent_ms))]
+
+    def _origin(self, caught_up: bool, sent_ms: int) -> Origin:
+        return Origin(self.partition, self.admission.clock_ms, caught_up, self.absorbed_offset, sent_ms)
+
+    def _routed(self, admitted: EventColumns, before: Before, caught_up: bool, sent_ms: int) -> list[Routed]:
         partitions = self.settings.partitions
-        origin = Origin(self.partition, self.admission.clock_ms, caught_up, self.absorbed_offset)
+        self._caught_up, origin = caught_up, self._origin(caught_up, sent_ms)
         everything: dict[str, np.ndarray] = {
             "origin_offset": admitted.offset, "time_ms": admitted.time_ms, "user": admitted.user, "item": admitted.item,
         }  # fmt: skip

@@ -17,8 +17,8 @@ from chronotope.local.embedded import EmbeddedBroker
 from schemas import json_wire
 from schemas.avro_wire import frame
 from schemas.events import BehaviorEvent
-from schemas.patterns import TransitionUpdate
-from schemas.topics import EVENTS, REJECTED, TRANSITION
+from schemas.patterns import ClusterUpdate, TransitionUpdate
+from schemas.topics import EVENTS, REJECTED, SPATIAL, TRANSITION
 
 pytestmark = pytest.mark.integration
 
@@ -78,6 +78,31 @@ def assert_lists_the_strongest_patterns(cluster: Cluster, capsys: pytest.Capture
         assert all(each["support"] > 0 for each in patterns)
     assert any("every 7.0 d" in each["pattern"] for each in answer["patterns"]["periodicity"])
     assert any(each["stability"] > 0 for patterns in answer["patterns"].values() for each in patterns)
+
+
+def test_a_crowd_is_told_within_seconds_though_the_window_is_large_and_no_event_follows(cluster: Cluster) -> None:
+    worker = cluster.workers[0].start()
+    cluster.produce(visit(at, 40.0 + 0.01 * (at % 60), -74.0 + 0.01 * (at // 60)) for at in range(3_000))
+    cluster.quiesce()
+    assert crowds(cluster) == []
+    cluster.produce(visit(at, 40.75, -73.99) for at in range(3_000, 3_012))
+    wait_until(lambda: crowds(cluster), 30.0)
+    assert {(round(one.lat, 3), round(one.lon, 3)) for one in crowds(cluster)} == {(40.75, -73.99)}
+    assert worker.stop() == 0
+
+
+def visit(number: int, lat: float, lon: float) -> tuple[bytes, bytes]:
+    event = BehaviorEvent(
+        event_id=f"v{number}", user_id=f"u{number % 10}", item_id=f"i{number % 3}", action="view", lat=lat, lon=lon,
+        event_time_ms=START_MS + 1000 * number,
+    )  # fmt: skip
+    return event.user_id.encode(), json_wire.encode(event)
+
+
+def crowds(cluster: Cluster) -> list[ClusterUpdate]:
+    decode = json_wire.decoder(SPATIAL).decode
+    found = [decode(message.value()) for message in read_to(cluster.kafka, ends_of(cluster.kafka, SPATIAL.name))]
+    return [one for one in found if isinstance(one, ClusterUpdate)]
 
 
 def test_bad_input_is_set_aside_and_a_drained_worker_goes_on_where_it_was(cluster: Cluster) -> None:

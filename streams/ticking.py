@@ -1,0 +1,44 @@
+"""Tells the stage of crowds what time it is while a source partition has no events."""
+
+import asyncio
+import time
+from typing import Any
+
+from streams.records import internal_records
+from streams.runner import StageRunner
+
+LOOK_EVERY_S = 0.05
+FIRST_AFTER_S, LAST_AFTER_S = 0.2, 60.0
+
+
+class Ticker:
+    """After the last batch of a partition come a few more ticks of its clock, each twice as long after it as the one before.
+
+    Crowds are told now and then (`CrowdStage`): without a tick the last events before a pause would wait for the next ones.
+    """
+
+    def __init__(self, runner: StageRunner) -> None:
+        self._runner = runner
+        # By partition: up to where it is absorbed, since when, and how long after that the next tick comes.
+        self._quiet: dict[int, tuple[int, float, float]] = {}
+
+    async def run(self) -> None:
+        """Tick for ever; ended by cancellation."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            states: dict[int, Any] = self._runner.table.states
+            due = [state for at, state in states.items() if self.is_due(at, state.absorbed_offset, time.monotonic())]
+            if due:
+                sent_ms = int(time.time() * 1000)
+                ticks = [tick for state in due for tick in state.tick(sent_ms)]
+                # In a task, so that it begins after the writes of the batches that the ticks speak of.
+                await asyncio.ensure_future(self._runner.write(internal_records(ticks)))
+
+    def is_due(self, partition: int, absorbed_offset: int, now_s: float) -> bool:
+        """Whether a partition that was absorbed up to an offset is to tick now."""
+        seen_offset, since_s, after_s = self._quiet.get(partition, (None, now_s, FIRST_AFTER_S))
+        if seen_offset != absorbed_offset:
+            since_s, after_s = now_s, FIRST_AFTER_S
+        due = now_s - since_s >= after_s and after_s <= LAST_AFTER_S
+        self._quiet[partition] = absorbed_offset, since_s, 2 * after_s if due else after_s
+        return due

@@ -15,8 +15,10 @@ WIRE_VERSION = 1
 Column = npt.NDArray[np.generic] | list[str]
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(tuple[int, int, dict[str, tuple[str, bytes]]])
-_DTYPES = frozenset({"<i8", "<f8", "<i4", "<f4", "<u4", "<u8", "|u1", "|i1", "|b1", "<u2", "<i2"})
-_KIND_OF = {np.dtype(kind): kind for kind in _DTYPES}
+_KINDS = ("<i8", "<f8", "<i4", "<f4", "<u4", "<u8", "|u1", "|i1", "|b1", "<u2", "<i2")
+_DTYPES: dict[str, np.dtype[np.generic]] = {kind: np.dtype(kind) for kind in _KINDS}
+_WIDTHS = {kind: dtype.itemsize for kind, dtype in _DTYPES.items()}
+_KIND_OF = {dtype: kind for kind, dtype in _DTYPES.items()}
 
 
 def encode_columns(columns: Mapping[str, Column]) -> bytes:
@@ -73,9 +75,9 @@ def _unpack(name: str, kind: str, buffer: bytes, rows: int) -> Column:
             raise ValueError(f"column {name} holds {len(buffer)} bytes, {int(ends[-1])} expected")
         starts = [head, *ends[:-1].tolist()]
         return [buffer[start:end].decode() for start, end in zip(starts, ends.tolist(), strict=False)]
-    if kind not in _DTYPES:
+    width = _WIDTHS.get(kind)
+    if width is None:
         raise ValueError(f"column {name} has unknown dtype {kind}")
-    dtype = np.dtype(kind)
-    if len(buffer) != rows * dtype.itemsize:
-        raise ValueError(f"column {name} holds {len(buffer)} bytes, {rows * dtype.itemsize} expected")
-    return np.frombuffer(buffer, dtype)
+    if len(buffer) != rows * width:
+        raise ValueError(f"column {name} holds {len(buffer)} bytes, {rows * width} expected")
+    return np.frombuffer(buffer, _DTYPES[kind])

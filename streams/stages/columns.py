@@ -64,12 +64,17 @@ def encode_names(names: Mapping[int, str]) -> bytes:
     >>> decode_names(encode_names({7: "cafe"}))
     {7: 'cafe'}
     """
-    return encode_columns({"code": np.fromiter(names.keys(), np.int64, len(names)), "name": list(names.values())})
+    return _ENCODER.encode(names)
 
 
 def decode_names(data: bytes) -> dict[int, str]:
-    """The codes and ids that ``encode_names`` wrote."""
-    columns = decode_columns(data)
+    """The codes and ids that ``encode_names`` wrote. Raises ValueError if the bytes are something else."""
+    if data[:1] != _COLUMNAR:
+        try:
+            return _NAMES.decode(data)
+        except msgspec.DecodeError as error:
+            raise ValueError(f"not ids of codes: {error}") from error
+    columns = decode_columns(data)  # written before ids were a map
     codes, names = columns["code"], columns["name"]
     return dict(zip(np.asarray(codes).tolist(), names, strict=True))  # type: ignore[arg-type]
 
@@ -98,6 +103,8 @@ class InternalBatch(msgspec.Struct, frozen=True, array_like=True):
 
 
 _ENCODER = msgspec.msgpack.Encoder()
+_NAMES = msgspec.msgpack.Decoder(dict[int, str])
+_COLUMNAR = b"\x93"
 _PAIR = msgspec.msgpack.Decoder(tuple[bytes, bytes])
 _INTERNAL = msgspec.msgpack.Decoder(InternalBatch)
 

@@ -94,7 +94,9 @@ class InternalStage(ABC):
             stale += new.start
             if new.stop > new.start:
                 self.names.learn(decode_names(batch.names))
-                part = {name: np.asarray(column)[new] for name, column in rows.items()}
+                part = {
+                    name: np.asarray(column)[new] if new.start else np.asarray(column) for name, column in rows.items()
+                }
                 part |= {
                     name: np.full(new.stop - new.start, NO_STATE) for name in self.optional_columns if name not in part
                 }

@@ -49,6 +49,7 @@ FROM_LAST = {
 DAY_NAMES = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 DAY_PARTS = ((5, "nights"), (12, "mornings"), (17, "afternoons"), (22, "evenings"), (24, "nights"))
 DAY_S = 86_400.0
+NEXT_DOOR_M = 15.0
 CROWD_EXPERTS = frozenset({"crowd", "cluster"})
 PERIOD_EXPERTS = frozenset({"period", "weekday", "interval", "hour"})
 
@@ -138,7 +139,12 @@ class ReasonWriter:
         here, there = self._items.place(last_item), self._items.place(item_id)
         if here is None or there is None:
             return WORDS["distance"]
-        return f"it is {metres(metres_between(*here, *there))} from where you were last"
+        if item_id == last_item:
+            return "it is where you were last"
+        away_m = metres_between(*here, *there)
+        if away_m < NEXT_DOOR_M:
+            return "it is next to where you were last"
+        return f"it is {metres(away_m)} from where you were last"
 
     def _nearest_crowd(self, item_id: str) -> str | None:
         place = self._items.place(item_id)

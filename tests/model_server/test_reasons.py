@@ -20,7 +20,12 @@ FRIDAY_EVENING_MS = 1_333_738_800_000
 def writer() -> ReasonWriter:
     items = ItemTable()
     items.upsert(
-        [Item(item_id="cafe", lat=40.0, lon=0.0), Item(item_id="gym", lat=40.01, lon=0.0), Item(item_id="web")]
+        [
+            Item(item_id="cafe", lat=40.0, lon=0.0),
+            Item(item_id="gym", lat=40.01, lon=0.0),
+            Item(item_id="web"),
+            Item(item_id="bakery", lat=40.0001, lon=0.0),
+        ]
     )
     return ReasonWriter(items, reasons_per_item=2)
 
@@ -90,6 +95,8 @@ def test_a_crowd_is_told_by_its_distance_and_forgotten_when_it_dies(writer: Reas
 
 def test_places_are_told_by_distance_and_by_the_place_before(writer: ReasonWriter) -> None:
     assert texts(writer, item("cafe", distance=1.0)) == ["it is 1.1 km from where you were last"]
+    assert texts(writer, item("gym", distance=1.0)) == ["it is where you were last"]
+    assert texts(writer, item("bakery", distance=1.0), "cafe") == ["it is next to where you were last"]
     assert texts(writer, item("web", distance=1.0)) == ["it is close to where you were last"]
     assert texts(writer, item("cafe", transition=1.0)) == ["this is where you go next from gym"]
     assert texts(writer, item("cafe", transition=1.0), last_item="") == ["this is where you go next"]

@@ -195,6 +195,10 @@ class PatternBook:
     def __len__(self) -> int:
         return len(self._lives)
 
+    def __contains__(self, key: int) -> bool:
+        """Whether a pattern is known: recorded, not retired and not forgotten."""
+        return key in self._lives
+
     def to_bytes(self) -> bytes:
         """The whole book; :meth:`from_bytes` goes on exactly like this one."""
         parts: dict[str, Any] = {"max_patterns": self.max_patterns, "forgotten_patterns": self.forgotten_patterns}

@@ -23,8 +23,9 @@ MS = 1000.0
 class Following:
     """Decayed counts of what follows a state, and which of it has changed enough to be published.
 
-    A from-state is published whenever its support has grown by a share; a sequence when it is frequent among enough people,
-    when it has moved, and, without support, when it has faded. This is one of ``parts`` among which the from-states are divided.
+    A from-state is published when its support has grown by a share, and after many more events; a sequence when it is frequent
+    among enough people, when it has moved, and, without support, when it has faded. This is one of ``parts`` among which the
+    from-states are divided.
     """
 
     def __init__(self, kind: StateKind, settings: TransitionStageSettings, parts: int) -> None:
@@ -32,8 +33,9 @@ class Following:
         self.settings = settings
         self.counts = TransitionCounts(settings.counts)
         self.ledger = GrowthLedger(
-            min_support=settings.min_support, growth=settings.growth, max_keys=settings.counts.max_contexts
-        )
+            min_support=settings.min_support, growth=settings.growth, at_most=settings.at_most,
+            max_keys=settings.counts.max_contexts,
+        )  # fmt: skip
         self.book = PatternBook(settings.max_published)
         self._asked: dict[str, Any] = {
             "min_support": settings.sequence_min_support, "min_lift": settings.sequence_min_lift,

@@ -23,9 +23,9 @@ class UserSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The user stage: what it admits, what it holds per user, and when it publishes.
 
     A personal transition is published when its from-state has ``min_support`` events of the user, and again when they have
-    grown by the share ``growth``. A profile is published at ``profile_min_events`` events, when they have doubled, and at the
-    latest after ``profile_at_most`` more; the bank's own test of how far it moved costs more than the message. Of at most
-    ``max_published`` patterns of a kind it is remembered how stable they have been.
+    grown by the share ``growth``, at the latest after ``at_most`` more. A profile is published at ``profile_min_events`` events,
+    when they have doubled, and at the latest after ``profile_at_most`` more; the bank's own test of how far it moved costs more
+    than the message. Of at most ``max_published`` patterns of a kind it is remembered how stable they have been.
     """
 
     admission: AdmissionSettings = AdmissionSettings()
@@ -38,17 +38,21 @@ class UserSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_published: int = 250_000
     min_support: int = 8
     growth: float = 1.0
+    at_most: int = 64
 
 
 class TransitionStageSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The transition stage: the population's counts, and when a from-state or a sequence is published.
 
-    A sequence needs ``min_users`` different people. ``max_sequences`` bounds the states, pairs and triples counted for it.
+    A from-state is published at ``min_support`` events, again when they have grown by the share ``growth``, and at the latest
+    after ``at_most`` more: counts fade, so what follows changes however many there have been. A sequence needs ``min_users``
+    different people. ``max_sequences`` bounds the states, pairs and triples counted for it.
     """
 
     counts: TransitionSettings = TransitionSettings(max_contexts=1 << 22, max_transitions=1 << 23)
     min_support: int = 4
     growth: float = 0.5
+    at_most: int = 128
     published_next_states: int = 20
     max_published: int = 250_000
     sequence_min_support: float = 20.0
@@ -76,7 +80,8 @@ class RegionStageSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The region stage: what a crowd is, and when its points are told.
 
     A cluster, or a move between two, of fewer than ``min_users`` different people is never published. A move takes at most
-    ``move_gap_s`` seconds.
+    ``move_gap_s`` seconds. Places visited together are published when a pair has ``covisit_min_support``, again when visits of
+    one have grown by the share ``covisit_growth``, and at the latest after ``covisit_at_most`` more.
     """
 
     eps_m: float = 100.0
@@ -86,6 +91,8 @@ class RegionStageSettings(msgspec.Struct, frozen=True, kw_only=True):
     covisit_distance_m: float = 500.0
     covisit_window_s: float = 3 * 3600.0
     covisit_min_support: float = 5.0
+    covisit_growth: float = 0.5
+    covisit_at_most: int = 128
     move_gap_s: float = 3 * 3600.0
     forecasts: ForecastWatchSettings = ForecastWatchSettings(max_keys=64)
     max_names: int = 1_000_000

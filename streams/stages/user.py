@@ -47,7 +47,7 @@ class UserStage:
         self.private = PrivatePlaces(settings.private_categories, 4 * own.max_users)
         self.transitions = TransitionCounts(own.transitions)
         self.transition_ledger = GrowthLedger(
-            min_support=own.min_support, growth=own.growth, max_keys=2 * own.periodicity.max_keys
+            min_support=own.min_support, growth=own.growth, at_most=own.at_most, max_keys=2 * own.periodicity.max_keys
         )
         self.transition_book = PatternBook(own.max_published)
         self.profiles = UserProfiles(own.profile)

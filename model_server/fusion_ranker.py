@@ -250,6 +250,7 @@ class FusionRanker:
             "replay": self.replay.state(),
             "neighbours": self.neighbours.lists.state(),
             "heads": {mode: head.state() for mode, head in self._heads.items()},
+            "sequence": None if self.sequence is None else self.sequence.state(),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -262,6 +263,10 @@ class FusionRanker:
         self.shortlist.load_state(state["shortlist"])
         self.replay.load_state(state["replay"])
         self.neighbours.lists.load_state(state["neighbours"])
+        if self.sequence is not None:
+            if not isinstance(state.get("sequence"), dict):
+                raise ValueError("state has no sequence model")
+            self.sequence.load_state(state["sequence"])
         for mode, head in self._heads.items():
             head.load_state(state["heads"][mode])
         self._reserve()

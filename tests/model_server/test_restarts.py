@@ -66,6 +66,33 @@ def test_a_warm_restart_goes_on_from_the_checkpoint_without_learning_anything_tw
             assert second.value("chronotope_server_records_total", topic="behavior.event.raw.v1") == 2
 
 
+def test_the_served_model_ranks_on_after_a_warm_restart_as_if_nothing_had_happened(
+    stack: LocalStack, tmp_path: Path
+) -> None:
+    settings = settings_of(stack, checkpoint_dir=tmp_path / "checkpoints", strategies={"fused": 1.0})
+    people = [f"user-{n}" for n in range(6)]
+
+    def answers(running: RunningServer) -> list[list[tuple[str, float]]]:
+        rankings = running.server.strategies["fused"].ranker.rank([Query(user_id=user, k=5) for user in people])
+        return [[(item.item_id, round(item.probability, 6)) for item in ranking.items] for ranking in rankings]
+
+    with probing(stack) as probe:
+        with RunningServer(settings) as first:
+            for n in range(90):
+                probe.event(people[n % 6], f"i{n * n % 13}", START_MS + n)
+            until(lambda: all(probe.of(user) for user in people), "everybody is recommended something")
+            until(lambda: first.value("chronotope_server_users") == 6, "all of them are known")
+        left = answers(first)
+        with RunningServer(settings) as second:
+            assert second.value("chronotope_checkpoints_total", outcome="restored") == 1
+            assert answers(second) == left
+            before = len(probe.of("user-1"))
+            probe.event("user-1", "i3", START_MS + 1_000)
+            assert probe.next_of("user-1", after=before).strategy == "fused"
+            samples = [sample for family in second.metrics.registry.collect() for sample in family.samples]
+            assert not any(one.value for one in samples if one.name == "chronotope_server_model_errors_total")
+
+
 def test_without_a_checkpoint_everything_is_learned_again_and_nothing_confirmed_is_sent_again(
     stack: LocalStack,
 ) -> None:

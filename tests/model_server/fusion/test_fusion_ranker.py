@@ -150,8 +150,10 @@ def plain(rankings: Sequence[Ranking]) -> list[object]:
     ]
 
 
-def test_state_gives_the_same_answers_in_another_process() -> None:
-    ranker, other = FusionRanker(SMALL), FusionRanker(SMALL)
+@pytest.mark.parametrize("sequence", ["", "nano"])
+def test_state_gives_the_same_answers_in_another_process(sequence: str) -> None:
+    settings = msgspec.structs.replace(SMALL, sequence=sequence)
+    ranker, other = FusionRanker(settings), FusionRanker(settings)
     events = routines(6)
     ranker.observe(events[:80])
     other.load_state(ranker.state())
@@ -165,6 +167,14 @@ def test_state_gives_the_same_answers_in_another_process() -> None:
 def test_state_of_other_settings_is_refused() -> None:
     with pytest.raises(ValueError, match="settings"):
         FusionRanker(SMALL).load_state(FusionRanker(FusionSettings(history=32, sequence="")).state())
+
+
+def test_state_without_the_sequence_model_is_refused() -> None:
+    settings = FusionSettings(history=64, sequence="nano")
+    state = FusionRanker(settings).state()
+    for broken in (state | {"sequence": None}, {name: value for name, value in state.items() if name != "sequence"}):
+        with pytest.raises(ValueError, match="sequence"):
+            FusionRanker(settings).load_state(broken)
 
 
 def test_streams_without_places_are_ranked() -> None:

@@ -35,14 +35,18 @@ MONDAY_S = 3 * DAY_S
 
 
 class FusionRanker:
-    """Return-or-explore fusion behind the ``Ranker`` protocol (see model_server.ranking)."""
+    """Return-or-explore fusion behind the ``Ranker`` protocol (see model_server.ranking).
 
-    def __init__(self, settings: FusionSettings | None = None) -> None:
+    At most ``max_users`` users are remembered, some 16 kB each; a new one beyond takes the place of the one who has been idle
+    for longest. It must exceed the users of the events that are admitted and not learned yet.
+    """
+
+    def __init__(self, settings: FusionSettings | None = None, max_users: int = 1_000_000) -> None:
         self.settings = settings or FusionSettings()
         self.device = torch.device(self.settings.device)
         self.model_version = "fusion-2"
         self.catalogue = Catalogue(self.device)
-        self.histories = Histories(self.device, self.settings.history)
+        self.histories = Histories(self.device, self.settings.history, max_users=max_users)
         self.patterns = PatternStore(self.catalogue, self.device)
         self.visits = VisitCounts(self.device)
         self.neighbours = ItemNeighbours(self.device)
@@ -89,6 +93,7 @@ class FusionRanker:
         self._reserve()
         self._place(events, rows)
         slots = self.histories.slots_of([event.user_id for event in events])
+        self._forget(self.histories.take_recycled())
         before = self.histories.events[slots] + occurrence(slots)
         times = torch.tensor([event.event_time_ms / 1000 for event in events], dtype=torch.float64, device=self.device)
         offsets = torch.tensor([_utc_offset_s(event) for event in events], device=self.device)
@@ -100,6 +105,14 @@ class FusionRanker:
         if self.sequence is not None:
             self.sequence.remember(sequence)
         return Arrivals(slots, rows, before, times, week, sequence)
+
+    def _forget(self, slots: Tensor) -> None:
+        if len(slots):
+            for head in self._heads.values():
+                head.reserve(self._world)
+                head.forget(slots)
+            if self.sequence is not None:
+                self.sequence.forget(slots)
 
     def test(self, arrivals: Arrivals) -> dict[Mode, Scored]:
         """Score remembered events that are not learned yet, each as of the event before it."""
@@ -158,11 +171,13 @@ class FusionRanker:
             return
         at = self.histories.length - (self.histories.events[slots] - before)
         target, time_s = self.histories.row[slots, at].long(), self.histories.time_s[slots, at]
+        rows = len(self.catalogue)
+        batches = {  # all of one moment: what comes during a pause may take the place of an event
+            mode: gather_users(self.histories, rows, slots, before, time_s if mode == "request" else None)
+            for mode in self._heads
+        }
         for mode, head in self._heads.items():
-            batch = gather_users(
-                self.histories, len(self.catalogue), slots, before, time_s if mode == "request" else None
-            )
-            head.learn_again(self._world, batch, target)
+            head.learn_again(self._world, batches[mode], target)
             yield
 
     def upsert_items(self, items: Sequence[Item]) -> None:
@@ -236,7 +251,6 @@ class FusionRanker:
             "items": len(self.catalogue),
             "patterns": len(held),
             "crowds": len(held.clusters),
-            "profiles": len(held.profiles),
         }
 
     def state(self) -> dict[str, object]:

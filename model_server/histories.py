@@ -1,5 +1,6 @@
 """What each user did lately: right-aligned event buffers on the device, one slot per user."""
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
@@ -12,7 +13,10 @@ class Histories:
     """The latest ``length`` events of every user as tensors [slot, length], the newest at the right end.
 
     ``row`` is the item's catalogue row (-1: none), ``time_s`` Unix seconds, ``week_s`` local seconds into the week (Monday
-    0:00), ``was_new`` whether the user's window did not hold the item before. Memory: 17 bytes per event.
+    0:00), ``was_new`` whether the user's window did not hold the item before. Memory: 17 bytes per event that fits.
+
+    Of at most ``max_users`` users; a new one beyond takes the slot of the one who has been idle for longest, and
+    ``take_recycled`` says so: whatever else is kept by slot must be forgotten then.
 
     >>> histories = Histories(torch.device("cpu"), length=4)
     >>> slots = histories.slots_of(["ann", "bob", "ann", "ann"])
@@ -23,12 +27,15 @@ class Histories:
 
     _TENSORS = ("row", "time_s", "week_s", "was_new", "events")
 
-    def __init__(self, device: torch.device, length: int = 512, capacity: int = 256) -> None:
-        if length < 2:
-            raise ValueError("length must be at least 2")
-        self.device, self.length = device, length
+    def __init__(
+        self, device: torch.device, length: int = 512, capacity: int = 256, max_users: int = 1_000_000
+    ) -> None:
+        if length < 2 or max_users < 1:
+            raise ValueError("length must be at least 2 and max_users at least 1")
+        self.device, self.length, self.max_users = device, length, max_users
         self.user_ids: list[str] = []
-        self._slot: dict[str, int] = {}
+        self._slot: OrderedDict[str, int] = OrderedDict()  # the longest idle first
+        self._recycled: list[int] = []
         self.row = torch.full((capacity, length), -1, dtype=torch.int32, device=device)
         self.time_s = torch.zeros((capacity, length), dtype=torch.float64, device=device)
         self.week_s = torch.zeros((capacity, length), device=device)
@@ -43,16 +50,38 @@ class Histories:
         return self._slot.get(user_id)
 
     def slots_of(self, user_ids: Sequence[str]) -> Tensor:
-        """Slots of these users, int64; a user never heard of is given the next slot. Amortised O(users)."""
+        """Slots of these users, int64, who count as active now; a user never heard of is given one. Amortised O(users).
+
+        Raises ValueError for more different users than ``max_users``.
+        """
         slots = []
         for user_id in user_ids:
             slot = self._slot.get(user_id)
             if slot is None:
-                slot = self._slot[user_id] = len(self.user_ids)
-                self.user_ids.append(user_id)
+                slot = self._slot[user_id] = self._free_slot(user_id)
+            else:
+                self._slot.move_to_end(user_id)
             slots.append(slot)
+        if len(slots) > self.max_users and len(set(user_ids)) > self.max_users:
+            raise ValueError(f"{len(set(user_ids))} users at once, at most {self.max_users} are remembered")
         self._grow(len(self.user_ids))
         return torch.tensor(slots, dtype=torch.long, device=self.device)
+
+    def take_recycled(self) -> Tensor:
+        """The slots that were given to other users since the last call, int64."""
+        recycled, self._recycled = self._recycled, []
+        return torch.tensor(recycled, dtype=torch.long, device=self.device)
+
+    def _free_slot(self, user_id: str) -> int:
+        if len(self.user_ids) < self.max_users:
+            self.user_ids.append(user_id)
+            return len(self.user_ids) - 1
+        _, slot = self._slot.popitem(last=False)
+        self.user_ids[slot] = user_id
+        self.row[slot] = -1
+        self.events[slot] = 0
+        self._recycled.append(slot)
+        return slot
 
     def append(self, slots: Tensor, rows: Tensor, time_s: Tensor, week_s: Tensor) -> None:
         """Remember these events in order; a user may come several times. O(length) per event, batched over users."""
@@ -62,7 +91,8 @@ class Histories:
     def state(self) -> dict[str, object]:
         """Everything, as tensors and plain lists."""
         users = len(self)
-        return {"user_ids": list(self.user_ids)} | {n: getattr(self, n)[:users].cpu().clone() for n in self._TENSORS}
+        held = {name: getattr(self, name)[:users].cpu().clone() for name in self._TENSORS}
+        return {"user_ids": list(self.user_ids), "idle_first": list(self._slot.values())} | held
 
     def load_state(self, state: dict[str, object]) -> None:
         """Take over what ``state`` gave; ValueError if a column is missing or does not fit ``length``."""
@@ -74,8 +104,11 @@ class Histories:
             expected = (len(user_ids), *getattr(self, name).shape[1:])
             if not isinstance(column, Tensor) or tuple(column.shape) != expected:
                 raise ValueError(f"history column {name} does not have the shape {expected}")
+        idle_first = state.get("idle_first", range(len(user_ids)))
+        if not isinstance(idle_first, Sequence) or sorted(idle_first) != list(range(len(user_ids))):
+            raise ValueError("state of histories does not tell the order of its users")
         self.user_ids = list(user_ids)
-        self._slot = {user_id: slot for slot, user_id in enumerate(user_ids)}
+        self._slot = OrderedDict((user_ids[slot], slot) for slot in idle_first)
         self._grow(len(user_ids))
         for name, column in columns.items():
             getattr(self, name)[: len(user_ids)] = column

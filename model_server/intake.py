@@ -1,6 +1,6 @@
 """From Kafka records to valid messages: what cannot be used is counted by reason and left out, the stream goes on."""
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -32,7 +32,9 @@ class RecentIds:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._ids: dict[str, None] = {}
+        self._ids: OrderedDict[str, None] = (
+            OrderedDict()
+        )  # of a dict the first key is found by passing all that are gone
 
     def is_new(self, event_id: str) -> bool:
         """Whether the id was not among the latest; it is from now on. O(1)."""
@@ -40,7 +42,7 @@ class RecentIds:
             return False
         self._ids[event_id] = None
         if len(self._ids) > self._limit:
-            del self._ids[next(iter(self._ids))]
+            self._ids.popitem(last=False)
         return True
 
 

@@ -43,6 +43,8 @@ def distance_m(lat: float, lon: float, lats: Floats, lons: Floats) -> Floats:
 class ItemTable:
     """Items by row, in order of first appearance; an item touched by an event exists before the catalogue announces it.
 
+    Beyond ``limit`` items no new one is to be let in: ``admits`` says so, and whoever takes in events and items asks it.
+
     >>> items = ItemTable()
     >>> items.upsert([Item(item_id="cafe", categories=["coffee"], lat=40.7, lon=-74.0), Item(item_id="bar", available=False)])
     >>> items.touch(["cafe", "gym"])
@@ -50,7 +52,8 @@ class ItemTable:
     ([True, False, True], [True, False, False])
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = 2**62) -> None:
+        self._limit = limit
         self.clear()
 
     def clear(self) -> None:
@@ -76,6 +79,10 @@ class ItemTable:
     def row(self, item_id: str) -> int | None:
         """The row of a known item. O(1)."""
         return self._row.get(item_id)
+
+    def admits(self, item_id: str) -> bool:
+        """Whether an item is known or there is room for it. O(1)."""
+        return item_id in self._row or len(self) < self._limit
 
     def is_available(self, item_id: str) -> bool:
         """Known and not withdrawn. O(1)."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from model_server.intake import Received, RecentIds
+from model_server.items import ItemTable
 from model_server.ledger import OffsetLedger, Source
 from model_server.metrics import ServerMetrics
 from model_server.next_behaviour import NextBehaviourPredictor
@@ -31,6 +32,7 @@ class Learner:
         self,
         settings: ServerSettings,
         users: OwnedUsers,
+        items: ItemTable,
         strategies: StrategySet,
         scheduler: RefreshScheduler,
         ledger: OffsetLedger,
@@ -38,7 +40,8 @@ class Learner:
         metrics: ServerMetrics,
     ) -> None:
         self._keep_seen = settings.exclude_seen
-        self._users, self._strategies, self._scheduler, self._ledger = users, strategies, scheduler, ledger
+        self._users, self._items, self._strategies = users, items, strategies
+        self._scheduler, self._ledger = scheduler, ledger
         self._predictor, self._metrics = predictor, metrics
         self._recent = RecentIds(100_000)
         self.learned: dict[Source, int] = {}
@@ -94,6 +97,9 @@ class Learner:
         """The event in the order of its user: a little late is taken as of now, very late is left to the late topic."""
         if not self._recent.is_new(event.event_id):
             self._metrics.refused.labels(EVENTS.name, "duplicate").inc()
+            return None
+        if not self._items.admits(event.item_id):
+            self._metrics.refused.labels(EVENTS.name, "items_full").inc()
             return None
         record = self._users.get(event.user_id)
         if record is None or event.event_time_ms >= record.last_event_ms:

@@ -1,7 +1,7 @@
 """What, where and when comes next for a user: calibrated probabilities, and the errors that they had."""
 
 import bisect
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
 from operator import itemgetter
 from typing import Any
@@ -116,7 +116,7 @@ class GapModel:
     def __init__(self, max_users: int, shrink: float = 8.0, rate: float = 0.002) -> None:
         self._max_users, self._shrink, self._rate = max_users, shrink, rate
         self._everybody = np.full((24, BINS), 0.1)
-        self._own: dict[str, npt.NDArray[np.float32]] = {}
+        self._own: OrderedDict[str, npt.NDArray[np.float32]] = OrderedDict()
         self._level = np.array(LEVELS)
         self.covered = np.array(LEVELS)
 
@@ -124,14 +124,15 @@ class GapModel:
         """The user came ``time_ms - since_ms`` after the event before."""
         index = _gap_bin((time_ms - since_ms) / 1000)
         self._everybody[_hour(since_ms), index] += 1.0
-        own = self._own.pop(user_id, None)
+        own = self._own.get(user_id)
         if own is None:
-            own = np.zeros(BINS, np.float32)
             if len(self._own) >= self._max_users:
-                del self._own[next(iter(self._own))]
+                self._own.popitem(last=False)
+            own = self._own[user_id] = np.zeros(BINS, np.float32)
+        else:
+            self._own.move_to_end(user_id)
         own *= 0.98
         own[index] += 1.0
-        self._own[user_id] = own
 
     def quantiles_s(self, user_ids: Sequence[str], since_ms: Sequence[int]) -> Floats:
         """Seconds from ``since_ms`` by which each next event comes with each probability of ``LEVELS``: [users, levels]."""
@@ -164,7 +165,7 @@ class GapModel:
         if state["everybody"].shape != (24, BINS) or own.shape != (len(users), BINS):
             raise ValueError(f"a gap model's state has {BINS} bins, not {state['everybody'].shape}")
         self._everybody, self._level = state["everybody"].copy(), state["level"].copy()
-        self._own = {user: row.copy() for user, row in zip(users, own)}
+        self._own = OrderedDict((user, row.copy()) for user, row in zip(users, own))
 
 
 class _Stated(msgspec.Struct, frozen=True):
@@ -182,7 +183,7 @@ class NextBehaviourPredictor:
         self._calibrator = Calibrator()
         self._gaps = GapModel(max_users)
         self._clusters: dict[str, ClusterUpdate] = {}
-        self._stated: dict[str, _Stated] = {}
+        self._stated: OrderedDict[str, _Stated] = OrderedDict()
         self._brier = 0.0
         self._tested = 0
 
@@ -248,10 +249,10 @@ class NextBehaviourPredictor:
         self._gaps.load_state(state["gaps"])
 
     def _remember(self, user_id: str, stated: _Stated) -> None:
-        self._stated.pop(user_id, None)
         self._stated[user_id] = stated
+        self._stated.move_to_end(user_id)
         if len(self._stated) > self._max_users:
-            del self._stated[next(iter(self._stated))]
+            self._stated.popitem(last=False)
 
     def _test(self, stated: _Stated, event: BehaviorEvent) -> None:
         hit = stated.item_id == event.item_id

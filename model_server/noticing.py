@@ -15,6 +15,7 @@ from model_server.strategies import StrategySet
 from model_server.users import OwnedUsers
 from schemas.events import Item
 from schemas.patterns import Pattern, PeriodicityUpdate, ProfileUpdate, TransitionUpdate
+from schemas.topics import CATALOG
 
 
 class PatternDesk:
@@ -42,13 +43,20 @@ class PatternDesk:
 
     def take(self, received: Sequence[Received], wall_ms: int) -> None:
         """Items and patterns, in the order of their topics."""
-        items = [each.message for each in received if isinstance(each.message, Item)]
+        items = self._admitted([each.message for each in received if isinstance(each.message, Item)])
         if items:
             self._strategies.upsert_items(items)
             self._metrics.items.set(len(self._items))
         patterns = [each for each in received if not isinstance(each.message, Item)]
         if patterns:
             self._take_patterns(patterns, wall_ms)
+
+    def _admitted(self, items: list[Item]) -> list[Item]:
+        """Those that are known or that there is room for; what one batch brings in too much is let in."""
+        admitted = [item for item in items if self._items.admits(item.item_id)]
+        if len(admitted) < len(items):
+            self._metrics.refused.labels(CATALOG.name, "items_full").inc(len(items) - len(admitted))
+        return admitted
 
     def mark_due(self, wall_ms: int) -> None:
         """Mark the users whose usual visit is near."""

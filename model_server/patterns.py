@@ -1,5 +1,6 @@
 """The latest version of every mined pattern, as tensors that the experts read."""
 
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -17,6 +18,8 @@ from schemas.patterns import (
     SequenceUpdate,
     TransitionUpdate,
 )
+
+UNIT_SEPARATOR = "\x1f"  # between the user and the item of a period's entity
 
 
 def pattern_key(pattern: Pattern) -> tuple[str, ...]:
@@ -104,34 +107,70 @@ class RowLists:
 class PatternStore:
     """The last version of each pattern wins, in whatever order they come.
 
-    What the experts read all the time (transitions and co-visits of items) is kept as tensors; the rest by key.
+    What the experts read all the time (transitions and co-visits of items) is kept as tensors, crowds and the users' periods by
+    key; of the rest nothing. Versions are kept of the latest ``max_patterns`` patterns. With the version of a user's period goes
+    the period: whose key has not been told for so long is not read any more.
     """
 
-    def __init__(self, catalogue: Catalogue, device: torch.device, width: int = 32) -> None:
-        self._catalogue = catalogue
-        self._version: dict[tuple[str, ...], int] = {}
+    def __init__(
+        self, catalogue: Catalogue, device: torch.device, width: int = 32, max_patterns: int = 1_000_000
+    ) -> None:
+        self._catalogue, self._max_patterns = catalogue, max_patterns
+        self._version: OrderedDict[tuple[str, ...], int] = OrderedDict()  # the longest untold first
         self.transitions = RowLists(device, width)
         self.covisits = RowLists(device, width)
         self.clusters: dict[str, ClusterUpdate] = {}
-        self.profiles: dict[str, ProfileUpdate] = {}
-        self.forecasts: dict[tuple[str, str], ForecastUpdate] = {}
         self.periods_of_user: dict[str, dict[int, list[PeriodEstimate]]] = {}
-        self.periods_of_item: dict[str, list[PeriodEstimate]] = {}
 
     def __len__(self) -> int:
         return len(self._version)
 
     def apply(self, patterns: Iterable[Pattern]) -> list[Pattern]:
-        """Take in those that are newer than what is known of their key; the ones taken, in order."""
+        """Take in those that are newer than what is known of their key; the ones taken, in order.
+
+        Kinds that nobody reads are taken every time, and nothing is kept of them.
+        """
         taken = []
         for pattern in patterns:
-            key = pattern_key(pattern)
-            if pattern.version > self._version.get(key, -1):
+            if self._is_read(pattern):
+                key = pattern_key(pattern)
+                if pattern.version <= self._version.get(key, -1):
+                    continue
                 self._version[key] = pattern.version
+                self._version.move_to_end(key)
                 self._take(pattern)
-                taken.append(pattern)
+            taken.append(pattern)
+        while len(self._version) > self._max_patterns:
+            self._forget(*self._version.popitem(last=False)[0])
         self.reserve()
         return taken
+
+    def _is_read(self, pattern: Pattern) -> bool:
+        match pattern:
+            case TransitionUpdate():
+                return pattern.state_kind == "item" and pattern.user_id is None
+            case PeriodicityUpdate():
+                return pattern.entity_kind == "user_item"
+            case ProfileUpdate() | ForecastUpdate() | SequenceUpdate():
+                return False
+            case _:
+                return True
+
+    def _forget(self, kind: str, *key: str) -> None:
+        if kind == "cluster":
+            self.clusters.pop(key[0], None)
+        elif kind == "periodicity":
+            user_id, _, item_id = key[1].partition(UNIT_SEPARATOR)
+            self._put_periods(user_id, item_id, [])
+
+    def _put_periods(self, user_id: str, item_id: str, periods: list[PeriodEstimate]) -> None:
+        row = self._catalogue.rows_of([item_id])[0]
+        held = self.periods_of_user.setdefault(user_id, {})
+        held.pop(row, None)
+        if periods:
+            held[row] = periods
+        if not held:
+            del self.periods_of_user[user_id]
 
     def reserve(self) -> None:
         """Make room for the rows that the catalogue has by now."""
@@ -152,16 +191,7 @@ class PatternStore:
                 self.clusters[pattern.cluster_id] = pattern
                 if pattern.change == "merged" and pattern.related_cluster_id is not None:
                     self.clusters.pop(pattern.cluster_id, None)
-            case PeriodicityUpdate(entity_kind="user_item", user_id=str(user_id), item_id=str(item_id)):
-                row = self._catalogue.rows_of([item_id])[0]
-                self.periods_of_user.setdefault(user_id, {})[row] = pattern.periods
-            case PeriodicityUpdate(entity_kind="item"):
-                self.periods_of_item[pattern.entity] = pattern.periods
-            case ForecastUpdate(steps=[]):
-                self.forecasts.pop((pattern.entity_kind, pattern.entity), None)
-            case ForecastUpdate():
-                self.forecasts[pattern.entity_kind, pattern.entity] = pattern
-            case ProfileUpdate():
-                self.profiles[pattern.user_id] = pattern
+            case PeriodicityUpdate(user_id=str(user_id), item_id=str(item_id)):
+                self._put_periods(user_id, item_id, pattern.periods)
             case _:
                 pass

@@ -21,6 +21,7 @@ from schemas.settings import KafkaSettings
 from schemas.topics import EVENTS
 
 log = structlog.get_logger(__name__)
+COPYING_SHARE = 0.02
 FILE_NAME = "server.checkpoint"
 
 
@@ -48,7 +49,8 @@ def topic_id(kafka: KafkaSettings, topic: str) -> str:
 class CheckpointKeeper:
     """Writes one instance's checkpoint every now and then, and reads it at start.
 
-    The state is copied within ``save`` and written by a thread of its own, so that serving goes on. A checkpoint that is
+    The state is copied within ``save``, which nothing is served beside, and written by a thread of its own. Where there is much
+    to copy checkpoints are fewer, so that it takes at most ``COPYING_SHARE`` of the time. A checkpoint that is
     damaged, belongs to other settings or to a topic that was deleted since is refused with a reason; then the instance learns
     everything again from the topics.
     """
@@ -63,6 +65,7 @@ class CheckpointKeeper:
         self._fingerprint = fingerprint_of(identity)
         self._every_s = settings.checkpoint_every_s
         self._saved_at_s = time.monotonic()
+        self._copied_in_s = 0.0
         self._writing: threading.Thread | None = None
 
     def restore(self, take: Callable[[dict[str, Any]], None]) -> Checkpoint | None:
@@ -86,13 +89,16 @@ class CheckpointKeeper:
     def due(self) -> bool:
         """Whether it is time to save again."""
         writing = self._writing is not None and self._writing.is_alive()
-        return not writing and time.monotonic() - self._saved_at_s >= self._every_s
+        pause_s = max(self._every_s, self._copied_in_s / COPYING_SHARE)
+        return not writing and time.monotonic() - self._saved_at_s >= pause_s
 
-    def save(self, state: dict[str, Any], learned: Mapping[Source, int]) -> None:
-        """Copy this state and write it in the background."""
+    def save(self, state: Callable[[], dict[str, Any]], learned: Mapping[Source, int]) -> None:
+        """Copy the state as it is now and write it in the background."""
         self._saved_at_s = time.monotonic()
+        kept = copied(state())
+        self._copied_in_s = time.monotonic() - self._saved_at_s
         checkpoint = Checkpoint(
-            state=copied(state),
+            state=kept,
             offsets={f"{source.topic}/{source.partition}": offset for source, offset in learned.items()},
             fingerprint=self._fingerprint,
             created_at_ms=time.time_ns() // 1_000_000,

@@ -50,7 +50,7 @@ class Server:
 
     def __init__(self, settings: ServerSettings, metrics: ServerMetrics) -> None:
         self._settings, self._metrics = settings, metrics
-        self.items = ItemTable()
+        self.items = ItemTable(settings.max_items)
         self.users = OwnedUsers(settings.max_users)
         self.versions = VersionClock()
         self.strategies = build_strategies(settings, self.items, metrics)
@@ -71,7 +71,7 @@ class Server:
         self.ledger = OffsetLedger()
         self._desk = Desk(settings, self.users, self.ledger, metrics)
         self._learner = Learner(
-            settings, self.users, self.strategies, self.scheduler, self.ledger, self._predictor, metrics
+            settings, self.users, self.items, self.strategies, self.scheduler, self.ledger, self._predictor, metrics
         )
         self._patterns = PatternDesk(
             settings, self.items, self.users, self.strategies, self.scheduler, reasons, self._predictor, metrics
@@ -175,7 +175,7 @@ class Server:
         if self.strategies.midway():
             self._learn_step(begin=False)
         else:
-            checkpoints.save(self._state(), self._learner.learned)
+            checkpoints.save(self._state, self._learner.learned)
 
     def _learn_step(self, begin: bool = True) -> None:
         started_s = time.monotonic()
@@ -207,7 +207,7 @@ class Server:
             self._store_offsets(self._owned)
             self._owned.close()
             if self._checkpoints is not None and not self._learner.behind():
-                self._checkpoints.save(self._state(), self._learner.learned)
+                self._checkpoints.save(self._state, self._learner.learned)
                 self._checkpoints.wait()
         self._shared.close()
         if self._refill is not None:

@@ -88,8 +88,12 @@ class ServerSettings(BaseSettings):
     due_patience_s: float = Field(0.5, gt=0, description="Aim in seconds for a refresh before a due time.")
     due_lead_s: float = Field(3_600.0, ge=0, description="Seconds before a usual visit at which its user is refreshed.")
     request_max_age_s: float = Field(30.0, gt=0, description="Seconds after which a request is no longer answered.")
-    max_users: int = Field(1_000_000, ge=1, description="Users remembered; the longest idle is forgotten first.")
-    max_items: int = Field(2_000_000, ge=1, description="Items remembered by the server.")
+    max_users: int = Field(
+        200_000, ge=1, description="Users remembered, some 20 kB each; the longest idle is forgotten first."
+    )
+    max_items: int = Field(
+        2_000_000, ge=1, description="Items remembered; events and catalogue records of further ones are refused."
+    )
     feedback_window_s: float = Field(
         3_600.0, gt=0, description="Seconds, by event time, in which an impression can be answered by a click."
     )
@@ -102,7 +106,11 @@ class ServerSettings(BaseSettings):
     http_answer_timeout_s: float = Field(1.0, gt=0, description="Seconds that a look-up waits for a fresh answer.")
 
     checkpoint_dir: Path | None = Field(None, description="Directory of checkpoints; null keeps none.")
-    checkpoint_every_s: float = Field(60.0, gt=0, description="Seconds between two checkpoints.")
+    checkpoint_every_s: float = Field(
+        60.0,
+        gt=0,
+        description="Seconds between two checkpoints; more where copying the state would take over 2 % of them.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log level.")
 
     @model_validator(mode="after")

@@ -41,7 +41,9 @@ def build_strategy(name: str, settings: ServerSettings) -> Strategy:
         torch.set_num_threads(settings.torch_threads)
         compiled.warm_up()
         fusion = FusionRanker(
-            FusionSettings(device=settings.device, sequence=settings.model_preset, seed=settings.seed)
+            FusionSettings(device=settings.device, sequence=settings.model_preset, seed=settings.seed),
+            # Whoever has events that wait to be learned must not lose the slot that they name.
+            max_users=max(settings.max_users, settings.most_untrained_events + 2 * settings.consume_batch),
         )
         return Strategy(name=name, ranker=fusion, item_ids=lambda: fusion.catalogue.item_ids)
     if name == "popular":

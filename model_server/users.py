@@ -1,6 +1,7 @@
 """What the server itself remembers of each user it owns, bounded: where its events stood, and what may not be shown."""
 
 import time
+from collections import OrderedDict
 from collections.abc import Iterator
 
 import msgspec
@@ -44,7 +45,7 @@ class OwnedUsers:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._users: dict[str, UserRecord] = {}
+        self._users: OrderedDict[str, UserRecord] = OrderedDict()
         self._evicted = 0
 
     def __len__(self) -> int:
@@ -62,13 +63,14 @@ class OwnedUsers:
 
     def of(self, user_id: str, partition: int) -> UserRecord:
         """The user's record, a new one if need be; the user counts as active now. O(1)."""
-        record = self._users.pop(user_id, None)
-        if record is None:
-            record = UserRecord(partition=partition)
-            if len(self._users) >= self._limit:
-                del self._users[next(iter(self._users))]
-                self._evicted += 1
-        self._users[user_id] = record
+        record = self._users.get(user_id)
+        if record is not None:
+            self._users.move_to_end(user_id)
+            return record
+        if len(self._users) >= self._limit:
+            self._users.popitem(last=False)
+            self._evicted += 1
+        record = self._users[user_id] = UserRecord(partition=partition)
         return record
 
     def take_evicted(self) -> int:
@@ -94,7 +96,7 @@ class OwnedUsers:
 
     def clear(self) -> None:
         """Remember nobody."""
-        self._users = {}
+        self._users = OrderedDict()
 
     def state(self) -> bytes:
         """Everything but what was published and traced, packed."""
@@ -108,14 +110,17 @@ class OwnedUsers:
     def load_state(self, state: bytes) -> None:
         """Take over what ``state`` gave. Raises ValueError (msgspec.ValidationError) if it is not such a state."""
         rows = msgspec.msgpack.decode(state, type=list[tuple[str, int, int, int, str, set[str], dict[str, int]]])
-        self._users = {
-            user: UserRecord(
-                partition=partition,
-                offset=offset,
-                last_event_ms=last_event_ms,
-                last_item=last_item,
-                seen=seen,
-                dismissed=dismissed,
+        self._users = OrderedDict(
+            (
+                user,
+                UserRecord(
+                    partition=partition,
+                    offset=offset,
+                    last_event_ms=last_event_ms,
+                    last_item=last_item,
+                    seen=seen,
+                    dismissed=dismissed,
+                ),
             )
             for user, partition, offset, last_event_ms, last_item, seen, dismissed in rows
-        }
+        )

@@ -162,6 +162,10 @@ class Head:
         """Make room for new rows, categories and users."""
         self.returns.reserve(len(world.catalogue), len(world.catalogue.category_names), len(world.histories))
 
+    def forget(self, users: Tensor) -> None:
+        """These user rows belong to somebody else now."""
+        self.returns.forget(users)
+
     def state(self) -> dict[str, Any]:
         """Weights and optimisers, as tensors and plain values."""
         return {

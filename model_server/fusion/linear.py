@@ -20,6 +20,10 @@ class UserWeights:
             self.weights = grown(self.weights, max(users, 2 * len(self.weights)))
             self.squares = grown(self.squares, len(self.weights), 1.0)
 
+    def forget(self, users: Tensor) -> None:
+        """These rows belong to somebody else now."""
+        self.weights[users], self.squares[users] = 0.0, 1.0
+
     def step(self, users: Tensor, gradient: Tensor) -> None:
         """One descent step; a user may come several times, [n] and [n, features]."""
         distinct, index = torch.unique(users, return_inverse=True)

@@ -11,7 +11,8 @@ from model_server.histories import Histories
 class ReplayLog:
     """The latest ``capacity`` events as (user slot, number of the user's events before it), drawn uniformly.
 
-    An event can be replayed as long as the user's window still holds it and the one before.
+    An event can be replayed as long as the user's window still holds it and the one before; of a slot that was given to somebody
+    else an entry speaks of the new user's event of that number, once there is one.
     """
 
     def __init__(self, device: torch.device, capacity: int = 1 << 18, seed: int = 0) -> None:
@@ -31,7 +32,8 @@ class ReplayLog:
         held = min(self.written, len(self.slots))
         at = torch.randint(held, (most,), generator=self._generator).to(self.slots.device)
         slots, before = self.slots[at].long(), self.before[at].long()
-        usable = histories.events[slots] - before < histories.length
+        since = histories.events[slots] - before
+        usable = (since > 0) & (since < histories.length)
         return slots[usable], before[usable]
 
     def state(self) -> dict[str, object]:

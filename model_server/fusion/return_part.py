@@ -142,6 +142,12 @@ class ReturnPart:
             network.user.ensure(users)
         self.user_weights.reserve(users)
 
+    def forget(self, users: Tensor) -> None:
+        """These user rows belong to somebody else now."""
+        for network in self._members():
+            network.user.reset(users)
+        self.user_weights.forget(users)
+
     def state(self) -> dict[str, Any]:
         """Weights and optimiser."""
         return {

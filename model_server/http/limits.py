@@ -1,5 +1,7 @@
 """A token bucket per client address."""
 
+from collections import OrderedDict
+
 
 class RateLimit:
     """Admits ``per_s`` requests per second and client, with bursts of one second's worth; idle clients are forgotten.
@@ -13,7 +15,7 @@ class RateLimit:
 
     def __init__(self, per_s: float) -> None:
         self._per_s, self._burst = per_s, max(per_s, 1.0)
-        self._buckets: dict[str, tuple[float, float]] = {}
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def admits(self, client: str, now_s: float) -> bool:
         """Whether this client may go on now. O(1)."""
@@ -22,5 +24,5 @@ class RateLimit:
         admitted = tokens >= 1.0
         self._buckets[client] = (tokens - admitted, now_s)
         if len(self._buckets) > self.MAX_CLIENTS:
-            del self._buckets[next(iter(self._buckets))]
+            self._buckets.popitem(last=False)
         return admitted

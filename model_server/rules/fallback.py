@@ -1,6 +1,7 @@
 """The fallback chain, a ranker in its own right: the user's own items, the nearest crowd's, this hour's, everybody's."""
 
 import math
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -52,7 +53,7 @@ class FallbackRanker:
     def __init__(self, items: ItemTable | None = None, settings: FallbackSettings | None = None) -> None:
         self.settings = settings or FallbackSettings()
         self.items = items if items is not None else ItemTable()
-        self._users: dict[str, _Habits] = {}
+        self._users: OrderedDict[str, _Habits] = OrderedDict()
         self._counts = np.zeros((25, 1024))
         self._reference_ms: int | None = None
         self._clusters: dict[str, ClusterUpdate] = {}
@@ -123,7 +124,7 @@ class FallbackRanker:
         self._counts[:] = 0.0
         self._counts[:, rows] = state["counts"]
         self._reference_ms = state["reference_ms"] if state["reference_ms"] >= 0 else None
-        self._users = {}
+        self._users = OrderedDict()
         ends = np.cumsum(state["kept"])
         own_rows, weights = rows[state["rows"]].tolist(), state["weights"].tolist()
         for user, end, kept, (lat, lon), time_ms in zip(
@@ -167,10 +168,13 @@ class FallbackRanker:
         return 2.0 ** max(halvings, -100.0)
 
     def _remember(self, event: BehaviorEvent, row: int, weight: float) -> None:
-        habits = self._users.pop(event.user_id, None) or _Habits()
-        self._users[event.user_id] = habits
-        if len(self._users) > self.settings.max_users:
-            del self._users[next(iter(self._users))]
+        habits = self._users.get(event.user_id)
+        if habits is None:
+            habits = self._users[event.user_id] = _Habits()
+            if len(self._users) > self.settings.max_users:
+                self._users.popitem(last=False)
+        else:
+            self._users.move_to_end(event.user_id)
         habits.counts[row] = habits.counts.get(row, 0.0) + weight
         if len(habits.counts) > self.settings.items_per_user:
             del habits.counts[min(habits.counts, key=habits.counts.__getitem__)]

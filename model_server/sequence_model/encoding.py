@@ -41,6 +41,11 @@ class CachedEncoder:
         """Drop everything cached. O(users)."""
         self._owner.fill_(-1)
 
+    def forget_users(self, rows: Tensor) -> None:
+        """Drop what is cached of these users."""
+        slot = rows % len(self._owner)
+        self._owner[slot] = torch.where(self._owner[slot] == rows, -1, self._owner[slot])
+
     def forget_provisional(self) -> None:
         """Drop what was computed while an item of the window had no vector of its own yet. O(users)."""
         self._owner.masked_fill_(self._provisional, -1)

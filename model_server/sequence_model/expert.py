@@ -95,6 +95,14 @@ class SequenceExpert:
             self.model.items.ensure(int(events.items.max()) + 1)
             self.scorer.admitted()
 
+    def forget(self, user_rows: Tensor) -> None:
+        """These user rows belong to somebody else now, of whom nothing is known; rows never heard of are ignored."""
+        rows = user_rows[user_rows < self.memory.rows]
+        if len(rows):
+            self.memory.forget(rows)
+            self.model.forget_users(rows)
+            self.scorer.encoder.forget_users(rows)
+
     def absorb(self, events: Events) -> None:
         """Count remembered events and, whenever ``batch_events`` have come together, learn from them."""
         for _ in self.absorbing(events):

@@ -129,6 +129,10 @@ class UserMemory:
                 setattr(self, name, new)
         self.rows = max(self.rows, rows)
 
+    def forget(self, users: Tensor) -> None:
+        """Nothing is remembered of these rows any more."""
+        self.count[users] = 0
+
     def append(self, events: Events) -> Tensor:
         """Remember the events; returns for each the number of earlier events of its user (int64[n])."""
         if not len(events):

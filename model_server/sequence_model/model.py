@@ -394,6 +394,12 @@ class SequenceModel(nn.Module):
         for head in self.return_heads.values():
             head.personal.ensure(rows)  # type: ignore
 
+    def forget_users(self, rows: Tensor) -> None:
+        """These user rows belong to somebody else now."""
+        self.users.reset(rows)
+        for table in self.personal_tables():
+            table.reset(rows)
+
     def encode(self, history: History) -> Tensor:
         """States [S, L, d] of each event of the histories."""
         out: Tensor = self.transducer(self.tokens(history), history)[0]

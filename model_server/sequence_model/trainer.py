@@ -157,8 +157,9 @@ class Trainer:
                 states_apart = states.detach().requires_grad_()
             yield False
             for group in torch.split(order, self.settings.group):
-                # events that came during a pause may have taken the place of some
-                group = group[number[group] > self.memory.oldest(who[group])]
+                # events that came during a pause may have taken the place of some, or another user the row
+                held = (number > self.memory.oldest(who)) & (number < self.memory.count[who])
+                group = group[held[group]]
                 if not len(group):
                     continue
                 with self._training():

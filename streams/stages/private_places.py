@@ -1,5 +1,6 @@
 """Places that nobody but their visitor is to learn of."""
 
+from collections import OrderedDict
 from collections.abc import Iterable
 
 import numpy as np
@@ -21,14 +22,14 @@ class PrivatePlaces:
     def __init__(self, categories: Iterable[str], max_places: int) -> None:
         self.max_places = max_places
         self._categories = np.array([code_of(category) for category in categories], np.int64)
-        self._held: dict[int, None] = {}
+        self._held: OrderedDict[int, None] = OrderedDict()
 
     def learn(self, item: Ints, category: Ints) -> None:
         """Take in the items and categories of events. O(events)."""
         if len(self._categories):
             self._held.update(dict.fromkeys(item[np.isin(category, self._categories)].tolist()))
             for _ in range(len(self._held) - self.max_places):
-                del self._held[next(iter(self._held))]
+                self._held.popitem(last=False)
 
     def contains(self, item: Ints) -> npt.NDArray[np.bool_]:
         """Which items are private. O(items)."""
@@ -43,4 +44,4 @@ class PrivatePlaces:
 
     def load(self, state: dict[str, np.ndarray]) -> None:
         """Become the object of ``state()``."""
-        self._held = dict.fromkeys(state["item"].tolist())
+        self._held = OrderedDict.fromkeys(state["item"].tolist())

@@ -70,10 +70,11 @@ LAYOUTS: dict[str, Layout] = {
         original=("user", "time", "item", "category"),
     ),
     "csv": Layout(
-        summary="a header with user (or session), item, time; optional: action, session, lat, lon, category, text, value",
+        summary="a header: user (or session), item, time; optional: action, session, lat, lon, category, text, value, event_id",
         columns={
-            "user": (*USER, *SESSION), "item": ITEM, "time": TIME, "action": ACTION, "session": SESSION, "lat": LAT, "lon": LON,
-            "category": CATEGORY, "text": ("text", "title", "name"), "value": ("value", "price", "amount"),
+            "user": (*USER, *SESSION), "item": ITEM, "time": TIME, "event_id": ("event_id", "eventid"), "action": ACTION,
+            "session": SESSION, "lat": LAT, "lon": LON, "category": CATEGORY, "text": ("text", "title", "name"),
+            "value": ("value", "price", "amount"),
         },
         required=("user", "item", "time"),
         action="view",

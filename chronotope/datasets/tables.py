@@ -2,6 +2,7 @@
 
 import csv
 import math
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,13 +64,15 @@ class Table:
             if not self._text(cells, name):
                 raise DatasetError(self._path, number, f"{name} is empty")
         lat, lon = self._place(number, cells)
+        time_ms = self._time_ms(number, cells)
+        item = cell_id(lat, lon) if layout.place_is_item else self._text(cells, "item")
         context = {name: text for name in ("category", "text") if (text := self._text(cells, name))}
         return BehaviorEvent(
-            event_id=f"{self._path.name}:{number}",
+            event_id=self._text(cells, "event_id") or row_id(self._path.name, number, time_ms, item),
             user_id=self._text(cells, "user"),
-            item_id=cell_id(lat, lon) if layout.place_is_item else self._text(cells, "item"),
+            item_id=item,
             action=self._text(cells, "action").lower() or layout.action,
-            event_time_ms=self._time_ms(number, cells),
+            event_time_ms=time_ms,
             lat=lat,
             lon=lon,
             session_id=self._text(cells, "session") or None,
@@ -99,6 +102,16 @@ class Table:
             return parse_number(text) if text else None
         except ValueError as error:
             raise DatasetError(self._path, number, f"value {error}") from None
+
+
+def row_id(name: str, number: int, time_ms: int, item: str) -> str:
+    """The id of a row that brings none: file and line, so that a file that is sent twice counts once, and what happened when,
+    so that another file of the same name is another one. Who it was is left out: ids travel where users are pseudonyms.
+
+    >>> row_id("clicks.csv", 2, 1333476009000, "cafe-7")
+    'clicks.csv:2:7ab90af2'
+    """
+    return f"{name}:{number}:{zlib.crc32(f'{time_ms} {item}'.encode()):08x}"
 
 
 def cell_id(lat: float | None, lon: float | None) -> str:

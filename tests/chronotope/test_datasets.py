@@ -25,7 +25,7 @@ def test_foursquare_row_becomes_a_checkin_with_its_category(tmp_path: Path):
     path = _write(tmp_path / "a.csv", HEADER + '1333476009,470,v1,"Arts, Crafts",40.7198,-74.0025\n')
     assert list(read_events(path, "foursquare")) == [
         BehaviorEvent(
-            event_id="a.csv:2", user_id="470", item_id="v1", action="checkin", event_time_ms=1333476009000,
+            event_id="a.csv:2:a307b994", user_id="470", item_id="v1", action="checkin", event_time_ms=1333476009000,
             lat=40.7198, lon=-74.0025, context={"category": "Arts, Crafts"},
         )
     ]  # fmt: skip
@@ -77,9 +77,35 @@ def test_csv_reads_every_optional_column_by_any_of_its_names(tmp_path: Path):
     )
     (event,) = read_events(path, "csv")
     assert event == BehaviorEvent(
-        event_id="c.csv:2", user_id="u", item_id="i", action="purchase", event_time_ms=1396437466940, lat=1.0, lon=2.0,
+        event_id="c.csv:2:110944bc", user_id="u", item_id="i", action="purchase", event_time_ms=1396437466940, lat=1.0, lon=2.0,
         session_id="s", value=9.5, context={"text": "A book"},
     )  # fmt: skip
+
+
+def test_rows_that_bring_an_id_keep_it(tmp_path: Path):
+    path = _write(tmp_path / "c.csv", "event_id,user,item,time\nclick-9,u,i,1\n,u,i,2\n")
+    brought, made = (event.event_id for event in read_events(path, "csv"))
+    assert brought == "click-9"
+    assert made.startswith("c.csv:3:")
+
+
+def test_a_file_that_is_read_twice_gives_the_same_ids_and_another_file_of_its_name_others(tmp_path: Path):
+    def ids(folder: str, rows: str) -> list[str]:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        path = _write(tmp_path / folder / "clicks.csv", "user,item,time\n" + rows)
+        return [event.event_id for event in read_events(path, "csv")]
+
+    january = ids("january", "u,i,1735689600\nu,i,1735689660\n")
+    assert ids("january", "u,i,1735689600\nu,i,1735689660\n") == january
+    assert not {*january} & {*ids("february", "u,i,1738368000\nu,i,1738368060\n")}
+
+
+def test_the_id_of_a_row_says_nothing_of_who_it_was(tmp_path: Path):
+    ids = [
+        next(read_events(_write(tmp_path / "c.csv", f"user,item,time\n{user},i,1\n"), "csv")).event_id
+        for user in ("alice", "bob")
+    ]
+    assert ids[0] == ids[1]
 
 
 def test_jsonl_is_the_wire_format(tmp_path: Path):

@@ -168,6 +168,24 @@ def test_wrong_setting_is_named_in_one_line(run, monkeypatch: pytest.MonkeyPatch
     assert "CHRONOTOPE_KAFKA_SECURITY_PROTOCOL" in line
 
 
+def test_setting_that_is_no_json_is_named_in_one_line(run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("CHRONOTOPE_EVENT_ACTION_WEIGHTS", "wishlist=2")
+    path = tmp_path / "c.csv"
+    path.write_text("user,item,time\nu,i,1333476009\n")
+    done = run("validate", "--data", str(path), "--format", "csv")
+    assert done.code == 1
+    (line,) = done.err.splitlines()
+    assert line.startswith("chronotope: error: CHRONOTOPE_EVENT_ACTION_WEIGHTS: must be JSON")
+
+
+def test_folder_that_cannot_be_made_is_named_in_one_line(run, tmp_path: Path):
+    (tmp_path / "file").touch()
+    done = run("demo", "--run-dir", str(tmp_path / "file" / "run"))
+    assert done.code == 1
+    _, line = done.err.splitlines()
+    assert line == f"chronotope: error: {tmp_path / 'file' / 'run'}: Not a directory"
+
+
 def test_validate_counts_what_would_be_rejected(run, tmp_path: Path):
     path = tmp_path / "c.csv"
     path.write_text("user,item,time,action\nu,i,1333476009,view\nu,i,1333476010,stare\nu,i,5,view\n")

@@ -186,6 +186,29 @@ def test_folder_that_cannot_be_made_is_named_in_one_line(run, tmp_path: Path):
     assert line == f"chronotope: error: {tmp_path / 'file' / 'run'}: Not a directory"
 
 
+@pytest.mark.parametrize("command", ["worker", "serve"])
+def test_worker_or_server_without_broker_ends_with_one_line(command: str):
+    done = subprocess.run(
+        [sys.executable, "-m", "chronotope", command, "--bootstrap", "127.0.0.1:1"],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("chronotope: error: no Kafka broker answers at 127.0.0.1:1")
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("command", ["worker", "serve"])
+def test_worker_or_server_without_topics_says_how_to_create_them(command: str, broker: EmbeddedBroker):
+    done = subprocess.run(
+        [sys.executable, "-m", "chronotope", command, "--bootstrap", broker.bootstrap],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.endswith("run chronotope topics apply")
+
+
 def test_validate_counts_what_would_be_rejected(run, tmp_path: Path):
     path = tmp_path / "c.csv"
     path.write_text("user,item,time,action\nu,i,1333476009,view\nu,i,1333476010,stare\nu,i,5,view\n")

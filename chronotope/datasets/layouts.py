@@ -21,8 +21,9 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
 
 
 ITEM_CELL_DEG = 0.002
-USER = ("user", "user_id", "userid", "uid", "visitorid")
-ITEM = ("item", "item_id", "itemid", "venue_id", "venueid", "poi", "poi_id", "location_id", "place_id", "product_id")
+# Where a header has several of a field's names the first counts: an id before what may be only a name.
+USER = ("user_id", "userid", "uid", "visitorid", "user")
+ITEM = ("item_id", "itemid", "venue_id", "venueid", "poi_id", "location_id", "place_id", "product_id", "poi", "item")
 TIME = ("time", "time_unix_s", "time_utc", "timestamp", "event_time", "event_time_ms", "utc_time", "datetime")
 SESSION = ("session", "session_id", "sessionid")
 LAT = ("lat", "latitude")

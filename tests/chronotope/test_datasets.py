@@ -82,6 +82,11 @@ def test_csv_reads_every_optional_column_by_any_of_its_names(tmp_path: Path):
     )  # fmt: skip
 
 
+def test_a_column_of_ids_is_taken_before_one_of_names(tmp_path: Path):
+    path = _write(tmp_path / "c.csv", "user,user_id,item,item_id,time\nBob,u1,Shoe,i1,1\nBob,u2,Shoe,i2,2\n")
+    assert [(event.user_id, event.item_id) for event in read_events(path, "csv")] == [("u1", "i1"), ("u2", "i2")]
+
+
 def test_rows_that_bring_an_id_keep_it(tmp_path: Path):
     path = _write(tmp_path / "c.csv", "event_id,user,item,time\nclick-9,u,i,1\n,u,i,2\n")
     brought, made = (event.event_id for event in read_events(path, "csv"))

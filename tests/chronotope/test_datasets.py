@@ -182,6 +182,15 @@ def test_absent_file_and_unknown_format_are_named(tmp_path: Path):
         read_events(tmp_path / "none.csv", "xml")
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["1735689600.5", "1735689600500", "1735689600500000", "1735689600500000000", "1.7356896005e9", "2025-01-01 00:00:00.5",
+     "2025-01-01 00:00:00.500 UTC", "2025-01-01T09:00:00.5+09:00"],
+)  # fmt: skip
+def test_one_moment_is_read_in_any_unit_and_zone(text: str):
+    assert parse_time_ms(text) == 1_735_689_600_500
+
+
 @pytest.mark.parametrize("text", ["", "yesterday", "2012-13-01", "1e400"])
 def test_what_is_no_time_is_refused(text: str):
     with pytest.raises(ValueError, match="not a time"):

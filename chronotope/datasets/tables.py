@@ -1,6 +1,7 @@
 """Rows of a delimited text file as behaviour events, by the layout of its format."""
 
 import csv
+import itertools
 import math
 import zlib
 from collections.abc import Iterator
@@ -28,7 +29,8 @@ class Table:
         self._path = path
         self._layout = layout
         self._delimiter = "\t" if "\t" in first[1] else ","
-        header = next(csv.reader([first[1]], delimiter=self._delimiter))
+        self._width = 0
+        _, header = next(self._records())
         self._width = len(header)
         self._columns, self._first_row = _columns_of(path, header, layout)
 
@@ -43,14 +45,35 @@ class Table:
             yield self._event(number, cells)
 
     def _rows(self) -> Iterator[tuple[int, list[str]]]:
-        delimiter, width = self._delimiter, self._width
-        for row, (number, line) in enumerate(numbered_lines(self._path)):
-            if row < self._first_row:
-                continue
-            cells = next(csv.reader([line], delimiter=delimiter)) if '"' in line else line.split(delimiter)
+        width = self._width
+        for number, cells in itertools.islice(self._records(), self._first_row, None):
             if len(cells) != width:
                 raise DatasetError(self._path, number, f"has {len(cells)} columns, {width} expected")
             yield number, cells
+
+    def _records(self) -> Iterator[tuple[int, list[str]]]:
+        """The cells of each record with the line that it starts at: a quoted cell may hold line ends."""
+        delimiter, lines = self._delimiter, numbered_lines(self._path)
+        for number, line in lines:
+            yield number, self._quoted(number, line, lines) if '"' in line else line.split(delimiter)
+
+    def _quoted(self, number: int, line: str, lines: Iterator[tuple[int, str]]) -> list[str]:
+        """The cells of a record that has quotes; takes the lines over which it goes on."""
+        try:
+            return next(csv.reader(self._with_rest(number, line, lines), delimiter=self._delimiter))
+        except csv.Error as error:
+            raise DatasetError(self._path, number, f"is no row of cells: {error}") from None
+
+    def _with_rest(self, number: int, line: str, lines: Iterator[tuple[int, str]]) -> Iterator[str]:
+        """The line, and those that follow while a cell is open. A quote that is never closed must not swallow rows."""
+        yield f"{line}\n"
+        for below, more in lines:
+            if more.count(self._delimiter) + 1 == self._width:
+                raise DatasetError(
+                    self._path, number, f"a quote is not closed before line {below}, which looks like a row"
+                )
+            yield f"{more}\n"
+        raise DatasetError(self._path, number, "a quote is never closed")
 
     def _time_ms(self, number: int, cells: list[str]) -> int:
         try:

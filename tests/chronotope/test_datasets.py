@@ -87,6 +87,31 @@ def test_a_column_of_ids_is_taken_before_one_of_names(tmp_path: Path):
     assert [(event.user_id, event.item_id) for event in read_events(path, "csv")] == [("u1", "i1"), ("u2", "i2")]
 
 
+def test_a_quoted_cell_may_hold_commas_quotes_and_line_ends(tmp_path: Path):
+    path = _write(tmp_path / "c.csv", 'user,item,time,text\nu,i,1,"A ""big"",\nwarm coat"\nu,j,2,Hat\n')
+    assert [(event.item_id, event.context["text"]) for event in read_events(path, "csv")] == [
+        ("i", 'A "big",\nwarm coat'), ("j", "Hat"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rows", "what"),
+    [
+        (
+            'u,i,1,"Coat\nu,j,2,Hat\nu,k,3,"Shoe\n',
+            "c.csv:2: a quote is not closed before line 3, which looks like a row",
+        ),
+        ('u,i,1,Hat\nu,i,1,"Coat\n', "c.csv:3: a quote is never closed"),
+        (f'u,i,1,"{"x" * 200_000}"\n', "c.csv:2: is no row of cells: field larger than field limit"),
+    ],
+)
+def test_a_quote_that_is_not_closed_swallows_no_row(tmp_path: Path, rows: str, what: str):
+    path = _write(tmp_path / "c.csv", "user,item,time,text\n" + rows)
+    with pytest.raises(DatasetError) as caught:
+        list(read_events(path, "csv"))
+    assert what in str(caught.value)
+
+
 def test_rows_that_bring_an_id_keep_it(tmp_path: Path):
     path = _write(tmp_path / "c.csv", "event_id,user,item,time\nclick-9,u,i,1\n,u,i,2\n")
     brought, made = (event.event_id for event in read_events(path, "csv"))

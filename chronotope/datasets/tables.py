@@ -3,6 +3,7 @@
 import csv
 import itertools
 import math
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +29,7 @@ class Table:
             raise DatasetError(path, None, "is empty")
         self._path = path
         self._layout = layout
-        self._delimiter = "\t" if "\t" in first[1] else ","
+        self._delimiter = delimiter_of(first[1])
         self._width = 0
         _, header = next(self._records())
         self._width = len(header)
@@ -127,6 +128,15 @@ class Table:
             raise DatasetError(self._path, number, f"value {error}") from None
 
 
+def delimiter_of(line: str) -> str:
+    """What separates the cells of a first line: tabs if there are any, else the most frequent of comma, semicolon and bar.
+
+    >>> delimiter_of("user;item;time"), delimiter_of("user,item,time"), delimiter_of("user")
+    (';', ',', ',')
+    """
+    return "\t" if "\t" in line else max(",;|", key=line.count)
+
+
 def row_id(name: str, number: int, time_ms: int, item: str) -> str:
     """The id of a row that brings none: file and line, so that a file that is sent twice counts once, and what happened when,
     so that another file of the same name is another one. Who it was is left out: ids travel where users are pseudonyms.
@@ -154,7 +164,7 @@ def cell_id(lat: float | None, lon: float | None) -> str:
 
 def _columns_of(path: Path, header: list[str], layout: Layout) -> tuple[dict[str, int], int]:
     """{field: column}, and which line is the first row: 1 after a header, 0 in an original file without one."""
-    lowered = [name.strip().lower() for name in header]
+    lowered = [re.sub(r"[\s-]+", "_", name.strip().lower()) for name in header]
     columns: dict[str, int] = {}
     for field, aliases in layout.columns.items():
         found = [lowered.index(alias) for alias in aliases if alias in lowered]

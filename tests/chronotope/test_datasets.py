@@ -87,6 +87,38 @@ def test_a_column_of_ids_is_taken_before_one_of_names(tmp_path: Path):
     assert [(event.user_id, event.item_id) for event in read_events(path, "csv")] == [("u1", "i1"), ("u2", "i2")]
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "|", "\t"])
+def test_the_delimiter_is_seen_in_the_header(tmp_path: Path, delimiter: str):
+    rows = ("user", "item", "time", "text"), ("u", "i", "1", "one, two; three")
+    path = _write(tmp_path / "c.csv", "".join(delimiter.join(f'"{cell}"' for cell in row) + "\n" for row in rows))
+    (event,) = read_events(path, "csv")
+    assert (event.user_id, event.item_id, event.context["text"]) == ("u", "i", "one, two; three")
+
+
+def test_names_of_columns_may_be_written_for_people(tmp_path: Path):
+    path = _write(tmp_path / "c.csv", "User ID,Venue-ID,Event Time,Category Name\nu,i,1,Bar\n")
+    (event,) = read_events(path, "csv")
+    assert (event.user_id, event.item_id, event.context) == ("u", "i", {"category": "Bar"})
+
+
+def test_log_of_a_shop_with_user_and_session_is_read_by_its_own_names(tmp_path: Path):
+    path = _write(
+        tmp_path / "c.csv",
+        "event_time,event_type,product_id,category_id,category_code,brand,price,user_id,user_session\n"
+        "2019-10-01 00:00:00 UTC,cart,44600062,2103807459595387724,apparel.shoes,shiseido,35.79,541312140,72d76fde\n",
+    )
+    (event,) = read_events(path, "csv")
+    assert (event.user_id, event.session_id, event.item_id, event.action, event.event_time_ms, event.value, event.context) == (
+        "541312140", "72d76fde", "44600062", "cart", 1_569_888_000_000, 35.79, {"category": "apparel.shoes"},
+    )  # fmt: skip
+
+
+def test_utf_16_with_a_byte_order_mark_is_read(tmp_path: Path):
+    path = tmp_path / "c.txt"
+    path.write_bytes("user\titem\ttime\nu\tcafé\t1\n".encode("utf-16"))
+    assert [event.item_id for event in read_events(path, "csv")] == ["café"]
+
+
 def test_a_quoted_cell_may_hold_commas_quotes_and_line_ends(tmp_path: Path):
     path = _write(tmp_path / "c.csv", 'user,item,time,text\nu,i,1,"A ""big"",\nwarm coat"\nu,j,2,Hat\n')
     assert [(event.item_id, event.context["text"]) for event in read_events(path, "csv")] == [

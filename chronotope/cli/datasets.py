@@ -9,11 +9,13 @@ import typer
 from chronotope.cli.errors import WRONG_INPUT, CommandFailed
 
 if TYPE_CHECKING:
+    from chronotope.datasets.errors import Refused
     from schemas.events import BehaviorEvent
 
 
-def open_events(path: Path, format: str) -> "Iterator[BehaviorEvent]":
-    """The events of a file, its times and its first rows already checked; a bad row met later ends the command in one line.
+def open_events(path: Path, format: str, refused: "Refused | None" = None) -> "Iterator[BehaviorEvent]":
+    """The events of a file, its times and its first rows already checked; a bad row met later ends the command in one line,
+    or is told to ``refused`` and left out.
 
     Raises typer.BadParameter for an unknown format and CommandFailed (exit code 2) for a bad file.
     """
@@ -22,7 +24,7 @@ def open_events(path: Path, format: str) -> "Iterator[BehaviorEvent]":
     if format not in FORMATS:
         raise typer.BadParameter(f"unknown format {format!r}: one of {', '.join(FORMATS)}")
     try:
-        events = read_events(path, format)
+        events = read_events(path, format, refused)
     except DatasetError as error:
         raise CommandFailed(str(error), WRONG_INPUT) from None
     return _with_clear_errors(events)

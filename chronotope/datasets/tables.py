@@ -5,16 +5,18 @@ import itertools
 import math
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from chronotope.datasets.cells import parse_degrees, parse_number, parse_time_ms
-from chronotope.datasets.errors import DatasetError
+from chronotope.datasets.errors import DatasetError, Refused
 from chronotope.datasets.layouts import ITEM_CELL_DEG, Layout
 from chronotope.datasets.text_files import numbered_lines
 from schemas.events import BehaviorEvent
 
 ABSENT = -1
+T = TypeVar("T")
 
 
 class Table:
@@ -35,22 +37,28 @@ class Table:
         self._width = len(header)
         self._columns, self._first_row = _columns_of(path, header, layout)
 
-    def times_ms(self) -> Iterator[int]:
-        """The event time of each row. Raises DatasetError at the first that is none."""
-        for number, cells in self._rows():
-            yield self._time_ms(number, cells)
+    def times_ms(self, refused: Refused | None = None) -> Iterator[int]:
+        """The event time of each row. Raises DatasetError at the first that is none, or leaves it out and tells ``refused``."""
+        return self._read(self._time_ms, refused)
 
-    def events(self) -> Iterator[BehaviorEvent]:
-        """The event of each row. Raises DatasetError naming the line, the column and what is wrong with it."""
-        for number, cells in self._rows():
-            yield self._event(number, cells)
+    def events(self, refused: Refused | None = None) -> Iterator[BehaviorEvent]:
+        """The event of each row. Raises DatasetError naming the line, the column and what is wrong with it, or leaves the row
+        out and tells ``refused``."""
+        return self._read(self._event, refused)
 
-    def _rows(self) -> Iterator[tuple[int, list[str]]]:
+    def _read(self, parse: Callable[[int, list[str]], T], refused: Refused | None) -> Iterator[T]:
         width = self._width
         for number, cells in itertools.islice(self._records(), self._first_row, None):
-            if len(cells) != width:
-                raise DatasetError(self._path, number, f"has {len(cells)} columns, {width} expected")
-            yield number, cells
+            try:
+                if len(cells) != width:
+                    raise DatasetError(self._path, number, f"has {len(cells)} columns, {width} expected")
+                parsed = parse(number, cells)
+            except DatasetError as error:
+                if refused is None:
+                    raise
+                refused(error)
+            else:
+                yield parsed
 
     def _records(self) -> Iterator[tuple[int, list[str]]]:
         """The cells of each record with the line that it starts at: a quoted cell may hold line ends."""

@@ -220,6 +220,45 @@ def test_validate_counts_what_would_be_rejected(run, tmp_path: Path):
     assert report["first_rejected"]["unknown_action"].startswith("c.csv:3:")
 
 
+def test_validate_goes_on_after_a_row_that_cannot_be_read(run, tmp_path: Path):
+    path = tmp_path / "c.csv"
+    path.write_text(
+        "user,item,time,lat,lon\nu,i,never,1,2\nu,i,1333476009,95,2\nu,i,1333476009\nu,i,1333476009,1,2\n,i,5,,\n"
+    )
+    done = run("validate", "--data", str(path), "--format", "csv", "--json")
+    assert done.code == 1
+    report = json.loads(done.out)
+    assert (report["events"], report["unreadable"]) == (1, 4)
+    assert [each.removeprefix(f"{path}:") for each in report["first_unreadable"]] == [
+        "2: time is 'never', not a time (a Unix time, or ISO 8601)", "3: lat is '95', outside -90 to 90",
+        "4: has 3 columns, 5 expected", "6: user is empty",
+    ]  # fmt: skip
+
+
+def test_validate_goes_on_after_a_line_that_is_no_event(run, tmp_path: Path):
+    path = tmp_path / "e.jsonl"
+    path.write_text(
+        '{oops\n{"event_id":"e","user_id":"u","item_id":"i","action":"view","event_time_ms":1333476009000}\n[]\n'
+    )
+    done = run("validate", "--data", str(path), "--format", "jsonl")
+    assert done.code == 1
+    assert "1 events, 1 users" in done.out
+    assert "cannot be read: 2 rows, and a replay would end at the first" in done.out
+
+
+def test_validate_shows_what_was_understood_of_the_file(run, tmp_path: Path):
+    path = tmp_path / "c.csv"
+    path.write_text(
+        "user,item,time,action,lat,lon,category\nu,i,1333476009,view,-73.9,40.7,Bar\nv,j,1333476010,cart,,,\n"
+    )
+    done = run("validate", "--data", str(path), "--format", "csv")
+    assert done.code == 0
+    assert done.out.splitlines()[1:] == [
+        "actions: view 1, cart 1",
+        "1 categories; 1 events have a place: latitude -73.9000 to -73.9000, longitude 40.7000 to 40.7000",
+    ]
+
+
 @pytest.mark.integration
 def test_no_user_id_leaves_a_producer_of_pseudonyms(
     run, broker: EmbeddedBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from chronotope.cli.main import main
+from chronotope.datasets import FORMATS
 from chronotope.kafka.reading import ends_of, read_to
 from chronotope.local.embedded import EmbeddedBroker
 from schemas.settings import KafkaSettings
@@ -50,6 +51,12 @@ def test_help_of_every_command_has_an_example(run, command: list[str]):
     done = run(*command, "--help")
     assert done.code == 0
     assert f"Example: chronotope {' '.join(command)}" in " ".join(done.out.split())
+
+
+@pytest.mark.parametrize("command", ["demo", "validate", "replay", "evaluate", "train", "tune"])
+def test_help_of_a_command_that_reads_files_names_every_format(run, command: str):
+    words = " ".join(run(command, "--help").out.split())
+    assert f"{', '.join([*FORMATS][:-1])} or {[*FORMATS][-1]}" in words
 
 
 def test_start_of_the_command_line_loads_nothing_heavy():

@@ -10,10 +10,14 @@ from typing import Any
 import msgspec
 from rich.console import Console
 
+TABLE_WIDTH = 200
+
 
 def answers() -> Console:
-    """The console of a command's answer."""
-    return Console(highlight=False, soft_wrap=True)
+    """The console of a command's answer. A table has all of its cells whole, however narrow the window is."""
+    console = Console(highlight=False, soft_wrap=True)
+    console.width = max(console.width, TABLE_WIDTH)
+    return console
 
 
 def remarks() -> Console:

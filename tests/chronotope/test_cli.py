@@ -159,6 +159,17 @@ def test_any_csv_is_evaluated_by_one_command(run, tmp_path: Path, places: bool):
     assert answer["ab"]["first"] == "fused" and "A/B, hit rate at 10" in done.out
 
 
+def test_results_are_whole_in_a_pipe_and_those_of_the_main_strategies_fit_a_terminal(run, tmp_path: Path):
+    path = tmp_path / "any.csv"
+    path.write_text("user,item,time\n" + "".join(f"u{n % 3},i{n % 2},{n * 60}\n" for n in range(60)))
+    names = "backoff_markov,counter+markov,backoff_markov+periodic"
+    done = run("evaluate", "--data", str(path), "--format", "csv", "--strategies", names)
+    rows = [line for line in done.out.splitlines() if line.startswith(("backoff", "counter"))]
+    assert [row.split()[0] for row in rows] == names.split(",")
+    assert all(len(row.split()) == 8 for row in rows)
+    assert len(rows[0]) + len("backoff_markov") - len("backoff_markov+periodic") < 80
+
+
 @pytest.mark.parametrize("arguments", [["topics", "check"], ["dlq", "inspect"]], ids=" ".join)
 def test_absent_broker_is_one_line_and_exit_code_1(run, arguments: list[str]):
     done = run(*arguments, "--bootstrap", "127.0.0.1:1")

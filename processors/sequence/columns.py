@@ -30,7 +30,9 @@ def as_codes(name: str, values: Any, dimensions: int = 1) -> Ints:
 
 
 def as_times(name: str, values: Any, half_life_s: float = 1.0) -> Floats:
-    """float64[n] of times in seconds that a half-life can tell apart. Raises ValueError naming the argument."""
+    """float64[n] of times in seconds that a half-life can tell apart. Raises TypeError or ValueError naming the argument."""
+    if np.asarray(values).dtype.kind in "mM":  # their unit would be lost: nanoseconds would pass for seconds
+        raise TypeError(f"{name} must be numbers of seconds, got {np.asarray(values).dtype}")
     times = np.ascontiguousarray(values, np.float64)
     if times.ndim != 1:
         raise ValueError(f"{name} must have one dimension, got shape {times.shape}")

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,6 +58,18 @@ def test_help_of_every_command_has_an_example(run, command: list[str]):
 def test_help_of_a_command_that_reads_files_names_every_format(run, command: str):
     words = " ".join(run(command, "--help").out.split())
     assert f"{', '.join([*FORMATS][:-1])} or {[*FORMATS][-1]}" in words
+
+
+@pytest.mark.parametrize("arguments", [[], ["topics"], ["dlq"], ["state"]], ids=" ".join)
+def test_without_a_command_the_help_is_shown(run, arguments: list[str]):
+    done = run(*arguments)
+    assert done.code == 2
+    assert done.err.startswith("Usage: ") and "\nCommands:\n" in done.err
+
+
+def test_version_is_that_of_the_installed_package(run):
+    done = run("--version")
+    assert (done.code, done.out) == (0, f"chronotope {version('chronotope')}\n")
 
 
 def test_start_of_the_command_line_loads_nothing_heavy():

@@ -56,14 +56,14 @@ def evaluate(
     from chronotope.evaluation.runner import evaluate as run
     from chronotope.evaluation.stream import scored_events, stream_of
 
-    names = tuple(strategies.split(",")) if strategies else DEFAULT
+    names = tuple(name.strip() for name in strategies.split(",")) if strategies else DEFAULT
     if mode not in ("refresh", "request"):
         raise typer.BadParameter(f"mode {mode!r}: 'refresh' or 'request'")
     try:
         check_names(names, mode)  # type: ignore[arg-type]
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    tested = tuple(ab.split(",")) if ab else ()
+    tested = tuple(name.strip() for name in ab.split(",")) if ab else ()
     if tested and (len(tested) != 2 or set(tested) - set(names)):
         raise typer.BadParameter(f"--ab {ab!r}: two of the strategies {', '.join(names)}")
     if report is not None and importlib.util.find_spec("matplotlib") is None:

@@ -176,7 +176,7 @@ def test_results_are_whole_in_a_pipe_and_those_of_the_main_strategies_fit_a_term
     path = tmp_path / "any.csv"
     path.write_text("user,item,time\n" + "".join(f"u{n % 3},i{n % 2},{n * 60}\n" for n in range(60)))
     names = "backoff_markov,counter+markov,backoff_markov+periodic"
-    done = run("evaluate", "--data", str(path), "--format", "csv", "--strategies", names)
+    done = run("evaluate", "--data", str(path), "--format", "csv", "--strategies", names.replace(",", ", "))
     rows = [line for line in done.out.splitlines() if line.startswith(("backoff", "counter"))]
     assert [row.split()[0] for row in rows] == names.split(",")
     assert all(len(row.split()) == 8 for row in rows)

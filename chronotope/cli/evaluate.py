@@ -49,7 +49,7 @@ def evaluate(
 
     from chronotope.cli.datasets import open_events
     from chronotope.cli.errors import WRONG_INPUT, CommandFailed
-    from chronotope.cli.output import answers, remarks, write_json
+    from chronotope.cli.output import answers, check_target, remarks, write_json
     from chronotope.evaluation.ab import simulate
     from chronotope.evaluation.report import ab_lines, results_table, write_report
     from chronotope.evaluation.runner import DEFAULT, check_names
@@ -68,6 +68,9 @@ def evaluate(
         raise typer.BadParameter(f"--ab {ab!r}: two of the strategies {', '.join(names)}")
     if report is not None and importlib.util.find_spec("matplotlib") is None:
         raise CommandFailed("--report draws with matplotlib: pip install 'chronotope[report]'", WRONG_INPUT)
+    check_target(json)
+    if report is not None:
+        report.mkdir(parents=True, exist_ok=True)
     try:
         stream = stream_of(itertools.islice(open_events(data, format), limit))
     except ValueError as error:

@@ -1,5 +1,7 @@
 """What a command prints: answers on standard output, progress and remarks on standard error."""
 
+import errno
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -43,6 +45,18 @@ def write_json(answer: Any, target: str) -> None:
         path = Path(target)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(as_json(answer))
+
+
+def check_target(target: str | None) -> None:
+    """Make the folder of a file that is to be written after the work, before it. Raises OSError if it could not be written."""
+    if target is None or target == "-":
+        return
+    path = Path(target)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), target)
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), target)
 
 
 @contextmanager

@@ -39,6 +39,7 @@ def train(
 
     if preset not in PRESETS:
         raise typer.BadParameter(f"preset {preset!r}: one of {', '.join(PRESETS)}")
+    out.mkdir(parents=True, exist_ok=True)
     stream = stream_of(itertools.islice(open_events(data, format), limit))
     state = ["reading"]
 
@@ -49,7 +50,6 @@ def train(
     try:
         with ticking(lambda: state[0]):
             trained = run(stream, PRESETS[preset], TrainerSettings(), epochs, progress)
-        out.mkdir(parents=True, exist_ok=True)
         path = save_trained(trained, stream, out)
     except (ValueError, OSError) as error:
         raise CommandFailed(str(error), WRONG_INPUT) from None

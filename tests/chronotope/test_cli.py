@@ -183,6 +183,24 @@ def test_results_are_whole_in_a_pipe_and_those_of_the_main_strategies_fit_a_term
     assert len(rows[0]) + len("backoff_markov") - len("backoff_markov+periodic") < 80
 
 
+@pytest.mark.parametrize(("command", "option"), [("evaluate", "--json"), ("demo", "--json"), ("train", "--out")])
+def test_what_could_not_be_written_is_told_before_the_work(run, tmp_path: Path, command: str, option: str):
+    path = tmp_path / "any.csv"
+    path.write_text("user,item,time\n" + "".join(f"u{n % 3},i{n % 2},{n * 60}\n" for n in range(60)))
+    done = run(command, "--data", str(path), "--format", "csv", option, str(path / "below"))
+    assert (done.code, done.out) == (1, "")
+    (line,) = done.err.splitlines()
+    assert line.startswith(f"chronotope: error: {path}")
+
+
+def test_results_do_not_overwrite_a_folder(run, tmp_path: Path):
+    path = tmp_path / "any.csv"
+    path.write_text("user,item,time\nu,i,60\nu,i,120\nu,i,180\n")
+    done = run("evaluate", "--data", str(path), "--format", "csv", "--json", str(tmp_path))
+    assert (done.code, done.out) == (1, "")
+    assert done.err == f"chronotope: error: {tmp_path}: Is a directory\n"
+
+
 @pytest.mark.parametrize("arguments", [["topics", "check"], ["dlq", "inspect"]], ids=" ".join)
 def test_absent_broker_is_one_line_and_exit_code_1(run, arguments: list[str]):
     done = run(*arguments, "--bootstrap", "127.0.0.1:1")

@@ -53,6 +53,8 @@ def demo(
     if json != "-":
         view.print_example()
         _print(summary)
+        if summary.events_rejected and data is not None:
+            console.print(f"which events were rejected, and why: chronotope validate --data {data} --format {format}")
     if summary.lost:
         raise CommandFailed(f"{summary.lost} of {summary.events_sent} events are unaccounted for; see {folder}")
 

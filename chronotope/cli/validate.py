@@ -51,6 +51,8 @@ def _lines(report: "ValidationReport") -> "Iterator[str]":
         )
         yield "actions: " + ", ".join(f"{action} {count:,}" for action, count in report.actions.items())
         yield f"{report.categories:,} categories; " + _places(report)
+    if report.repeated:
+        yield f"would be passed over: {report.repeated:,} events repeat an event_id"
     for reason, count in sorted(report.rejected.items()):
         yield f"would be rejected: {count:,} × {reason} (first: {report.first_rejected[reason]})"
     if report.unreadable:

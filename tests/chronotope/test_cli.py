@@ -295,6 +295,14 @@ def test_validate_goes_on_after_a_line_that_is_no_event(run, tmp_path: Path):
     assert "cannot be read: 2 rows, and a replay would end at the first" in done.out
 
 
+def test_validate_counts_events_that_would_be_passed_over(run, tmp_path: Path):
+    path = tmp_path / "c.csv"
+    path.write_text("event_id,user,item,time\na,u,i,1333476009\nb,u,i,1333476010\na,u,j,1333476011\n")
+    done = run("validate", "--data", str(path), "--format", "csv")
+    assert done.code == 0
+    assert done.out.splitlines()[-1] == "would be passed over: 1 events repeat an event_id"
+
+
 def test_validate_shows_what_was_understood_of_the_file(run, tmp_path: Path):
     path = tmp_path / "c.csv"
     path.write_text(

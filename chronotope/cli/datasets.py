@@ -1,6 +1,6 @@
 """A data set named at the command line: its events, or one clear line about what is wrong with it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,18 @@ def open_events(path: Path, format: str, refused: "Refused | None" = None) -> "I
     except DatasetError as error:
         raise CommandFailed(str(error), WRONG_INPUT) from None
     return _with_clear_errors(events)
+
+
+def remark_on_rejected(events: "Sequence[BehaviorEvent]") -> None:
+    """Say on standard error if the workers would reject some of the events that are about to be ranked or learned from."""
+    from chronotope.cli.output import remarks
+    from chronotope.validation import examine
+    from schemas.settings import EventSettings
+
+    rejected = examine(events, EventSettings().limits()).rejected
+    if rejected:
+        reasons = ", ".join(f"{count:,} × {reason}" for reason, count in sorted(rejected.items()))
+        remarks().print(f"the workers would reject some of the {len(events):,} events ({reasons}); here they all count")
 
 
 def _with_clear_errors(events: "Iterator[BehaviorEvent]") -> "Iterator[BehaviorEvent]":

@@ -47,7 +47,7 @@ def evaluate(
     import torch
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from chronotope.cli.datasets import open_events
+    from chronotope.cli.datasets import open_events, remark_on_rejected
     from chronotope.cli.errors import WRONG_INPUT, CommandFailed
     from chronotope.cli.output import answers, check_target, remarks, write_json
     from chronotope.evaluation.ab import simulate
@@ -77,6 +77,7 @@ def evaluate(
         raise CommandFailed(f"{data}: {error}", WRONG_INPUT) from None
     if not scored_events(stream, warmup, warmup if score_from is None else score_from).any():
         raise CommandFailed(f"{data}: no event after the warm-up has a user with an earlier event", WRONG_INPUT)
+    remark_on_rejected(stream.events)
     torch.set_num_threads(1)  # the operations are small; another core takes the classic strategies
     started = time.monotonic()
     columns = (TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -28,7 +28,7 @@ def train(
 
     from rich.table import Table
 
-    from chronotope.cli.datasets import open_events
+    from chronotope.cli.datasets import open_events, remark_on_rejected
     from chronotope.cli.errors import WRONG_INPUT, CommandFailed
     from chronotope.cli.output import answers, print_json, ticking
     from chronotope.evaluation.stream import stream_of
@@ -41,6 +41,7 @@ def train(
         raise typer.BadParameter(f"preset {preset!r}: one of {', '.join(PRESETS)}")
     out.mkdir(parents=True, exist_ok=True)
     stream = stream_of(itertools.islice(open_events(data, format), limit))
+    remark_on_rejected(stream.events)
     state = ["reading"]
 
     def progress(stage: str, done: int, total: int) -> None:

@@ -172,6 +172,15 @@ def test_any_csv_is_evaluated_by_one_command(run, tmp_path: Path, places: bool):
     assert answer["ab"]["first"] == "fused" and "A/B, hit rate at 10" in done.out
 
 
+def test_evaluate_says_that_events_it_ranks_would_be_rejected(run, tmp_path: Path):
+    path = tmp_path / "any.csv"
+    rows = (f"u{n % 3},i{n % 2},{1735689600 + n},{'view' if n % 3 else 'stare'}\n" for n in range(60))
+    path.write_text("user,item,time,action\n" + "".join(rows))
+    done = run("evaluate", "--data", str(path), "--format", "csv", "--strategies", "counter")
+    assert done.code == 0
+    assert "the workers would reject some of the 60 events (20 × unknown_action); here they all count" in done.err
+
+
 def test_results_are_whole_in_a_pipe_and_those_of_the_main_strategies_fit_a_terminal(run, tmp_path: Path):
     path = tmp_path / "any.csv"
     path.write_text("user,item,time\n" + "".join(f"u{n % 3},i{n % 2},{n * 60}\n" for n in range(60)))

@@ -52,9 +52,11 @@ def context_columns(contexts: Any, length: int) -> tuple[Ints, Ints]:
 
 
 def context_key(context: Context, owner: int | None) -> tuple[int, int, int]:
-    """The key (owner, previous, last) of a context."""
+    """The key (owner, previous, last) of a context. Raises ValueError for a tuple that is not (previous, last)."""
     previous, last = NO_STATE, NO_STATE
     if isinstance(context, tuple):
+        if len(context) != 2:
+            raise ValueError(f"a context of two states is (previous, last), got {context}")
         previous, last = int(context[0]), int(context[1])
     elif context is not None:
         last = int(context)

@@ -4,6 +4,7 @@ Run ``python ops/settings_reference.py`` after a change of a setting; a test hol
 """
 
 import importlib
+import json
 import pkgutil
 from pathlib import Path
 from typing import get_args
@@ -16,8 +17,8 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "settings.md"
 MODULES = ("schemas", "streams", "model_server", "chronotope")
 HEAD = """# Settings
 
-Every setting is an environment variable; the defaults suit one machine. This page is generated from the code
-(`python ops/settings_reference.py`).
+Every setting is an environment variable; the defaults suit one machine, and each is shown as it would be set: lists and tables
+are JSON. This page is generated from the code (`python ops/settings_reference.py`).
 """
 
 
@@ -59,6 +60,8 @@ def _row(prefix: str, name: str, field: FieldInfo) -> str:
     default = field.get_default(call_default_factory=True)
     if isinstance(default, SecretStr):
         default = default.get_secret_value()
+    if isinstance(default, dict | list | tuple | frozenset):
+        default = json.dumps(default if isinstance(default, dict) else [*default])
     shown = "" if default is None else f"`{default}`"
     return f"| `{(prefix + name).upper()}` | {shown} | {field.description} |\n"
 

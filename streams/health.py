@@ -30,7 +30,7 @@ class Heartbeat:
 
 
 class HealthServer:
-    """Serves the heartbeat and a metrics registry over HTTP on one address."""
+    """Serves the heartbeat and a metrics registry over HTTP on one address. Raises OSError that names it if it is taken."""
 
     def __init__(self, host: str, port: int, heartbeat: Heartbeat, registry: CollectorRegistry) -> None:
         answers: dict[str, Callable[[], tuple[int, bytes, str]]] = {
@@ -38,7 +38,10 @@ class HealthServer:
             "/readyz": lambda: _verdict(heartbeat.alive and heartbeat.ready),
             "/metrics": lambda: (200, generate_latest(registry), CONTENT_TYPE_LATEST),
         }
-        self._server = ThreadingHTTPServer((host, port), _handler(answers))
+        try:
+            self._server = ThreadingHTTPServer((host, port), _handler(answers))
+        except OSError as error:
+            raise OSError(error.errno, f"{host}:{port}: {error.strerror}") from error
         self._server.daemon_threads = True
 
     @property

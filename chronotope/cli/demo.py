@@ -35,13 +35,14 @@ def demo(
 
     Example: chronotope demo --data checkins.csv.gz --format foursquare --rate max --json summary.json
     """
-    from chronotope.cli.output import remarks, write_json
+    from chronotope.cli.output import check_target, remarks, write_json
     from chronotope.demo.run import Demo
     from chronotope.demo.view import LiveView
     from chronotope.local.stack import LocalStack, new_run_dir
 
     pace, kind = parse_rate(rate), broker_kind(broker)
     events = _events(data, format, seed, duration)
+    check_target(json)
     folder = run_dir.resolve() if run_dir else new_run_dir("demo")
     console = remarks()
     console.print(f"logs are kept in {folder}")
@@ -52,6 +53,8 @@ def demo(
     if json != "-":
         view.print_example()
         _print(summary)
+        if summary.events_rejected and data is not None:
+            console.print(f"which events were rejected, and why: chronotope validate --data {data} --format {format}")
     if summary.lost:
         raise CommandFailed(f"{summary.lost} of {summary.events_sent} events are unaccounted for; see {folder}")
 

@@ -1,9 +1,13 @@
 """Failures that a command names in one line, with its exit code."""
 
+import errno
+import os
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
+    from pydantic_settings import SettingsError
 
 FAILED = 1
 WRONG_INPUT = 2
@@ -29,14 +33,22 @@ class CommandFailed(Exception):
 def explain(error: Exception) -> str | None:
     """An expected error in one line; None for a defect, which deserves its traceback."""
     from pydantic import ValidationError
+    from pydantic_settings import SettingsError
 
     from chronotope.kafka.errors import ClusterError
     from chronotope.local.process import ProcessFailed
 
-    if isinstance(error, ValidationError):
-        return _settings_line(error)
-    if isinstance(error, ClusterError | ProcessFailed):
-        return str(error)
+    match error:
+        case ValidationError():
+            return _settings_line(error)
+        case SettingsError():
+            return _not_json_line(error)
+        case ClusterError() | ProcessFailed():
+            return str(error)
+        case OSError() if error.filename is not None:
+            return f"{error.filename}: {error.strerror}"
+        case OSError(errno=errno.EADDRINUSE):
+            return str(error.strerror)
     return None
 
 
@@ -48,3 +60,11 @@ def _settings_line(error: "ValidationError") -> str:
         field = "_".join(str(part) for part in each["loc"][:1])
         problems.append(f"{prefix}{field.upper()}: {each['msg']}" if field else each["msg"])
     return "; ".join(problems)
+
+
+def _not_json_line(error: "SettingsError") -> str:
+    """The variable whose value should be JSON and is not; pydantic names only its field."""
+    field = re.search(r'field "(\w+)"', str(error))
+    names = [prefix + field[1].upper() for prefix in SETTINGS_PREFIX.values()] if field else []
+    variable = next((name for name in names if name in os.environ), None)
+    return str(error) if variable is None else f"{variable}: must be JSON, as its default in docs/settings.md is"

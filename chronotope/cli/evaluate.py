@@ -47,33 +47,37 @@ def evaluate(
     import torch
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from chronotope.cli.datasets import open_events
+    from chronotope.cli.datasets import open_events, remark_on_rejected
     from chronotope.cli.errors import WRONG_INPUT, CommandFailed
-    from chronotope.cli.output import answers, remarks, write_json
+    from chronotope.cli.output import answers, check_target, remarks, write_json
     from chronotope.evaluation.ab import simulate
     from chronotope.evaluation.report import ab_lines, results_table, write_report
     from chronotope.evaluation.runner import DEFAULT, check_names
     from chronotope.evaluation.runner import evaluate as run
     from chronotope.evaluation.stream import scored_events, stream_of
 
-    names = tuple(strategies.split(",")) if strategies else DEFAULT
+    names = tuple(name.strip() for name in strategies.split(",")) if strategies else DEFAULT
     if mode not in ("refresh", "request"):
         raise typer.BadParameter(f"mode {mode!r}: 'refresh' or 'request'")
     try:
         check_names(names, mode)  # type: ignore[arg-type]
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    tested = tuple(ab.split(",")) if ab else ()
+    tested = tuple(name.strip() for name in ab.split(",")) if ab else ()
     if tested and (len(tested) != 2 or set(tested) - set(names)):
         raise typer.BadParameter(f"--ab {ab!r}: two of the strategies {', '.join(names)}")
     if report is not None and importlib.util.find_spec("matplotlib") is None:
         raise CommandFailed("--report draws with matplotlib: pip install 'chronotope[report]'", WRONG_INPUT)
+    check_target(json)
+    if report is not None:
+        report.mkdir(parents=True, exist_ok=True)
     try:
         stream = stream_of(itertools.islice(open_events(data, format), limit))
     except ValueError as error:
         raise CommandFailed(f"{data}: {error}", WRONG_INPUT) from None
     if not scored_events(stream, warmup, warmup if score_from is None else score_from).any():
         raise CommandFailed(f"{data}: no event after the warm-up has a user with an earlier event", WRONG_INPUT)
+    remark_on_rejected(stream.events)
     torch.set_num_threads(1)  # the operations are small; another core takes the classic strategies
     started = time.monotonic()
     columns = (TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

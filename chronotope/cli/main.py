@@ -1,6 +1,7 @@
 """The ``chronotope`` command: its subcommands, and one clear line for every error."""
 
 import sys
+from typing import Annotated
 
 import typer
 from typer.exceptions import TyperException
@@ -27,7 +28,6 @@ from chronotope.cli.signals import end_on_signals
 
 app = typer.Typer(
     name="chronotope",
-    help="Mines the spatio-temporal patterns of behaviour event streams and keeps recommendations fresh.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -51,12 +51,32 @@ app.add_typer(state.app, name="state")
 app.command("doctor")(doctor.doctor)
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"chronotope {version('chronotope')}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Mines the spatio-temporal patterns of behaviour event streams and keeps recommendations fresh."""
+
+
 def main() -> None:
     """Run the command line and leave the process with its exit code: 0 done, 1 failed, 2 wrong input, 130 interrupted."""
     end_on_signals()
     try:
         code = app(standalone_mode=False)
     except TyperException as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # which typer does not export
+            print(error.format_message(), file=sys.stderr)
+            sys.exit(error.exit_code)
         _fail(error.format_message().replace("\n", " "), error.exit_code)
     except typer.Abort:
         sys.exit(130)

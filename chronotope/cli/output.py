@@ -1,5 +1,7 @@
 """What a command prints: answers on standard output, progress and remarks on standard error."""
 
+import errno
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -10,10 +12,14 @@ from typing import Any
 import msgspec
 from rich.console import Console
 
+TABLE_WIDTH = 200
+
 
 def answers() -> Console:
-    """The console of a command's answer."""
-    return Console(highlight=False, soft_wrap=True)
+    """The console of a command's answer. A table has all of its cells whole, however narrow the window is."""
+    console = Console(highlight=False, soft_wrap=True)
+    console.width = max(console.width, TABLE_WIDTH)
+    return console
 
 
 def remarks() -> Console:
@@ -39,6 +45,18 @@ def write_json(answer: Any, target: str) -> None:
         path = Path(target)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(as_json(answer))
+
+
+def check_target(target: str | None) -> None:
+    """Make the folder of a file that is to be written after the work, before it. Raises OSError if it could not be written."""
+    if target is None or target == "-":
+        return
+    path = Path(target)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), target)
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), target)
 
 
 @contextmanager

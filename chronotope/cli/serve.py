@@ -9,9 +9,12 @@ def serve(bootstrap: BootstrapOption = None) -> None:
 
     Example: chronotope serve --bootstrap 127.0.0.1:9092
     """
+    from chronotope.kafka.topics import require_topics
     from model_server.app import run_server
+    from model_server.serving import OWNED_TOPICS, SHARED_TOPICS
     from model_server.settings import ServerSettings
 
     settings = ServerSettings(kafka=kafka_settings(bootstrap))
+    require_topics(settings.kafka, (*OWNED_TOPICS, *SHARED_TOPICS))
     configure_logs("server", settings.log_level)
     run_server(settings)

@@ -28,7 +28,7 @@ def train(
 
     from rich.table import Table
 
-    from chronotope.cli.datasets import open_events
+    from chronotope.cli.datasets import open_events, remark_on_rejected
     from chronotope.cli.errors import WRONG_INPUT, CommandFailed
     from chronotope.cli.output import answers, print_json, ticking
     from chronotope.evaluation.stream import stream_of
@@ -39,7 +39,9 @@ def train(
 
     if preset not in PRESETS:
         raise typer.BadParameter(f"preset {preset!r}: one of {', '.join(PRESETS)}")
+    out.mkdir(parents=True, exist_ok=True)
     stream = stream_of(itertools.islice(open_events(data, format), limit))
+    remark_on_rejected(stream.events)
     state = ["reading"]
 
     def progress(stage: str, done: int, total: int) -> None:
@@ -49,7 +51,6 @@ def train(
     try:
         with ticking(lambda: state[0]):
             trained = run(stream, PRESETS[preset], TrainerSettings(), epochs, progress)
-        out.mkdir(parents=True, exist_ok=True)
         path = save_trained(trained, stream, out)
     except (ValueError, OSError) as error:
         raise CommandFailed(str(error), WRONG_INPUT) from None

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 def tune(
     data: Annotated[Path, typer.Option("--data", help="The file; gzip is read as it is.", show_default=False)],
-    format: Annotated[str, typer.Option("--format", help="foursquare, gowalla, geolife, sessions, csv or jsonl.")],
+    format: Annotated[
+        str, typer.Option("--format", help="foursquare, gowalla, geolife, trips, sessions, csv or jsonl.")
+    ],
     windows: Annotated[int, typer.Option(help="Windows to look at, spread evenly over the file.", min=1)] = 5,
     json: JsonFlag = False,
 ) -> None:

@@ -1,5 +1,6 @@
 """What a reader raises: the file, the line and what is wrong there."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -15,3 +16,7 @@ class DatasetError(ValueError):
         super().__init__(f"{where}: {what}")
         self.path = path
         self.line = line
+
+
+# What is told of each row that cannot be read, where reading goes on.
+Refused = Callable[[DatasetError], None]

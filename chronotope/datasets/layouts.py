@@ -6,6 +6,7 @@ import msgspec
 class Layout(msgspec.Struct, frozen=True, kw_only=True):
     """The columns of a tabular format: for each field of an event the header names that are accepted for it.
 
+    Names are compared in lower case, spaces and hyphens as underscores.
     ``original`` are the columns of the data set as its authors publish it (tab- or comma-separated, without a header).
     ``place_is_item`` makes the item a square of ``ITEM_CELL_DEG`` degrees, for tracks that visit no named place;
     ``entered_only`` then leaves out the points of a user that lie in the same square as the one before.
@@ -21,14 +22,15 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
 
 
 ITEM_CELL_DEG = 0.002
-USER = ("user", "user_id", "userid", "uid", "visitorid")
-ITEM = ("item", "item_id", "itemid", "venue_id", "venueid", "poi", "poi_id", "location_id", "place_id", "product_id")
+# Where a header has several of a field's names the first counts: an id before what may be only a name.
+USER = ("user_id", "userid", "uid", "visitorid", "customer_id", "customerid", "user")
+ITEM = ("item_id", "itemid", "venue_id", "venueid", "poi_id", "location_id", "place_id", "product_id", "poi", "item")
 TIME = ("time", "time_unix_s", "time_utc", "timestamp", "event_time", "event_time_ms", "utc_time", "datetime")
-SESSION = ("session", "session_id", "sessionid")
+SESSION = ("session", "session_id", "sessionid", "user_session")
 LAT = ("lat", "latitude")
 LON = ("lon", "lng", "long", "longitude")
 ACTION = ("action", "event", "event_type", "behavior")
-CATEGORY = ("category", "category_name", "venue_category", "venuecategory", "type")
+CATEGORY = ("category", "category_name", "venue_category", "venuecategory", "category_code", "type")
 
 TRACK_COLUMNS = {"user": USER, "session": ("traj", "trajectory", *SESSION), "time": TIME, "lat": LAT, "lon": LON}
 
@@ -70,10 +72,11 @@ LAYOUTS: dict[str, Layout] = {
         original=("user", "time", "item", "category"),
     ),
     "csv": Layout(
-        summary="a header with user (or session), item, time; optional: action, session, lat, lon, category, text, value",
+        summary="a header: user (or session), item, time; optional: action, session, lat, lon, category, text, value, event_id",
         columns={
-            "user": (*USER, *SESSION), "item": ITEM, "time": TIME, "action": ACTION, "session": SESSION, "lat": LAT, "lon": LON,
-            "category": CATEGORY, "text": ("text", "title", "name"), "value": ("value", "price", "amount"),
+            "user": (*USER, *SESSION), "item": ITEM, "time": TIME, "event_id": ("event_id", "eventid"), "action": ACTION,
+            "session": SESSION, "lat": LAT, "lon": LON, "category": CATEGORY, "text": ("text", "title", "name"),
+            "value": ("value", "price", "amount"),
         },
         required=("user", "item", "time"),
         action="view",

@@ -1,5 +1,6 @@
 """Text files, gzipped or not, as (line number, line) pairs."""
 
+import codecs
 import gzip
 import io
 import zlib
@@ -15,8 +16,9 @@ GZIP_MAGIC = b"\x1f\x8b"
 def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
     """The non-empty lines of a file with their numbers (from 1); gzip is recognised by content.
 
-    UTF-8 with or without a byte order mark; a file that is not UTF-8 from its start is taken as Latin-1 (as the original
-    check-in sets are). Raises DatasetError if the file is absent, unreadable or a broken gzip.
+    UTF-8 with or without a byte order mark, UTF-16 with one (a spreadsheet's "Unicode text"); a file that is not UTF-8 from its
+    start is taken as Latin-1 (as the original check-in sets are). Raises DatasetError if the file is absent, unreadable or a
+    broken gzip.
     """
     number = 0
     try:
@@ -46,6 +48,8 @@ def _open(path: Path) -> BinaryIO:
 def _encoding(path: Path) -> str:
     with _open(path) as raw:
         head = raw.read(1 << 20)
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
     try:
         head.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -158,6 +158,7 @@ def _sum_up(last: Progress, board: Board, replay: Replay, seconds: float) -> Sum
     return Summary(
         events_sent=replay.producer.sent,
         events_processed=last.processed,
+        events_repeated=last.repeated,
         events_rejected=board.rejected,
         events_late=board.late,
         clusters_live=len(board.clusters),

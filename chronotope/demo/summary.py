@@ -13,11 +13,13 @@ class Freshness(msgspec.Struct, frozen=True, kw_only=True):
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """What was sent, what became of it, what was found and how fast; every number was read from the running system.
 
+    ``events_repeated`` are those of the processed ones whose event_id had been there before: nothing is learned from them.
     ``events_per_s`` is the rate from the first event sent to the last one processed by the workers.
     """
 
     events_sent: int
     events_processed: int
+    events_repeated: int
     events_rejected: int
     events_late: int
     clusters_live: int

@@ -5,6 +5,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from chronotope.diagnosis.finding import Finding, fine, named, problem, warning
 from chronotope.kafka.reading import ends_of, read_to
 from schemas.partitioning import partition_of
@@ -17,11 +19,13 @@ if TYPE_CHECKING:
 
     from streams.decoding import EventDecoder
     from streams.settings import WorkerSettings
+    from streams.stages.admission import Admission, AdmissionSettings
 
 BATCH = 2_000
 TOLERATED_SKEW_S = 60.0
 TOLERATED_SHARE = 0.01
 TOLERATED_REPEATS = 0.1
+REMEMBERED_IDS = 1 << 10  # repetitions are counted apart: here they only must not move a clock
 HINTS = {
     "unknown_action": "give the action a weight in CHRONOTOPE_EVENT_ACTION_WEIGHTS",
     "time_before_2000": "event_time_ms is in milliseconds",
@@ -39,9 +43,11 @@ class _Record(NamedTuple):
 class _Sample:
     """What the sampled records say, gathered in one pass."""
 
-    def __init__(self, decoder: "EventDecoder", partitions: int) -> None:
+    def __init__(self, decoder: "EventDecoder", partitions: int, admission: "AdmissionSettings") -> None:
         self._decoder, self._partitions = decoder, partitions
-        self.records = self.without_key = 0
+        self._admission = msgspec.structs.replace(admission, remembered_ids=REMEMBERED_IDS)
+        self._clocks: dict[int, Admission] = {}
+        self.records = self.without_key = self.late = 0
         self.partitions_of: dict[bytes, set[int]] = defaultdict(set)
         self.refused: Counter[str] = Counter()
         self.first_refused: dict[str, str] = {}
@@ -49,7 +55,9 @@ class _Sample:
         self.latest_ms = 0
 
     def take(self, partition: int, messages: "Sequence[Message]") -> None:
-        """Count what these records of one partition are."""
+        """Count what these records of one partition are; those of each partition come in their order."""
+        from streams.stages.admission import Admission
+
         records = [_Record(message.offset(), message.timestamp()[1], message.value()) for message in messages]
         for message in messages:
             if message.key() is None:
@@ -60,6 +68,9 @@ class _Sample:
         self.latest_ms = max(self.latest_ms, *(record.timestamp for record in records))
         columns, rejects = self._decoder.decode(records, int(time.time() * 1000))
         self.ids.update(columns.event_hash.tolist())
+        clock = self._clocks.setdefault(partition, Admission(self._admission))
+        late, _ = clock.admit(columns.time_ms, columns.user, columns.event_hash)
+        self.late += int(late.sum())
         for reject in rejects:
             self.refused[reject.reason] += 1
             self.first_refused.setdefault(reject.reason, f"{EVENTS.name}/{partition} at {reject.offset}")
@@ -75,7 +86,8 @@ def check_events(worker: "WorkerSettings", sampled_records: int) -> Iterator[Fin
     from streams.app import event_decoder
 
     ends = ends_of(worker.kafka, EVENTS.name)
-    sample = _Sample(event_decoder(worker, worker.mining(len(ends)).limits), len(ends))
+    mining = worker.mining(len(ends))
+    sample = _Sample(event_decoder(worker, mining.limits), len(ends), mining.user.admission)
     gathered: dict[int, list[Message]] = defaultdict(list)
     for message in read_to(worker.kafka, ends, last=sampled_records):
         batch = gathered[message.partition()]
@@ -87,6 +99,7 @@ def check_events(worker: "WorkerSettings", sampled_records: int) -> Iterator[Fin
     yield _partitioner(sample)
     yield from _validity(sample)
     yield from _clock(sample)
+    yield from _lateness(sample, worker.allowed_lateness_s)
 
 
 def _partitioner(sample: _Sample) -> Finding:
@@ -128,3 +141,13 @@ def _clock(sample: _Sample) -> Iterator[Finding]:
     ahead_s = sample.latest_ms / 1000 - time.time()
     if ahead_s > TOLERATED_SKEW_S:
         yield problem("clock", f"records are stamped up to {ahead_s:,.0f} s ahead of this machine's clock")
+
+
+def _lateness(sample: _Sample, allowed_s: float) -> Iterator[Finding]:
+    """Late events are kept but not mined: a history that follows live events is late whole."""
+    if sample.late > TOLERATED_SHARE * sample.records:
+        yield problem(
+            "late",
+            f"{sample.late:,} of {sample.records:,} lie more than {allowed_s:,.0f} s behind a later event of their partition "
+            "and are not mined: send history before live events, or raise CHRONOTOPE_WORKER_ALLOWED_LATENESS_S",
+        )

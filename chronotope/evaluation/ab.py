@@ -121,4 +121,4 @@ def _ranked(codes: npt.NDArray[np.int64]) -> list[RankedItem]:
 def _two_sided(difference: float, error: float) -> float:
     if error == 0.0:
         return 1.0
-    return round(2 * (1 - NormalDist().cdf(abs(difference) / error)), 6)
+    return float(f"{math.erfc(abs(difference) / error / math.sqrt(2)):.4g}")  # 1 - cdf would be 0 from 8 sigma on

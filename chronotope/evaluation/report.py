@@ -19,10 +19,9 @@ BINS = 40
 
 def results_table(answer: dict[str, Any]) -> Table:
     """One line per strategy: all events, then the hit rates of revisits and discoveries at 10."""
-    table = Table(
-        title=f"{answer['data']}, {answer['mode']}: {answer['scored']:,} scored of {answer['events']:,} events"
-    )
-    for column in ("strategy", *SHOWN, "revisit acc@10", "discovery acc@10", "95 % mrr"):
+    title = f"{answer['data']}, {answer['mode']}: {answer['scored']:,} scored of {answer['events']:,} events"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, collapse_padding=True)
+    for column in ("strategy", *SHOWN, "revisit\nacc@10", "discovery\nacc@10", "95 %\nmrr"):
         table.add_column(column, justify="left" if column == "strategy" else "right")
     for name, parts in answer["strategies"].items():
         low, high = parts["all"]["ci95"].get("mrr", (0.0, 0.0))
@@ -31,7 +30,7 @@ def results_table(answer: dict[str, Any]) -> Table:
             *(f"{parts['all'][metric]:.4f}" for metric in SHOWN),
             f"{parts['revisit']['acc@10']:.4f}",
             f"{parts['discovery']['acc@10']:.4f}",
-            f"{low:.4f} - {high:.4f}",
+            f"{low:.4f}-{high:.4f}",
         )
     return table
 

@@ -30,7 +30,9 @@ def as_codes(name: str, values: Any, dimensions: int = 1) -> Ints:
 
 
 def as_times(name: str, values: Any, half_life_s: float = 1.0) -> Floats:
-    """float64[n] of times in seconds that a half-life can tell apart. Raises ValueError naming the argument."""
+    """float64[n] of times in seconds that a half-life can tell apart. Raises TypeError or ValueError naming the argument."""
+    if np.asarray(values).dtype.kind in "mM":  # their unit would be lost: nanoseconds would pass for seconds
+        raise TypeError(f"{name} must be numbers of seconds, got {np.asarray(values).dtype}")
     times = np.ascontiguousarray(values, np.float64)
     if times.ndim != 1:
         raise ValueError(f"{name} must have one dimension, got shape {times.shape}")
@@ -50,9 +52,11 @@ def context_columns(contexts: Any, length: int) -> tuple[Ints, Ints]:
 
 
 def context_key(context: Context, owner: int | None) -> tuple[int, int, int]:
-    """The key (owner, previous, last) of a context."""
+    """The key (owner, previous, last) of a context. Raises ValueError for a tuple that is not (previous, last)."""
     previous, last = NO_STATE, NO_STATE
     if isinstance(context, tuple):
+        if len(context) != 2:
+            raise ValueError(f"a context of two states is (previous, last), got {context}")
         previous, last = int(context[0]), int(context[1])
     elif context is not None:
         last = int(context)

@@ -20,6 +20,7 @@ Metric = Literal["haversine", "euclidean"]
 Floats = NDArray[np.float64]
 Ids = NDArray[np.int64]
 LATEST_S = sys.float_info.max
+LARGEST_ID = np.iinfo(np.int64).max
 AHEAD = 8  # events between asking for a part of the id table and for the point it names
 
 
@@ -55,8 +56,13 @@ def column(name: str, values: ArrayLike, dtype: Any, length: int | None) -> NDAr
         raise ValueError(f"{name} must be one-dimensional, not of shape {array.shape}")
     if length is not None and len(array) != length:
         raise ValueError(f"{name} must have as many values as time_s: {length}, not {len(array)}")
-    if array.dtype != dtype and dtype is np.int64 and len(array) and array.dtype.kind not in "iu":
-        raise TypeError(f"{name} must hold integers, not {array.dtype}")
+    if array.dtype != dtype and len(array):
+        if dtype is np.int64 and array.dtype.kind not in "iu":
+            raise TypeError(f"{name} must hold integers, not {array.dtype}")
+        if array.dtype.kind in "mM":  # their unit would be lost: nanoseconds would pass for seconds
+            raise TypeError(f"{name} must hold numbers, not {array.dtype}")
+        if dtype is np.int64 and array.dtype == np.uint64 and array.max() > LARGEST_ID:
+            raise ValueError(f"{name} must fit int64, not {array.max()}")
     return np.ascontiguousarray(array, dtype)
 
 

@@ -76,7 +76,7 @@ class PeriodicityBank:
         """Absorb events: keys int64[n], time_s float64[n].
 
         Raises:
-            TypeError: keys are not integers.
+            TypeError: keys are not integers, or times not numbers.
             ValueError: lengths differ, a key does not fit int64, or a time is not finite or not in [0, 2^32 - 1]. The
                 bank is unchanged then.
         """
@@ -135,8 +135,9 @@ class PeriodicityBank:
         return event_rings.times_of(self._rings, slot) if slot >= 0 else np.empty(0)
 
     def detect(self, key: int, now_s: float | None = None) -> list[Period]:
-        """Significant periods of a key, strongest first; empty for an unknown key or too few events.
+        """Periods of a key up to the wide `max_p_value`, strongest first; empty for an unknown key or too few events.
 
+        Chance alone gives one in two keys an answer: `p_value` says how far to trust it, `examine` publishes only what is sure.
         Without `now_s` the answer is as of the key's latest event. With it, periods that have ended by then are left
         out and `next_due_s` lies after it.
         """
@@ -286,7 +287,10 @@ def checked_events(keys: npt.ArrayLike, time_s: npt.ArrayLike) -> tuple[Ints, Fl
         keys = keys.astype(np.int64)
     if keys.dtype.kind not in "iu":
         raise TypeError(f"keys must be integers, got {keys.dtype}")
-    times = np.asarray(time_s, dtype=np.float64)
+    times = np.asarray(time_s)
+    if times.dtype.kind in "mM":  # their unit would be lost: days would pass for seconds
+        raise TypeError(f"time_s must be numbers of seconds, got {times.dtype}")
+    times = np.asarray(times, np.float64)
     if keys.ndim != 1 or keys.shape != times.shape:
         raise ValueError(f"keys and time_s must be columns of one length, got {keys.shape} and {times.shape}")
     if keys.dtype == np.uint64 and keys.size and keys.max() > np.iinfo(np.int64).max:

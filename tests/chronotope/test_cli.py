@@ -5,12 +5,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from chronotope.cli.main import main
+from chronotope.datasets import FORMATS
 from chronotope.kafka.reading import ends_of, read_to
 from chronotope.local.embedded import EmbeddedBroker
 from schemas.settings import KafkaSettings
@@ -50,6 +52,24 @@ def test_help_of_every_command_has_an_example(run, command: list[str]):
     done = run(*command, "--help")
     assert done.code == 0
     assert f"Example: chronotope {' '.join(command)}" in " ".join(done.out.split())
+
+
+@pytest.mark.parametrize("command", ["demo", "validate", "replay", "evaluate", "train", "tune"])
+def test_help_of_a_command_that_reads_files_names_every_format(run, command: str):
+    words = " ".join(run(command, "--help").out.split())
+    assert f"{', '.join([*FORMATS][:-1])} or {[*FORMATS][-1]}" in words
+
+
+@pytest.mark.parametrize("arguments", [[], ["topics"], ["dlq"], ["state"]], ids=" ".join)
+def test_without_a_command_the_help_is_shown(run, arguments: list[str]):
+    done = run(*arguments)
+    assert done.code == 2
+    assert done.err.startswith("Usage: ") and "\nCommands:\n" in done.err
+
+
+def test_version_is_that_of_the_installed_package(run):
+    done = run("--version")
+    assert (done.code, done.out) == (0, f"chronotope {version('chronotope')}\n")
 
 
 def test_start_of_the_command_line_loads_nothing_heavy():
@@ -152,6 +172,44 @@ def test_any_csv_is_evaluated_by_one_command(run, tmp_path: Path, places: bool):
     assert answer["ab"]["first"] == "fused" and "A/B, hit rate at 10" in done.out
 
 
+def test_evaluate_says_that_events_it_ranks_would_be_rejected(run, tmp_path: Path):
+    path = tmp_path / "any.csv"
+    rows = (f"u{n % 3},i{n % 2},{1735689600 + n},{'view' if n % 3 else 'stare'}\n" for n in range(60))
+    path.write_text("user,item,time,action\n" + "".join(rows))
+    done = run("evaluate", "--data", str(path), "--format", "csv", "--strategies", "counter")
+    assert done.code == 0
+    assert "the workers would reject some of the 60 events (20 × unknown_action); here they all count" in done.err
+
+
+def test_results_are_whole_in_a_pipe_and_those_of_the_main_strategies_fit_a_terminal(run, tmp_path: Path):
+    path = tmp_path / "any.csv"
+    path.write_text("user,item,time\n" + "".join(f"u{n % 3},i{n % 2},{n * 60}\n" for n in range(60)))
+    names = "backoff_markov,counter+markov,backoff_markov+periodic"
+    done = run("evaluate", "--data", str(path), "--format", "csv", "--strategies", names.replace(",", ", "))
+    rows = [line for line in done.out.splitlines() if line.startswith(("backoff", "counter"))]
+    assert [row.split()[0] for row in rows] == names.split(",")
+    assert all(len(row.split()) == 8 for row in rows)
+    assert len(rows[0]) + len("backoff_markov") - len("backoff_markov+periodic") < 80
+
+
+@pytest.mark.parametrize(("command", "option"), [("evaluate", "--json"), ("demo", "--json"), ("train", "--out")])
+def test_what_could_not_be_written_is_told_before_the_work(run, tmp_path: Path, command: str, option: str):
+    path = tmp_path / "any.csv"
+    path.write_text("user,item,time\n" + "".join(f"u{n % 3},i{n % 2},{n * 60}\n" for n in range(60)))
+    done = run(command, "--data", str(path), "--format", "csv", option, str(path / "below"))
+    assert (done.code, done.out) == (1, "")
+    (line,) = done.err.splitlines()
+    assert line.startswith(f"chronotope: error: {path}")
+
+
+def test_results_do_not_overwrite_a_folder(run, tmp_path: Path):
+    path = tmp_path / "any.csv"
+    path.write_text("user,item,time\nu,i,60\nu,i,120\nu,i,180\n")
+    done = run("evaluate", "--data", str(path), "--format", "csv", "--json", str(tmp_path))
+    assert (done.code, done.out) == (1, "")
+    assert done.err == f"chronotope: error: {tmp_path}: Is a directory\n"
+
+
 @pytest.mark.parametrize("arguments", [["topics", "check"], ["dlq", "inspect"]], ids=" ".join)
 def test_absent_broker_is_one_line_and_exit_code_1(run, arguments: list[str]):
     done = run(*arguments, "--bootstrap", "127.0.0.1:1")
@@ -168,6 +226,47 @@ def test_wrong_setting_is_named_in_one_line(run, monkeypatch: pytest.MonkeyPatch
     assert "CHRONOTOPE_KAFKA_SECURITY_PROTOCOL" in line
 
 
+def test_setting_that_is_no_json_is_named_in_one_line(run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("CHRONOTOPE_EVENT_ACTION_WEIGHTS", "wishlist=2")
+    path = tmp_path / "c.csv"
+    path.write_text("user,item,time\nu,i,1333476009\n")
+    done = run("validate", "--data", str(path), "--format", "csv")
+    assert done.code == 1
+    (line,) = done.err.splitlines()
+    assert line.startswith("chronotope: error: CHRONOTOPE_EVENT_ACTION_WEIGHTS: must be JSON")
+
+
+def test_folder_that_cannot_be_made_is_named_in_one_line(run, tmp_path: Path):
+    (tmp_path / "file").touch()
+    done = run("demo", "--run-dir", str(tmp_path / "file" / "run"))
+    assert done.code == 1
+    _, line = done.err.splitlines()
+    assert line == f"chronotope: error: {tmp_path / 'file' / 'run'}: Not a directory"
+
+
+@pytest.mark.parametrize("command", ["worker", "serve"])
+def test_worker_or_server_without_broker_ends_with_one_line(command: str):
+    done = subprocess.run(
+        [sys.executable, "-m", "chronotope", command, "--bootstrap", "127.0.0.1:1"],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("chronotope: error: no Kafka broker answers at 127.0.0.1:1")
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("command", ["worker", "serve"])
+def test_worker_or_server_without_topics_says_how_to_create_them(command: str, broker: EmbeddedBroker):
+    done = subprocess.run(
+        [sys.executable, "-m", "chronotope", command, "--bootstrap", broker.bootstrap],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.endswith("run chronotope topics apply")
+
+
 def test_validate_counts_what_would_be_rejected(run, tmp_path: Path):
     path = tmp_path / "c.csv"
     path.write_text("user,item,time,action\nu,i,1333476009,view\nu,i,1333476010,stare\nu,i,5,view\n")
@@ -176,7 +275,54 @@ def test_validate_counts_what_would_be_rejected(run, tmp_path: Path):
     report = json.loads(done.out)
     assert report["events"] == 3
     assert report["rejected"] == {"unknown_action": 1, "time_before_2000": 1}
-    assert report["first_rejected"]["unknown_action"] == "c.csv:3"
+    assert report["first_rejected"]["unknown_action"].startswith("c.csv:3:")
+
+
+def test_validate_goes_on_after_a_row_that_cannot_be_read(run, tmp_path: Path):
+    path = tmp_path / "c.csv"
+    path.write_text(
+        "user,item,time,lat,lon\nu,i,never,1,2\nu,i,1333476009,95,2\nu,i,1333476009\nu,i,1333476009,1,2\n,i,5,,\n"
+    )
+    done = run("validate", "--data", str(path), "--format", "csv", "--json")
+    assert done.code == 1
+    report = json.loads(done.out)
+    assert (report["events"], report["unreadable"]) == (1, 4)
+    assert [each.removeprefix(f"{path}:") for each in report["first_unreadable"]] == [
+        "2: time is 'never', not a time (a Unix time, or ISO 8601)", "3: lat is '95', outside -90 to 90",
+        "4: has 3 columns, 5 expected", "6: user is empty",
+    ]  # fmt: skip
+
+
+def test_validate_goes_on_after_a_line_that_is_no_event(run, tmp_path: Path):
+    path = tmp_path / "e.jsonl"
+    path.write_text(
+        '{oops\n{"event_id":"e","user_id":"u","item_id":"i","action":"view","event_time_ms":1333476009000}\n[]\n'
+    )
+    done = run("validate", "--data", str(path), "--format", "jsonl")
+    assert done.code == 1
+    assert "1 events, 1 users" in done.out
+    assert "cannot be read: 2 rows, and a replay would end at the first" in done.out
+
+
+def test_validate_counts_events_that_would_be_passed_over(run, tmp_path: Path):
+    path = tmp_path / "c.csv"
+    path.write_text("event_id,user,item,time\na,u,i,1333476009\nb,u,i,1333476010\na,u,j,1333476011\n")
+    done = run("validate", "--data", str(path), "--format", "csv")
+    assert done.code == 0
+    assert done.out.splitlines()[-1] == "would be passed over: 1 events repeat an event_id"
+
+
+def test_validate_shows_what_was_understood_of_the_file(run, tmp_path: Path):
+    path = tmp_path / "c.csv"
+    path.write_text(
+        "user,item,time,action,lat,lon,category\nu,i,1333476009,view,-73.9,40.7,Bar\nv,j,1333476010,cart,,,\n"
+    )
+    done = run("validate", "--data", str(path), "--format", "csv")
+    assert done.code == 0
+    assert done.out.splitlines()[1:] == [
+        "actions: view 1, cart 1",
+        "1 categories; 1 events have a place: latitude -73.9000 to -73.9000, longitude 40.7000 to 40.7000",
+    ]
 
 
 @pytest.mark.integration

@@ -25,7 +25,7 @@ def test_foursquare_row_becomes_a_checkin_with_its_category(tmp_path: Path):
     path = _write(tmp_path / "a.csv", HEADER + '1333476009,470,v1,"Arts, Crafts",40.7198,-74.0025\n')
     assert list(read_events(path, "foursquare")) == [
         BehaviorEvent(
-            event_id="a.csv:2", user_id="470", item_id="v1", action="checkin", event_time_ms=1333476009000,
+            event_id="a.csv:2:a307b994", user_id="470", item_id="v1", action="checkin", event_time_ms=1333476009000,
             lat=40.7198, lon=-74.0025, context={"category": "Arts, Crafts"},
         )
     ]  # fmt: skip
@@ -77,9 +77,97 @@ def test_csv_reads_every_optional_column_by_any_of_its_names(tmp_path: Path):
     )
     (event,) = read_events(path, "csv")
     assert event == BehaviorEvent(
-        event_id="c.csv:2", user_id="u", item_id="i", action="purchase", event_time_ms=1396437466940, lat=1.0, lon=2.0,
+        event_id="c.csv:2:110944bc", user_id="u", item_id="i", action="purchase", event_time_ms=1396437466940, lat=1.0, lon=2.0,
         session_id="s", value=9.5, context={"text": "A book"},
     )  # fmt: skip
+
+
+def test_a_column_of_ids_is_taken_before_one_of_names(tmp_path: Path):
+    path = _write(tmp_path / "c.csv", "user,user_id,item,item_id,time\nBob,u1,Shoe,i1,1\nBob,u2,Shoe,i2,2\n")
+    assert [(event.user_id, event.item_id) for event in read_events(path, "csv")] == [("u1", "i1"), ("u2", "i2")]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "|", "\t"])
+def test_the_delimiter_is_seen_in_the_header(tmp_path: Path, delimiter: str):
+    rows = ("user", "item", "time", "text"), ("u", "i", "1", "one, two; three")
+    path = _write(tmp_path / "c.csv", "".join(delimiter.join(f'"{cell}"' for cell in row) + "\n" for row in rows))
+    (event,) = read_events(path, "csv")
+    assert (event.user_id, event.item_id, event.context["text"]) == ("u", "i", "one, two; three")
+
+
+def test_names_of_columns_may_be_written_for_people(tmp_path: Path):
+    path = _write(tmp_path / "c.csv", "User ID,Venue-ID,Event Time,Category Name\nu,i,1,Bar\n")
+    (event,) = read_events(path, "csv")
+    assert (event.user_id, event.item_id, event.context) == ("u", "i", {"category": "Bar"})
+
+
+def test_log_of_a_shop_with_user_and_session_is_read_by_its_own_names(tmp_path: Path):
+    path = _write(
+        tmp_path / "c.csv",
+        "event_time,event_type,product_id,category_id,category_code,brand,price,user_id,user_session\n"
+        "2019-10-01 00:00:00 UTC,cart,44600062,2103807459595387724,apparel.shoes,shiseido,35.79,541312140,72d76fde\n",
+    )
+    (event,) = read_events(path, "csv")
+    assert (event.user_id, event.session_id, event.item_id, event.action, event.event_time_ms, event.value, event.context) == (
+        "541312140", "72d76fde", "44600062", "cart", 1_569_888_000_000, 35.79, {"category": "apparel.shoes"},
+    )  # fmt: skip
+
+
+def test_utf_16_with_a_byte_order_mark_is_read(tmp_path: Path):
+    path = tmp_path / "c.txt"
+    path.write_bytes("user\titem\ttime\nu\tcafé\t1\n".encode("utf-16"))
+    assert [event.item_id for event in read_events(path, "csv")] == ["café"]
+
+
+def test_a_quoted_cell_may_hold_commas_quotes_and_line_ends(tmp_path: Path):
+    path = _write(tmp_path / "c.csv", 'user,item,time,text\nu,i,1,"A ""big"",\nwarm coat"\nu,j,2,Hat\n')
+    assert [(event.item_id, event.context["text"]) for event in read_events(path, "csv")] == [
+        ("i", 'A "big",\nwarm coat'), ("j", "Hat"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rows", "what"),
+    [
+        (
+            'u,i,1,"Coat\nu,j,2,Hat\nu,k,3,"Shoe\n',
+            "c.csv:2: a quote is not closed before line 3, which looks like a row",
+        ),
+        ('u,i,1,Hat\nu,i,1,"Coat\n', "c.csv:3: a quote is never closed"),
+        (f'u,i,1,"{"x" * 200_000}"\n', "c.csv:2: is no row of cells: field larger than field limit"),
+    ],
+)
+def test_a_quote_that_is_not_closed_swallows_no_row(tmp_path: Path, rows: str, what: str):
+    path = _write(tmp_path / "c.csv", "user,item,time,text\n" + rows)
+    with pytest.raises(DatasetError) as caught:
+        list(read_events(path, "csv"))
+    assert what in str(caught.value)
+
+
+def test_rows_that_bring_an_id_keep_it(tmp_path: Path):
+    path = _write(tmp_path / "c.csv", "event_id,user,item,time\nclick-9,u,i,1\n,u,i,2\n")
+    brought, made = (event.event_id for event in read_events(path, "csv"))
+    assert brought == "click-9"
+    assert made.startswith("c.csv:3:")
+
+
+def test_a_file_that_is_read_twice_gives_the_same_ids_and_another_file_of_its_name_others(tmp_path: Path):
+    def ids(folder: str, rows: str) -> list[str]:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        path = _write(tmp_path / folder / "clicks.csv", "user,item,time\n" + rows)
+        return [event.event_id for event in read_events(path, "csv")]
+
+    january = ids("january", "u,i,1735689600\nu,i,1735689660\n")
+    assert ids("january", "u,i,1735689600\nu,i,1735689660\n") == january
+    assert not {*january} & {*ids("february", "u,i,1738368000\nu,i,1738368060\n")}
+
+
+def test_the_id_of_a_row_says_nothing_of_who_it_was(tmp_path: Path):
+    ids = [
+        next(read_events(_write(tmp_path / "c.csv", f"user,item,time\n{user},i,1\n"), "csv")).event_id
+        for user in ("alice", "bob")
+    ]
+    assert ids[0] == ids[1]
 
 
 def test_jsonl_is_the_wire_format(tmp_path: Path):
@@ -149,6 +237,15 @@ def test_absent_file_and_unknown_format_are_named(tmp_path: Path):
         read_events(tmp_path / "none.csv", "csv")
     with pytest.raises(ValueError, match="unknown format 'xml': one of foursquare"):
         read_events(tmp_path / "none.csv", "xml")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["1735689600.5", "1735689600500", "1735689600500000", "1735689600500000000", "1.7356896005e9", "2025-01-01 00:00:00.5",
+     "2025-01-01 00:00:00.500 UTC", "2025-01-01T09:00:00.5+09:00"],
+)  # fmt: skip
+def test_one_moment_is_read_in_any_unit_and_zone(text: str):
+    assert parse_time_ms(text) == 1_735_689_600_500
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "2012-13-01", "1e400"])

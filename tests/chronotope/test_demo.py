@@ -18,20 +18,23 @@ from schemas.events import BehaviorEvent
 pytestmark = pytest.mark.integration
 
 KEYS = [
-    "events_sent", "events_processed", "events_rejected", "events_late", "clusters_live", "periodic_entities",
-    "transition_states", "recommendations_published", "users_with_recommendations", "freshness_ms", "events_per_s",
+    "events_sent", "events_processed", "events_repeated", "events_rejected", "events_late", "clusters_live",
+    "periodic_entities", "transition_states", "recommendations_published", "users_with_recommendations", "freshness_ms",
+    "events_per_s",
 ]  # fmt: skip
 STEP_S = 240
 
 
 @pytest.fixture
 def history(tmp_path: Path) -> tuple[Path, list[BehaviorEvent]]:
-    """Two weeks of twelve simulated people, and three events that must be rejected."""
+    """Two weeks of twelve simulated people, three events that must be rejected, and two that come twice."""
     settings = SimulatorSettings(users=12, places=25, days=14, crowd_users=10, crowds_per_day=1.0)
     events = list(Simulation(settings).events())
     for number, flaw in enumerate(({"action": "stare"}, {"event_time_ms": 5}, {"user_id": ""})):
         good = events[100 * (number + 1)]
         events.insert(100 * (number + 1), msgspec.structs.replace(good, event_id=f"bad-{number}", **flaw))
+    for at in (50, 250):
+        events.insert(at, events[at])
     path = tmp_path / "events.jsonl"
     path.write_bytes(b"\n".join(msgspec.json.encode(event) for event in events))
     return path, events
@@ -81,12 +84,14 @@ def test_every_event_is_accounted_for_and_every_user_gets_recommendations(histor
     assert list(summary) == KEYS
     assert summary["events_sent"] == len(events)
     assert summary["events_rejected"] == 3
+    assert summary["events_repeated"] == 2
     assert summary["events_processed"] + summary["events_rejected"] + summary["events_late"] == len(events)
     assert summary["users_with_recommendations"] == len({event.user_id for event in events} - {""})
     assert summary["recommendations_published"] >= summary["users_with_recommendations"]
     assert min(summary[name] for name in ("clusters_live", "periodic_entities", "transition_states")) > 0
     assert 0 <= summary["freshness_ms"]["p50"] <= summary["freshness_ms"]["p99"]
     assert "users_with_recommendations" in out
+    assert f"which events were rejected, and why: chronotope validate --data {path} --format jsonl" in err
     _assert_logs_are_for_machines(run_dir)
     assert _left_in(run_dir) == []
 

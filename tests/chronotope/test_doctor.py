@@ -226,6 +226,18 @@ def test_producers_that_write_seconds_or_one_event_id_are_named(kafka: KafkaSett
 
 
 @pytest.mark.integration
+def test_history_that_was_sent_after_live_events_is_named(kafka: KafkaSettings):
+    apply_topics(kafka)
+    live = [event(number, event_time_ms=START_MS + 86_400_000 + number) for number in range(GOOD_EVENTS)]
+    history = [event(1_000 + number, user_id=f"user-{number}") for number in range(30)]
+    send(kafka, *live, *history)
+    found = the_problem()
+    assert found.check == "late"
+    assert "30 of 80 lie more than 3,600 s behind a later event of their partition" in found.detail
+    assert "send history before live events" in found.detail
+
+
+@pytest.mark.integration
 def test_clock_that_runs_ahead_is_named(kafka: KafkaSettings):
     apply_topics(kafka)
     send(kafka, event(1), timestamp_ms=int((time.time() + 3_600) * 1000))

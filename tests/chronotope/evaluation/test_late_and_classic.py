@@ -124,6 +124,10 @@ def test_a_clear_difference_is_found_and_a_small_one_needs_more_users() -> None:
     assert clear.interleaved.needed_events is not None and clear.interleaved.p_value < 1e-6
 
 
+def test_a_p_value_is_small_where_a_difference_is_clear_but_never_zero() -> None:
+    assert 0 < simulate(compared(0.5, 0.3), "a", "b").p_value < 1e-12
+
+
 def test_equal_strategies_are_not_told_apart() -> None:
     test = simulate(compared(0.4, 0.4), "a", "b")
     assert test.ci95[0] < 0 < test.ci95[1] and test.p_value > 0.01

@@ -91,6 +91,7 @@ def test_weights_count_as_that_many_events() -> None:
         (ValueError, "time_s", ([1], [2], [np.inf])),
         (ValueError, "time_s", ([1], [2], [1e300])),
         (ValueError, "time_s", ([1], [2], [0.0, 1.0])),
+        (TypeError, "time_s", ([1], [2], np.array(["2025-01-01"], "datetime64[us]"))),
         (ValueError, "contexts", ([1, 2], [2], [0.0])),
         (ValueError, "contexts", ([[1, 2, 3]], [2], [0.0])),
         (ValueError, "next_states", ([1], [NO_STATE], [0.0])),

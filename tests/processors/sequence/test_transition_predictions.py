@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from exact_counts import HALF_LIFE_S, feed, stream
@@ -66,3 +68,11 @@ def test_popular_states_outrank_what_has_faded_in_a_row_whether_listed_or_not(k:
     share = counts.probabilities(1, known, 40.0)
     expected = known[np.lexsort((known, -share))][:k]
     assert counts.predict(1, 40.0, k=k)[0].tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("context", [(1,), (1, 2, 3)])
+def test_a_context_of_one_or_three_states_in_a_tuple_is_refused(context: Any) -> None:
+    counts = TransitionCounts()
+    counts.update([[1, 2]], [3], [0.0])
+    with pytest.raises(ValueError, match=r"\(previous, last\)"):
+        counts.predict(context, 0.0)

@@ -28,6 +28,8 @@ GOOD = {"time_s": [100.0, 101.0], "lat": [1.0, 2.0], "lon": [3.0, 4.0], "ids": [
         ("lat", [0.0, np.inf], ValueError), ("lat", [0.0, 90.5], ValueError), ("lat", [0.0], ValueError),
         ("lon", [0.0, np.nan], ValueError), ("lon", [-181.0, 0.0], ValueError), ("lon", [[1.0, 2.0]], ValueError),
         ("ids", [5, 5], ValueError), ("ids", [2, 7], ValueError), ("ids", [1.0, 2.0], TypeError), ("ids", [1], ValueError),
+        ("ids", np.array([5, 2**63], np.uint64), ValueError),
+        ("time_s", np.array(["1970-01-01T00:01:41", "1970-01-01T00:01:42"], "datetime64[s]"), TypeError),
     ],
 )  # fmt: skip
 def test_a_bad_batch_is_named_and_changes_nothing(name, value, error):

@@ -59,6 +59,7 @@ def test_batches_of_any_size_give_the_same_bank():
         ([1], [-1.0], ValueError, "time_s"),
         ([1], [1.7e12], ValueError, "time_s"),
         ([1.5], [1.0], TypeError, "keys"),
+        ([1], np.array(["2025-01-01"], "datetime64[D]"), TypeError, "time_s"),
         (np.array([2**63], np.uint64), [1.0], ValueError, "keys"),
         ([[1]], [[1.0]], ValueError, "columns"),
     ],

@@ -1,7 +1,7 @@
 """Compiles every kernel that ranking and learning use on a CPU, so that no user's batch waits for it."""
 
 from model_server import neighbours
-from model_server.fusion import cells, cpu_features, cpu_returning, cpu_rows
+from model_server.fusion import cells, cpu_features, cpu_returning, cpu_rows, trees
 from model_server.sequence_model import cpu_exploring
 
 
@@ -11,5 +11,6 @@ def warm_up() -> None:
     cpu_features.warm_up()
     cpu_returning.warm_up()
     cpu_rows.warm_up()
+    trees.warm_up()
     cpu_exploring.warm_up()
     neighbours.warm_up()

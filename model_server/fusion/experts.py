@@ -3,4 +3,4 @@
 from model_server.fusion import exploring, returning
 
 SHARED = tuple(sorted({*returning.NAMES, *exploring.NAMES, "sequence", "period"}))
-EXPERTS = (*SHARED, "network", "patterns")
+EXPERTS = (*SHARED, "network", "patterns", "trees")

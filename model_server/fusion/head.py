@@ -90,7 +90,7 @@ class Head:
         without, deep = settings.without, "network" not in settings.without
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            self.returns = ReturnPart(mode == "request", deep, without, device, settings.members)
+            self.returns = ReturnPart(mode == "request", deep, without, device, settings.members, settings.seed)
             self.explores = ExplorePart(deep, without, device)
         self.gate = Gate(device)
         self.placement = Placement(device, settings.explore_budget)

@@ -4,15 +4,18 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from model_server.catalogue import Catalogue
 from model_server.fusion import exploring, returning
 from model_server.fusion.batch import UserBatch
+from model_server.fusion.boosting import Boosting, tree_features
 from model_server.fusion.cpu_returning import return_features_on_cpu
 from model_server.fusion.linear import UserWeights, grouped_log_softmax
-from model_server.fusion.network import KERNELS, ReturnNetwork, vote
+from model_server.fusion.network import CONTEXT, KERNELS, ReturnNetwork, time_context, vote
 from model_server.fusion.newton import NewtonWeights
 from model_server.fusion.returning import ReturnFeatures, return_features
 from model_server.sequence_model.item_table import RowTable
@@ -21,26 +24,35 @@ PUBLIC = tuple(column for column, name in enumerate(exploring.NAMES) if name not
 MIXED = ("network", "sequence", "period", *(exploring.NAMES[column] for column in PUBLIC))
 FLOOR = -15.0
 RATE, TABLE_RATE = 3e-3, 0.05
+TREE_FEATURES = returning.FEATURES + len(MIXED) + 2 + returning.USER_FEATURES + CONTEXT
 
 
 @dataclass(frozen=True)
 class ReturnScore:
-    """``log_p`` [pairs] within the own items; ``mixed`` [pairs, len(MIXED)] is what it is mixed of."""
+    """``log_p`` [pairs] within the own items: ``mixture`` [pairs], corrected by trees.
+
+    ``mixed`` [pairs, len(MIXED)] is what the mixture is of; ``asked`` [pairs, ...] is what the trees were asked about, and
+    ``said`` [pairs] their answer.
+    """
 
     known: ReturnFeatures
     mixed: Tensor
+    mixture: Tensor
+    asked: npt.NDArray[np.float32]
+    said: Tensor
     log_p: Tensor
 
 
 class ReturnPart:
-    """A few networks that vote, the users' own weights, and the mixture with the sequence model and public features.
+    """A few networks that vote, the users' own weights, the mixture with the sequence model and public features, and trees.
 
     The networks differ in their first weights alone and learn from the same events; the mean of their probabilities is
-    clearly better than any of them, for the noise of single gradient steps is averaged out.
+    clearly better than any of them, for the noise of single gradient steps is averaged out. Boosted trees correct the mixture;
+    how far they are trusted is learned.
     """
 
     def __init__(
-        self, timed: bool, deep: bool, without: tuple[str, ...], device: torch.device, members: int = 3
+        self, timed: bool, deep: bool, without: tuple[str, ...], device: torch.device, members: int = 3, seed: int = 0
     ) -> None:
         def kept(names: tuple[str, ...]) -> Tensor:
             return torch.tensor([float(name not in without) for name in names], device=device)
@@ -53,6 +65,8 @@ class ReturnPart:
         self.optimizer = torch.optim.Adam(dense, lr=RATE, betas=(0.9, 0.99))
         self.user_weights = UserWeights(members * (returning.FEATURES + KERNELS), device)
         self.mix = NewtonWeights(torch.tensor([0.8, 0.2] + [0.0] * (len(MIXED) - 2), device=device), precision=10.0)
+        self.boosting = None if "trees" in without else Boosting(TREE_FEATURES, seed)
+        self.trust = NewtonWeights(torch.ones(1, device=device), precision=10.0)
 
     def features(self, batch: UserBatch, catalogue: Catalogue) -> ReturnFeatures:
         """The return features of a batch, those of experts that are left out set to zero."""
@@ -79,19 +93,29 @@ class ReturnPart:
         else:
             listened = grouped_log_softmax(sequence, own.user, batch.users).clamp(min=FLOOR)
         mixed = torch.cat((torch.stack((network, listened, due), 1), public[:, PUBLIC] * self.kept_public), 1)
-        return ReturnScore(known, mixed, grouped_log_softmax(mixed @ self.mix.weights, own.user, batch.users))
+        mixture = grouped_log_softmax(mixed @ self.mix.weights, own.user, batch.users)
+        surest = mixture.new_full((batch.users,), -torch.inf).scatter_reduce(0, own.user, mixture, "amax")
+        behind, kind = (mixture - surest[own.user])[:, None], catalogue.category[own.row][:, None]
+        asked = tree_features([known.values, mixed, behind, kind], [known.of_user, time_context(batch)], own.user)
+        if self.boosting is None:
+            return ReturnScore(known, mixed, mixture, asked, torch.zeros_like(mixture), mixture)
+        said = torch.from_numpy(self.boosting.of(asked)).to(mixture.device)
+        log_p = grouped_log_softmax(mixture + self.trust.weights * said, own.user, batch.users)
+        return ReturnScore(known, mixed, mixture, asked, said, log_p)
 
     def learn(
         self, batch: UserBatch, score: ReturnScore, catalogue: Catalogue, target: Tensor, returned: Tensor
     ) -> None:
-        """Learn the mixture, then take a step of the network, from the users that came back (bool [users])."""
-        own, p = batch.own, score.log_p.exp()
+        """Learn mixture and trees, then take a step of the network, from the users that came back (bool [users])."""
+        own = batch.own
         at = returned[own.user]
-        user, p, mixed = own.user[at], p[at], score.mixed[at]
-        hit = (own.row == target[own.user])[at].float()
-        mean = torch.zeros((batch.users, mixed.shape[1]), device=p.device).index_add_(0, user, p[:, None] * mixed)
-        apart = mixed - mean[user]
-        self.mix.step((hit - p) @ mixed, (apart * p[:, None]).T @ apart, int(returned.sum()))
+        user, hit, mixture = own.user[at], (own.row == target[own.user])[at], score.mixture[at]
+        _mixture_step(self.mix, score.mixed[at], mixture.exp(), hit, user, returned)
+        if self.boosting is not None:
+            said = score.said[at]
+            _mixture_step(self.trust, said[:, None], score.log_p[at].exp(), hit, user, returned)
+            columns = (each.cpu().numpy() for each in (mixture, said, user, hit))
+            self.boosting.learn(score.asked[at.cpu().numpy()], *columns)
         self.learn_network(batch, score.known, catalogue, target)
 
     @torch.enable_grad()
@@ -155,6 +179,8 @@ class ReturnPart:
             "optimizer": self.optimizer.state_dict(),
             "user_weights": self.user_weights.state(),
             "mix": self.mix.state(),
+            "trust": self.trust.state(),
+            "trees": None if self.boosting is None else self.boosting.state(),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -166,3 +192,15 @@ class ReturnPart:
         self.optimizer.load_state_dict(state["optimizer"])
         self.user_weights.load_state(state["user_weights"])
         self.mix.load_state(state["mix"])
+        if self.boosting is not None and state.get("trees") is not None:  # earlier versions had none
+            self.boosting.load_state(state["trees"])
+            self.trust.load_state(state["trust"])
+
+
+def _mixture_step(
+    weights: NewtonWeights, mixed: Tensor, p: Tensor, hit: Tensor, user: Tensor, returned: Tensor
+) -> None:
+    """A Newton step of a softmax over each user's pairs, of their features [pairs, ...] and probabilities [pairs]."""
+    mean = torch.zeros((len(returned), mixed.shape[1]), device=p.device).index_add_(0, user, p[:, None] * mixed)
+    apart = mixed - mean[user]
+    weights.step((hit.float() - p) @ mixed, (apart * p[:, None]).T @ apart, int(returned.sum()))

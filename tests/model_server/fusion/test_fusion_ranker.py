@@ -1,6 +1,7 @@
 """What the fusion promises behind the Ranker protocol, on small streams with planted habits."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -162,6 +163,17 @@ def test_state_gives_the_same_answers_in_another_process(sequence: str) -> None:
     for each in (ranker, other):
         each.observe(events[80:])
     assert plain(other.rank(query)) == plain(ranker.rank(query))
+
+
+def test_state_from_before_there_were_trees_is_taken_over() -> None:
+    ranker, other = FusionRanker(SMALL), FusionRanker(SMALL)
+    ranker.observe(routines(6))
+    state: dict[str, Any] = ranker.state()
+    for head in state["heads"].values():
+        del head["returns"]["trees"], head["returns"]["trust"]
+    other.load_state(state)
+    query = [Query(user_id="u1", k=5)]
+    assert plain(other.rank(query)) == plain(ranker.rank(query)), "no tree was grown yet"
 
 
 def test_state_of_other_settings_is_refused() -> None:

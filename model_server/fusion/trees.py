@@ -12,6 +12,7 @@ import numpy.typing as npt
 from numba import njit
 
 BINS, DEPTH = 32, 6
+LEVELS = BINS.bit_length() - 1
 SMOOTHING, LEAST_CURVATURE = 5.0, 2.0
 
 Array = npt.NDArray[Any]
@@ -53,15 +54,20 @@ def grown(bins: Array, gradient: Array, curvature: Array, rows: Array, columns: 
 def answers(bins: Array, column: Array, bound: Array, value: Array) -> Array:
     """The sum of what some trees, [trees, ...] as in ``Tree``, say of each row, float32 [n]. O(n trees DEPTH)."""
     total = np.zeros(len(bins), np.float32)
-    _answer(bins, column, bound, value, total)
+    _answer(np.ascontiguousarray(bins.T), column, bound.astype(np.uint8), value, total)
     return total
 
 
 @njit(cache=True, error_model="numpy")
 def _bin(features: Array, edges: Array, bins: Array) -> None:
+    """How many of a column's edges, a power of two but one, each feature has reached: a search that never guesses."""
     for n in range(len(features)):
         for k in range(features.shape[1]):
-            bins[n, k] = np.searchsorted(edges[k], features[n, k], side="right")
+            x, reached = features[n, k], 0
+            for level in range(LEVELS):
+                step = BINS >> (level + 1)
+                reached += step * (edges[k, reached + step - 1] <= x)
+            bins[n, k] = reached
 
 
 @njit(cache=True, error_model="numpy")
@@ -105,12 +111,16 @@ def _grow(
 
 @njit(cache=True, error_model="numpy")
 def _answer(bins: Array, column: Array, bound: Array, value: Array, total: Array) -> None:
-    for n in range(len(bins)):
-        for t in range(len(column)):
-            leaf = 0
-            for level in range(DEPTH):
-                leaf = 2 * leaf + (bins[n, column[t, level]] >= bound[t, level])
-            total[n] += value[t, leaf]
+    """Tree by tree and question by question, of ``bins`` [columns, n]: a loop over bytes in a row is one of vectors."""
+    leaf = np.empty(len(total), np.uint8)
+    for t in range(len(column)):
+        leaf[:] = 0
+        for level in range(DEPTH):
+            asked, least = bins[column[t, level]], bound[t, level]
+            for n in range(len(leaf)):
+                leaf[n] = (leaf[n] << 1) | (asked[n] >= least)
+        for n in range(len(leaf)):
+            total[n] += value[t, leaf[n]]
 
 
 def warm_up() -> None:

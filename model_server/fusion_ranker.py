@@ -44,7 +44,7 @@ class FusionRanker:
     def __init__(self, settings: FusionSettings | None = None, max_users: int = 1_000_000) -> None:
         self.settings = settings or FusionSettings()
         self.device = torch.device(self.settings.device)
-        self.model_version = "fusion-2"
+        self.model_version = "fusion-3"
         self.catalogue = Catalogue(self.device)
         self.histories = Histories(self.device, self.settings.history, max_users=max_users)
         self.patterns = PatternStore(self.catalogue, self.device)

@@ -41,6 +41,19 @@ def pattern_key(pattern: Pattern) -> tuple[str, ...]:
             return "profile", pattern.user_id
 
 
+def _matters(pattern: Pattern) -> bool:
+    """Whether anybody reads the pattern, or is concerned by it."""
+    match pattern:
+        case TransitionUpdate():
+            return pattern.state_kind == "item" and pattern.user_id is None
+        case PeriodicityUpdate():
+            return pattern.user_id is not None
+        case ForecastUpdate() | SequenceUpdate():
+            return False
+        case _:
+            return True
+
+
 class RowLists:
     """For each catalogue row a short list of (row, weight), strongest first: tensors [rows, width]; row -1 is padding.
 
@@ -108,8 +121,8 @@ class PatternStore:
     """The last version of each pattern wins, in whatever order they come.
 
     What the experts read all the time (transitions and co-visits of items) is kept as tensors, crowds and the users' periods by
-    key; of the rest nothing. Versions are kept of the latest ``max_patterns`` patterns. With the version of a user's period goes
-    the period: whose key has not been told for so long is not read any more.
+    key, of profiles the version alone (they say whom they concern), and of the rest nothing. Versions are kept of the latest
+    ``max_patterns`` patterns; with that of a crowd or a period goes the pattern: it has not been told for so long.
     """
 
     def __init__(
@@ -128,11 +141,11 @@ class PatternStore:
     def apply(self, patterns: Iterable[Pattern]) -> list[Pattern]:
         """Take in those that are newer than what is known of their key; the ones taken, in order.
 
-        Kinds that nobody reads are taken every time, and nothing is kept of them.
+        Those that nobody reads and that concern nobody are taken every time.
         """
         taken = []
         for pattern in patterns:
-            if self._is_read(pattern):
+            if _matters(pattern):
                 key = pattern_key(pattern)
                 if pattern.version <= self._version.get(key, -1):
                     continue
@@ -145,21 +158,10 @@ class PatternStore:
         self.reserve()
         return taken
 
-    def _is_read(self, pattern: Pattern) -> bool:
-        match pattern:
-            case TransitionUpdate():
-                return pattern.state_kind == "item" and pattern.user_id is None
-            case PeriodicityUpdate():
-                return pattern.entity_kind == "user_item"
-            case ProfileUpdate() | ForecastUpdate() | SequenceUpdate():
-                return False
-            case _:
-                return True
-
     def _forget(self, kind: str, *key: str) -> None:
         if kind == "cluster":
             self.clusters.pop(key[0], None)
-        elif kind == "periodicity":
+        elif kind == "periodicity" and key[0] == "user_item":
             user_id, _, item_id = key[1].partition(UNIT_SEPARATOR)
             self._put_periods(user_id, item_id, [])
 

@@ -81,12 +81,15 @@ def test_of_a_place_without_co_visits_any_more_none_is_read() -> None:
 
 def test_what_nobody_reads_is_passed_on_and_not_kept() -> None:
     store = PatternStore(Catalogue(CPU), CPU)
-    unread = [
-        ProfileUpdate(user_id="ann", version=1, event_time_ms=0, events=3, items=[]),
-        *(transition(f"i{n}", 1, "ann") for n in range(9)),
-    ]
+    unread = [transition(f"i{n}", 1, "ann") for n in range(9)]
     assert store.apply(unread) == unread == store.apply(unread)
     assert len(store) == 0
+
+
+def test_an_old_profile_concerns_nobody() -> None:
+    store = PatternStore(Catalogue(CPU), CPU)
+    profile = ProfileUpdate(user_id="ann", version=1, event_time_ms=0, events=3, items=[])
+    assert store.apply([profile]) == [profile] and store.apply([profile]) == []
 
 
 def test_no_more_patterns_are_kept_than_the_bound_and_the_longest_untold_go_first() -> None:

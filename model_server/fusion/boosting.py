@@ -48,7 +48,7 @@ class Boosting:
         return answers(binned(features, self.edges), self.column[:held], self.bound[:held], self.value[:held])
 
     def learn(self, features: Array, before: Array, said: Array, group: Array, hit: Array) -> None:
-        """Remember what was chosen, [pairs] in groups with one ``hit`` each, and grow a tree per ``EVENTS_PER_TREE`` groups.
+        """Remember what was chosen, [pairs] in groups with one ``hit`` each; a tree per ``EVENTS_PER_TREE`` groups is due then.
 
         Pairs that were hardly possible are left out, and with them the groups that chose one.
         """
@@ -64,7 +64,10 @@ class Boosting:
                 return
             self.edges = edges_of(self._seen)
             self._seen, self.since = binned(self._seen, self.edges), EVENTS_PER_TREE
-        while self.since >= EVENTS_PER_TREE:
+
+    def grow(self) -> None:
+        """Grow the trees that are due, some 20 ms each."""
+        while self.edges is not None and self.since >= EVENTS_PER_TREE:
             self.since -= EVENTS_PER_TREE
             self._grow()
 

@@ -137,7 +137,7 @@ class Head:
 
     @torch.no_grad()
     def learn(self, world: World, scored: Scored, target: Tensor) -> None:
-        """One step on everything from what came: ``target`` rows [users]."""
+        """One step on everything from what came: ``target`` rows [users]. ``grow`` is to follow."""
         batch, own = scored.batch, scored.batch.own
         returned = torch.zeros(batch.users, dtype=torch.bool, device=target.device)
         returned[own.user[own.row == target[own.user]]] = True
@@ -148,6 +148,10 @@ class Head:
         self.gate.learn(scored.gate_features, scored.gate, ~returned)
         self.explores.learn(scored.exploring, target, ~returned)
         self.returns.learn(batch, scored.returning, world.catalogue, target, returned)
+
+    def grow(self) -> None:
+        """The part of ``learn`` that can wait: trees."""
+        self.returns.grow()
 
     def _note_loss(self, loss: float) -> None:
         self.log_loss = loss if self.log_loss is None else self.log_loss + 0.05 * (loss - self.log_loss)

@@ -106,7 +106,7 @@ class ReturnPart:
     def learn(
         self, batch: UserBatch, score: ReturnScore, catalogue: Catalogue, target: Tensor, returned: Tensor
     ) -> None:
-        """Learn mixture and trees, then take a step of the network, from the users that came back (bool [users])."""
+        """Learn the mixture, then take a step of the network, from the users that came back (bool [users]); ``grow`` follows."""
         own = batch.own
         at = returned[own.user]
         user, hit, mixture = own.user[at], (own.row == target[own.user])[at], score.mixture[at]
@@ -117,6 +117,11 @@ class ReturnPart:
             columns = (each.cpu().numpy() for each in (mixture, said, user, hit))
             self.boosting.learn(score.asked[at.cpu().numpy()], *columns)
         self.learn_network(batch, score.known, catalogue, target)
+
+    def grow(self) -> None:
+        """Grow the trees that are due: apart from ``learn``, so that nobody waits for both."""
+        if self.boosting is not None:
+            self.boosting.grow()
 
     @torch.enable_grad()
     def learn_network(self, batch: UserBatch, known: ReturnFeatures, catalogue: Catalogue, target: Tensor) -> None:

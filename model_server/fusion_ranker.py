@@ -152,8 +152,8 @@ class FusionRanker:
         for mode, scored in tested.items():
             self._heads[mode].learn(self._world, scored, target)
             yield
-            self._heads[mode].grow()
-            yield
+            while self._heads[mode].grow():
+                yield
         if len(some):
             self.replay.add(arrivals.slots[some], arrivals.before[some])
             for _ in range(self.settings.replays if train else 0):

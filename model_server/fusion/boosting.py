@@ -1,4 +1,4 @@
-"""Boosted trees that correct the return part: grown one at a time while events come, on the latest of them.
+"""Boosted trees that correct a part of the fusion: grown one at a time while events come, on the latest of them.
 
 A network that takes a step or two per event never sees what rare conditions say together; a tree that is grown on the
 latest hundred thousand pairs does. Every tree follows the gradient of the log-likelihood, as it is with all trees before
@@ -25,13 +25,20 @@ Array = npt.NDArray[Any]
 
 
 class Boosting:
-    """The trees, and the latest ``HELD`` pairs that they are grown on; bins are drawn when ``FIRST_GROUPS`` groups are known.
+    """The trees, and the latest ``HELD`` pairs that they are grown on; bins are drawn when ``first_groups`` groups are known.
 
     A group is what one event chose from. ``before`` is a pair's log-probability without trees, ``said`` what they said of it.
     """
 
-    def __init__(self, features: int, seed: int = 0, first_groups: int = FIRST_GROUPS) -> None:
-        self.first_groups, self._seed = first_groups, seed
+    def __init__(
+        self,
+        features: int,
+        seed: int = 0,
+        first_groups: int = FIRST_GROUPS,
+        events_per_tree: int = EVENTS_PER_TREE,
+        fading: float = FADING,
+    ) -> None:
+        self.first_groups, self.events_per_tree, self.fading, self._seed = first_groups, events_per_tree, fading, seed
         self.column, self.bound = np.zeros((TREES, DEPTH), np.int64), np.full((TREES, DEPTH), BINS, np.int64)
         self.value = np.zeros((TREES, 1 << DEPTH), np.float32)
         self.grown = self.groups = self.since = 0
@@ -48,7 +55,7 @@ class Boosting:
         return answers(binned(features, self.edges), self.column[:held], self.bound[:held], self.value[:held])
 
     def learn(self, features: Array, before: Array, said: Array, group: Array, hit: Array) -> None:
-        """Remember what was chosen, [pairs] in groups with one ``hit`` each; a tree per ``EVENTS_PER_TREE`` groups is due then.
+        """Remember what was chosen, [pairs] in groups with one ``hit`` each; a tree per ``events_per_tree`` groups is due then.
 
         Pairs that were hardly possible are left out, and with them the groups that chose one.
         """
@@ -63,13 +70,15 @@ class Boosting:
             if self.groups < self.first_groups:
                 return
             self.edges = edges_of(self._seen)
-            self._seen, self.since = binned(self._seen, self.edges), EVENTS_PER_TREE
+            self._seen, self.since = binned(self._seen, self.edges), self.events_per_tree
 
-    def grow(self) -> None:
-        """Grow the trees that are due, some 20 ms each."""
-        while self.edges is not None and self.since >= EVENTS_PER_TREE:
-            self.since -= EVENTS_PER_TREE
+    def grow(self) -> bool:
+        """Grow one of the trees that are due, which takes some 20 ms; whether there was one."""
+        due = self.edges is not None and self.since >= self.events_per_tree
+        if due:
+            self.since -= self.events_per_tree
             self._grow()
+        return due
 
     def _remember(self, features: Array, before: Array, said: Array, group: Array, hit: Array) -> None:
         _, number = np.unique(group, return_inverse=True)
@@ -94,8 +103,8 @@ class Boosting:
         at = slice(self.grown % TREES, self.grown % TREES + 1)
         self._said -= answers(self._seen, self.column[at], self.bound[at], self.value[at])
         self.column[at], self.bound[at], self.value[at] = tree.column, tree.bound, 0.0
-        self._said *= FADING
-        self.value *= FADING
+        self._said *= self.fading
+        self.value *= self.fading
         self.value[at] = RATE * tree.value
         self._said += answers(self._seen, self.column[at], self.bound[at], self.value[at])
         self.grown += 1

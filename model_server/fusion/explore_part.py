@@ -3,35 +3,53 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from model_server.fusion import exploring
+from model_server.fusion import exploring, returning
+from model_server.fusion.boosting import Boosting, tree_features
 from model_server.fusion.exploring import ExploreNetwork
+from model_server.fusion.network import CONTEXT
 from model_server.fusion.newton import NewtonWeights, logistic_step
 
 NEVER = -1e9
 REACH_FEATURES = 3
+CORRECTED = 100
+CIRCUMSTANCES = returning.USER_FEATURES + CONTEXT
+TREE_FEATURES = len(exploring.NAMES) + 4 + CIRCUMSTANCES + 1
+FIRST_GROUPS, EVENTS_PER_TREE, FADING = 100, 8, 0.998  # discoveries are rare, and those among the likeliest rarer
 
 
 @dataclass(frozen=True)
 class ExploreScore:
     """``log_p`` [users, candidates] within the candidates; rows are -1 and log_p ``NEVER`` where there is none.
 
+    It is ``mixture`` [users, candidates], corrected by trees where it is among the likeliest: ``likely`` [users, n] are their
+    columns, ``said`` [users, n] is the trees' answer to ``asked`` [users x n, ...].
+
     ``reach`` [users] is the probability that what is explored is among the candidates at all.
     """
 
     rows: Tensor
     features: Tensor
+    mixture: Tensor
+    likely: Tensor
+    asked: npt.NDArray[np.float32]
+    said: Tensor
     log_p: Tensor
     reach_features: Tensor
     reach: Tensor
 
 
 class ExplorePart:
-    """Linear weights (Newton) with a small network on top, and how far the candidates reach."""
+    """Linear weights (Newton) with a small network on top, and how far the candidates reach.
 
-    def __init__(self, deep: bool, without: tuple[str, ...], device: torch.device) -> None:
+    Boosted trees correct the ``CORRECTED`` likeliest candidates; how far they are trusted is learned.
+    """
+
+    def __init__(self, deep: bool, without: tuple[str, ...], device: torch.device, seed: int = 0) -> None:
         self.deep = deep
         self.kept = torch.tensor([float(name not in without) for name in exploring.NAMES], device=device)
         self._all_kept = not set(without) & set(exploring.NAMES)
@@ -42,22 +60,40 @@ class ExplorePart:
         self.network = ExploreNetwork().to(device)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=3e-3, betas=(0.9, 0.99))
         self.reach = NewtonWeights(torch.zeros(REACH_FEATURES, device=device), precision=3.0)
+        without_trees = "trees" in without
+        self.boosting = None if without_trees else Boosting(TREE_FEATURES, seed, FIRST_GROUPS, EVENTS_PER_TREE, FADING)
+        self.trust = NewtonWeights(torch.ones(1, device=device), precision=10.0)
 
-    def score(self, rows: Tensor, features: Tensor, gate: Tensor) -> ExploreScore:
-        """Of candidate rows int64 [users, candidates] (-1: none) with their features; ``gate`` is P(explore)."""
+    def score(
+        self, rows: Tensor, features: Tensor, gate: Tensor, category: Tensor, circumstances: Tensor
+    ) -> ExploreScore:
+        """Of candidate rows int64 [users, candidates] (-1: none) with their features; ``gate`` is P(explore).
+
+        ``category`` [users, candidates] and ``circumstances`` [users, ``CIRCUMSTANCES``] are what only the trees ask about.
+        """
         usable = rows >= 0
         if not self._all_kept:
             features = features * self.kept
         logits = self._logits(features).masked_fill(~usable, NEVER)
-        log_p = (logits - torch.logsumexp(logits, 1, True)).masked_fill(~usable, NEVER)
-        surest = log_p.amax(1).clamp(min=-12)
-        reach_features = torch.stack(
-            (torch.ones_like(surest), surest / 5, torch.logit(gate.clamp(1e-4, 1 - 1e-4)) / 3), 1
-        )
-        return ExploreScore(rows, features, log_p, reach_features, torch.sigmoid(reach_features @ self.reach.weights))
+        mixture = (logits - torch.logsumexp(logits, 1, True)).masked_fill(~usable, NEVER)
+        surest, gate_logit = mixture.amax(1).clamp(min=-12), torch.logit(gate.clamp(1e-4, 1 - 1e-4))
+        reach_features = torch.stack((torch.ones_like(surest), surest / 5, gate_logit / 3), 1)
+        reach = torch.sigmoid(reach_features @ self.reach.weights)
+        if self.boosting is None:
+            nothing = mixture.new_zeros((len(rows), 0))
+            asked = np.zeros((0, TREE_FEATURES), np.float32)
+            return ExploreScore(rows, features, mixture, nothing.long(), asked, nothing, mixture, reach_features, reach)
+        likeliest, likely = mixture.topk(min(CORRECTED, mixture.shape[1]), 1)
+        asked = _asked(features, likeliest, likely, category, torch.cat((gate_logit[:, None], circumstances), 1))
+        said = torch.from_numpy(self.boosting.of(asked)).to(mixture.device).view_as(likeliest)
+        log_p = mixture.scatter_add(1, likely, self.trust.weights * said)
+        log_p = torch.log_softmax(log_p.masked_fill(~usable, NEVER), 1).masked_fill(~usable, NEVER)
+        return ExploreScore(rows, features, mixture, likely, asked, said, log_p, reach_features, reach)
 
     def learn(self, score: ExploreScore, target: Tensor, explored: Tensor) -> None:
-        """Learn from the users that explored (bool [users]), the reach from all of them, the rest where it was reached."""
+        """Learn from the users that explored (bool [users]), the reach from all of them, the rest where it was reached; ``grow``
+        follows.
+        """
         right = score.rows == target[:, None]
         reached = right.any(1)
         logistic_step(self.reach, score.reach_features, score.reach, reached, explored)
@@ -65,7 +101,9 @@ class ExplorePart:
         if not len(at):
             return
         features, right, usable = score.features[at], right[at], score.rows[at] >= 0
-        p = score.log_p[at].exp() * usable
+        if self.boosting is not None:
+            self._learn_trees(self.boosting, score, at, right)
+        p = score.mixture[at].exp() * usable
         apart = features - torch.einsum("uc,ucf->uf", p, features)[:, None]
         weighted = (apart * p[..., None]).flatten(0, 1)
         self.linear.step(
@@ -73,6 +111,22 @@ class ExplorePart:
         )
         if self.deep:
             self._learn_network(features, right, usable)
+
+    def _learn_trees(self, boosting: Boosting, score: ExploreScore, at: Tensor, right: Tensor) -> None:
+        """Of the users ``at``, what came being ``right`` [at, candidates]: a step of the trust, then the trees."""
+        likely, said = score.likely[at], score.said[at]
+        hit, p = right.gather(1, likely), score.log_p[at].gather(1, likely).exp()
+        mean = (p * said).sum(1)
+        curvature = (p * said**2).sum() - (mean**2).sum()
+        self.trust.step(((hit.float() - p) * said).sum()[None], curvature[None, None], len(at))
+        group = torch.arange(len(at), device=at.device)[:, None].expand_as(likely)
+        asked = score.asked.reshape(len(score.rows), -1, TREE_FEATURES)[at.cpu().numpy()]
+        columns = (score.mixture[at].gather(1, likely), said, group, hit)
+        boosting.learn(asked.reshape(-1, TREE_FEATURES), *(each.flatten().cpu().numpy() for each in columns))
+
+    def grow(self) -> bool:
+        """Grow one of the trees that are due: apart from ``learn``, so that nobody waits for both; whether there was one."""
+        return self.boosting is not None and self.boosting.grow()
 
     @torch.enable_grad()
     def _learn_network(self, features: Tensor, right: Tensor, usable: Tensor) -> None:
@@ -94,6 +148,8 @@ class ExplorePart:
             "reach": self.reach.state(),
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "trust": self.trust.state(),
+            "trees": None if self.boosting is None else self.boosting.state(),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -102,3 +158,18 @@ class ExplorePart:
         self.reach.load_state(state["reach"])
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.boosting is not None and state.get("trees") is not None:  # earlier versions had none
+            self.boosting.load_state(state["trees"])
+            self.trust.load_state(state["trust"])
+
+
+def _asked(
+    features: Tensor, likeliest: Tensor, likely: Tensor, category: Tensor, of_users: Tensor
+) -> npt.NDArray[np.float32]:
+    """What the trees are asked about the ``likely`` candidates, likeliest first: [users x likely, ``TREE_FEATURES``]."""
+    users, n = likely.shape
+    rank = torch.log1p(torch.arange(n, device=likely.device)).expand(users, n)
+    chances = torch.stack((likeliest, likeliest - likeliest[:, :1], rank, category.gather(1, likely).float()), 2)
+    about = features.gather(1, likely[..., None].expand(-1, -1, features.shape[2]))
+    user = torch.arange(users, device=likely.device).repeat_interleave(n)
+    return tree_features([about.flatten(0, 1), chances.flatten(0, 1)], [of_users], user)

@@ -17,6 +17,7 @@ from model_server.fusion.due import due_now
 from model_server.fusion.explore_part import NEVER, ExplorePart, ExploreScore
 from model_server.fusion.exploring import explore_features, own_mask
 from model_server.fusion.gate import Gate
+from model_server.fusion.network import time_context
 from model_server.fusion.placement import Placement
 from model_server.fusion.return_part import ReturnPart, ReturnScore
 from model_server.fusion.settings import FusionSettings, Mode
@@ -91,7 +92,7 @@ class Head:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             self.returns = ReturnPart(mode == "request", deep, without, device, settings.members, settings.seed)
-            self.explores = ExplorePart(deep, without, device)
+            self.explores = ExplorePart(deep, without, device, settings.seed)
         self.gate = Gate(device)
         self.placement = Placement(device, settings.explore_budget)
         self.log_loss: float | None = None  # of the whole answer on new events: a moving mean, in nats
@@ -125,7 +126,9 @@ class Head:
             among = heard.exploring(inside)
             among = (among - torch.logsumexp(among.masked_fill(~usable, NEVER), 1, True)).clamp(min=-14, max=0)
         features = explore_features(candidates, among, True)
-        exploring = self.explores.score(torch.where(usable, candidates, -1), features, gate)
+        circumstances = torch.cat((returning.known.of_user, time_context(batch)), 1)
+        category = world.catalogue.category[inside]
+        exploring = self.explores.score(torch.where(usable, candidates, -1), features, gate, category, circumstances)
         return Scored(batch, returning, exploring, gate_features, gate, heard)
 
     def _explore_features(self, world: World, batch: UserBatch) -> Callable[[Tensor, Tensor, bool], Tensor]:
@@ -149,9 +152,9 @@ class Head:
         self.explores.learn(scored.exploring, target, ~returned)
         self.returns.learn(batch, scored.returning, world.catalogue, target, returned)
 
-    def grow(self) -> None:
-        """The part of ``learn`` that can wait: trees."""
-        self.returns.grow()
+    def grow(self) -> bool:
+        """The part of ``learn`` that can wait, a tree at a time; whether there was one."""
+        return self.returns.grow() or self.explores.grow()
 
     def _note_loss(self, loss: float) -> None:
         self.log_loss = loss if self.log_loss is None else self.log_loss + 0.05 * (loss - self.log_loss)

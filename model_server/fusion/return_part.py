@@ -118,10 +118,9 @@ class ReturnPart:
             self.boosting.learn(score.asked[at.cpu().numpy()], *columns)
         self.learn_network(batch, score.known, catalogue, target)
 
-    def grow(self) -> None:
-        """Grow the trees that are due: apart from ``learn``, so that nobody waits for both."""
-        if self.boosting is not None:
-            self.boosting.grow()
+    def grow(self) -> bool:
+        """Grow one of the trees that are due: apart from ``learn``, so that nobody waits for both; whether there was one."""
+        return self.boosting is not None and self.boosting.grow()
 
     @torch.enable_grad()
     def learn_network(self, batch: UserBatch, known: ReturnFeatures, catalogue: Catalogue, target: Tensor) -> None:

@@ -176,6 +176,8 @@ def test_a_dismissed_item_and_a_withdrawn_one_are_not_shown_again(serving: Runni
 
 
 def test_a_click_is_learned_from_and_counted(serving: RunningServer, probe: Probe) -> None:
+    probe.event("somebody", "gym")  # there is something else to be shown
+    probe.next_of("somebody")
     probe.event("clicker", "cafe")
     shown = probe.next_of("clicker")
     clicked = shown.items[1].item_id

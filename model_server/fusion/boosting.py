@@ -5,6 +5,7 @@ latest hundred thousand pairs does. Every tree follows the gradient of the log-l
 (Friedman 2001). What older trees say fades: they were grown on less.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -47,12 +48,15 @@ class Boosting:
         self._before, self._said = np.zeros(0, np.float32), np.zeros(0, np.float32)
         self._group, self._hit = np.zeros(0, np.int64), np.zeros(0, np.bool_)
 
-    def of(self, features: Array) -> Array:
-        """What the trees say of each pair, float32 [pairs]: to be added to its log-probability."""
+    def of(self, pairs: int, features: Callable[[], Array]) -> Array:
+        """What the trees say of each pair, float32 [pairs]: to be added to its log-probability.
+
+        ``features`` gives what they are asked about, and is called only if there are trees.
+        """
         held = min(self.grown, TREES)
         if self.edges is None or not held:
-            return np.zeros(len(features), np.float32)
-        return answers(binned(features, self.edges), self.column[:held], self.bound[:held], self.value[:held])
+            return np.zeros(pairs, np.float32)
+        return answers(binned(features(), self.edges), self.column[:held], self.bound[:held], self.value[:held])
 
     def learn(self, features: Array, before: Array, said: Array, group: Array, hit: Array) -> None:
         """Remember what was chosen, [pairs] in groups with one ``hit`` each; a tree per ``events_per_tree`` groups is due then.

@@ -1,6 +1,8 @@
 """The explore part of the fusion: which of the unknown items, if one of them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -36,7 +38,7 @@ class ExploreScore:
     features: Tensor
     mixture: Tensor
     likely: Tensor
-    asked: npt.NDArray[np.float32]
+    asked: Callable[[], npt.NDArray[np.float32]]
     said: Tensor
     log_p: Tensor
     reach_features: Tensor
@@ -81,11 +83,13 @@ class ExplorePart:
         reach = torch.sigmoid(reach_features @ self.reach.weights)
         if self.boosting is None:
             nothing = mixture.new_zeros((len(rows), 0))
-            asked = np.zeros((0, TREE_FEATURES), np.float32)
-            return ExploreScore(rows, features, mixture, nothing.long(), asked, nothing, mixture, reach_features, reach)
+            return ExploreScore(
+                rows, features, mixture, nothing.long(), _nothing_asked, nothing, mixture, reach_features, reach
+            )
         likeliest, likely = mixture.topk(min(CORRECTED, mixture.shape[1]), 1)
-        asked = _asked(features, likeliest, likely, category, torch.cat((gate_logit[:, None], circumstances), 1))
-        said = torch.from_numpy(self.boosting.of(asked)).to(mixture.device).view_as(likeliest)
+        of_users = torch.cat((gate_logit[:, None], circumstances), 1)
+        asked = partial(_asked, features, likeliest, likely, category, of_users)
+        said = torch.from_numpy(self.boosting.of(likely.numel(), asked)).to(mixture.device).view_as(likeliest)
         log_p = mixture.scatter_add(1, likely, self.trust.weights * said)
         log_p = torch.log_softmax(log_p.masked_fill(~usable, NEVER), 1).masked_fill(~usable, NEVER)
         return ExploreScore(rows, features, mixture, likely, asked, said, log_p, reach_features, reach)
@@ -120,7 +124,7 @@ class ExplorePart:
         curvature = (p * said**2).sum() - (mean**2).sum()
         self.trust.step(((hit.float() - p) * said).sum()[None], curvature[None, None], len(at))
         group = torch.arange(len(at), device=at.device)[:, None].expand_as(likely)
-        asked = score.asked.reshape(len(score.rows), -1, TREE_FEATURES)[at.cpu().numpy()]
+        asked = score.asked().reshape(len(score.rows), -1, TREE_FEATURES)[at.cpu().numpy()]
         columns = (score.mixture[at].gather(1, likely), said, group, hit)
         boosting.learn(asked.reshape(-1, TREE_FEATURES), *(each.flatten().cpu().numpy() for each in columns))
 
@@ -161,6 +165,10 @@ class ExplorePart:
         if self.boosting is not None and state.get("trees") is not None:  # earlier versions had none
             self.boosting.load_state(state["trees"])
             self.trust.load_state(state["trust"])
+
+
+def _nothing_asked() -> npt.NDArray[np.float32]:
+    return np.zeros((0, TREE_FEATURES), np.float32)
 
 
 def _asked(

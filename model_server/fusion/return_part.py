@@ -1,7 +1,9 @@
 """The return part of the fusion: which of the own items, if one of them."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -38,7 +40,7 @@ class ReturnScore:
     known: ReturnFeatures
     mixed: Tensor
     mixture: Tensor
-    asked: npt.NDArray[np.float32]
+    asked: Callable[[], npt.NDArray[np.float32]]
     said: Tensor
     log_p: Tensor
 
@@ -94,12 +96,10 @@ class ReturnPart:
             listened = grouped_log_softmax(sequence, own.user, batch.users).clamp(min=FLOOR)
         mixed = torch.cat((torch.stack((network, listened, due), 1), public[:, PUBLIC] * self.kept_public), 1)
         mixture = grouped_log_softmax(mixed @ self.mix.weights, own.user, batch.users)
-        surest = mixture.new_full((batch.users,), -torch.inf).scatter_reduce(0, own.user, mixture, "amax")
-        behind, kind = (mixture - surest[own.user])[:, None], catalogue.category[own.row][:, None]
-        asked = tree_features([known.values, mixed, behind, kind], [known.of_user, time_context(batch)], own.user)
+        asked = partial(_asked, batch, catalogue, known, mixed, mixture)
         if self.boosting is None:
             return ReturnScore(known, mixed, mixture, asked, torch.zeros_like(mixture), mixture)
-        said = torch.from_numpy(self.boosting.of(asked)).to(mixture.device)
+        said = torch.from_numpy(self.boosting.of(len(mixture), asked)).to(mixture.device)
         log_p = grouped_log_softmax(mixture + self.trust.weights * said, own.user, batch.users)
         return ReturnScore(known, mixed, mixture, asked, said, log_p)
 
@@ -115,7 +115,7 @@ class ReturnPart:
             said = score.said[at]
             _mixture_step(self.trust, said[:, None], score.log_p[at].exp(), hit, user, returned)
             columns = (each.cpu().numpy() for each in (mixture, said, user, hit))
-            self.boosting.learn(score.asked[at.cpu().numpy()], *columns)
+            self.boosting.learn(score.asked()[at.cpu().numpy()], *columns)
         self.learn_network(batch, score.known, catalogue, target)
 
     def grow(self) -> bool:
@@ -199,6 +199,16 @@ class ReturnPart:
         if self.boosting is not None and state.get("trees") is not None:  # earlier versions had none
             self.boosting.load_state(state["trees"])
             self.trust.load_state(state["trust"])
+
+
+def _asked(
+    batch: UserBatch, catalogue: Catalogue, known: ReturnFeatures, mixed: Tensor, mixture: Tensor
+) -> npt.NDArray[np.float32]:
+    """What the trees are asked about each pair, [pairs, ``TREE_FEATURES``]."""
+    own = batch.own
+    surest = mixture.new_full((batch.users,), -torch.inf).scatter_reduce(0, own.user, mixture, "amax")
+    behind, kind = (mixture - surest[own.user])[:, None], catalogue.category[own.row][:, None]
+    return tree_features([known.values, mixed, behind, kind], [known.of_user, time_context(batch)], own.user)
 
 
 def _mixture_step(

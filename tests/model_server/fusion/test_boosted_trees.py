@@ -13,6 +13,10 @@ PAIRS, FEATURES, EARLY = 8, 6, 200
 Array = npt.NDArray[Any]
 
 
+def said_by(found: Boosting, features: Array) -> Array:
+    return found.of(len(features), lambda: features)
+
+
 def choices(groups: int, seed: int) -> tuple[Array, Array, Array, Array]:
     """What is chosen is where two signs agree, which no single feature tells: features, base, group and hit of each pair."""
     random = np.random.default_rng(seed)
@@ -27,7 +31,7 @@ def taught(events: int, seed: int = 0) -> Boosting:
     found = Boosting(FEATURES, seed, EARLY)
     for block in range(events // 50):
         features, base, group, hit = choices(50, 1000 + block)
-        found.learn(features, base, found.of(features), group, hit)
+        found.learn(features, base, said_by(found, features), group, hit)
         while found.grow():
             pass
     return found
@@ -36,7 +40,7 @@ def taught(events: int, seed: int = 0) -> Boosting:
 def loss(found: Boosting) -> float:
     """The log loss on choices that were not learned from."""
     features, base, _, hit = choices(500, 1)
-    p = np.exp((base + found.of(features)).reshape(-1, PAIRS))
+    p = np.exp((base + said_by(found, features)).reshape(-1, PAIRS))
     return float(-np.log((p / p.sum(1, keepdims=True)).reshape(-1)[hit]).mean())
 
 
@@ -46,19 +50,19 @@ def test_what_two_features_say_together_is_learned() -> None:
 
 def test_nothing_is_said_before_enough_was_seen() -> None:
     early = taught(EARLY - 50)
-    assert early.grown == 0 and not early.of(choices(5, 0)[0]).any()
+    assert early.grown == 0 and not said_by(early, choices(5, 0)[0]).any()
     assert taught(EARLY).grown == 1
 
 
 def test_a_tree_is_grown_per_so_many_events_however_they_come() -> None:
     at_once, one_by_one = taught(EARLY), taught(EARLY)
     features, base, group, hit = choices(2 * boosting.EVENTS_PER_TREE, 5)
-    at_once.learn(features, base, at_once.of(features), group, hit)
+    at_once.learn(features, base, said_by(at_once, features), group, hit)
     while at_once.grow():
         pass
     for n in range(2 * boosting.EVENTS_PER_TREE):
         mine = group == n
-        one_by_one.learn(features[mine], base[mine], one_by_one.of(features[mine]), group[mine] - n, hit[mine])
+        one_by_one.learn(features[mine], base[mine], said_by(one_by_one, features[mine]), group[mine] - n, hit[mine])
         while one_by_one.grow():
             pass
     assert at_once.grown == one_by_one.grown == 3
@@ -67,7 +71,7 @@ def test_a_tree_is_grown_per_so_many_events_however_they_come() -> None:
 def test_a_group_whose_choice_was_hardly_possible_is_left_out() -> None:
     found = taught(EARLY)
     features, base, group, hit = choices(1, 7)
-    found.learn(features, np.where(hit, boosting.LIKELY - 1, base), found.of(features), group, hit)
+    found.learn(features, np.where(hit, boosting.LIKELY - 1, base), said_by(found, features), group, hit)
     while found.grow():
         pass
     assert found.groups == EARLY
@@ -80,7 +84,7 @@ def test_the_oldest_pairs_and_trees_make_room(monkeypatch: pytest.MonkeyPatch) -
     held = found.state()
     assert found.grown > len(held["value"]) == 3
     assert len(held["seen"]) == 62 * PAIRS, "whole groups are kept"
-    said = found.of(choices(600, 0)[0])
+    said = said_by(found, choices(600, 0)[0])
     assert np.isfinite(said).all() and said.any()
 
 
@@ -96,10 +100,10 @@ def test_state_goes_on_as_if_nothing_had_happened() -> None:
     again.load_state(found.state())
     features, base, group, hit = choices(100, 9)
     for each in (found, again):
-        each.learn(features, base, each.of(features), group, hit)
+        each.learn(features, base, said_by(each, features), group, hit)
         while each.grow():
             pass
-    np.testing.assert_array_equal(found.of(features), again.of(features))
+    np.testing.assert_array_equal(said_by(found, features), said_by(again, features))
 
 
 def test_state_from_before_the_first_tree_goes_on_too() -> None:
@@ -107,11 +111,11 @@ def test_state_from_before_the_first_tree_goes_on_too() -> None:
     again.load_state(found.state())
     features, base, group, hit = choices(100, 9)
     for each in (found, again):
-        each.learn(features, base, each.of(features), group, hit)
+        each.learn(features, base, said_by(each, features), group, hit)
         while each.grow():
             pass
     assert again.grown == 1
-    np.testing.assert_array_equal(found.of(features), again.of(features))
+    np.testing.assert_array_equal(said_by(found, features), said_by(again, features))
 
 
 def test_state_of_other_features_is_refused() -> None:

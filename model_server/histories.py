@@ -52,8 +52,10 @@ class Histories:
     def slots_of(self, user_ids: Sequence[str]) -> Tensor:
         """Slots of these users, int64, who count as active now; a user never heard of is given one. Amortised O(users).
 
-        Raises ValueError for more different users than ``max_users``.
+        Raises ValueError for more different users than ``max_users``; nothing has changed then.
         """
+        if len(user_ids) > self.max_users and len(set(user_ids)) > self.max_users:
+            raise ValueError(f"{len(set(user_ids))} users at once, at most {self.max_users} are remembered")
         slots = []
         for user_id in user_ids:
             slot = self._slot.get(user_id)
@@ -62,8 +64,6 @@ class Histories:
             else:
                 self._slot.move_to_end(user_id)
             slots.append(slot)
-        if len(slots) > self.max_users and len(set(user_ids)) > self.max_users:
-            raise ValueError(f"{len(set(user_ids))} users at once, at most {self.max_users} are remembered")
         self._grow(len(self.user_ids))
         return torch.tensor(slots, dtype=torch.long, device=self.device)
 

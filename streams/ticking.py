@@ -27,15 +27,15 @@ class Ticker:
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             states: dict[int, Any] = self._runner.table.states
-            due = [state for at, state in states.items() if self.is_due(at, state.absorbed_offset, time.monotonic())]
+            due = [state for at, state in states.items() if self.notice(at, state.absorbed_offset, time.monotonic())]
             if due:
                 sent_ms = int(time.time() * 1000)
                 ticks = [tick for state in due for tick in state.tick(sent_ms)]
                 # In a task, so that it begins after the writes of the batches that the ticks speak of.
                 await asyncio.ensure_future(self._runner.write(internal_records(ticks)))
 
-    def is_due(self, partition: int, absorbed_offset: int, now_s: float) -> bool:
-        """Whether a partition that was absorbed up to an offset is to tick now."""
+    def notice(self, partition: int, absorbed_offset: int, now_s: float) -> bool:
+        """Note how far a partition is absorbed now; whether it is to tick."""
         seen_offset, since_s, after_s = self._quiet.get(partition, (None, now_s, FIRST_AFTER_S))
         if seen_offset != absorbed_offset:
             since_s, after_s = now_s, FIRST_AFTER_S

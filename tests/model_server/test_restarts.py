@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -17,7 +18,9 @@ from chronotope.local.services import Service
 from chronotope.local.stack import LocalStack
 from model_server.consuming import OwnedConsumer
 from model_server.ledger import Source
+from model_server.metrics import ServerMetrics
 from model_server.ranking import Query
+from model_server.recovery import CheckpointKeeper
 from model_server.rules.fallback import FallbackRanker
 from schemas.topics import EVENTS
 
@@ -151,6 +154,21 @@ def test_a_checkpoint_that_cannot_be_used_is_refused_and_everything_learned_agai
     with RunningServer(settings) as second:
         assert second.value("chronotope_checkpoints_total", outcome="refused") == 1
         assert own_items(second, "ann") == ["cafe"]
+
+
+def test_checkpoints_are_fewer_where_copying_takes_long(stack: LocalStack, tmp_path: Path) -> None:
+    settings = settings_of(stack, checkpoint_every_s=0.05)
+    for copying_s, due in ((0.0, True), (0.1, False)):
+        keeper = CheckpointKeeper(tmp_path / str(copying_s), settings, ServerMetrics())
+
+        def state(copying_s: float = copying_s) -> dict[str, Any]:
+            time.sleep(copying_s)
+            return {}
+
+        keeper.save(state, {})
+        keeper.wait()
+        time.sleep(0.2)
+        assert keeper.due == due
 
 
 def test_versions_stay_above_the_topic_even_if_the_clock_steps_back(

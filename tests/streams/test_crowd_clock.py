@@ -126,7 +126,7 @@ def test_a_state_that_was_read_back_keeps_its_pause(partitions: int) -> None:
 def test_a_quiet_partition_ticks_at_growing_distances_and_then_no_more() -> None:
     ticker = Ticker(None)  # type: ignore[arg-type]
     look_s = np.arange(0.0, 3 * LAST_AFTER_S, 0.05)
-    ticks = [float(at) for at in look_s if ticker.is_due(3, 7, float(at))]
+    ticks = [float(at) for at in look_s if ticker.notice(3, 7, float(at))]
     assert ticks[0] == pytest.approx(FIRST_AFTER_S, abs=0.06)
     assert np.allclose(np.diff(ticks), np.array(ticks[:-1]), atol=0.2)
     assert len(ticks) < 12 and ticks[-1] <= LAST_AFTER_S + 0.1
@@ -134,4 +134,4 @@ def test_a_quiet_partition_ticks_at_growing_distances_and_then_no_more() -> None
 
 def test_a_partition_with_events_does_not_tick() -> None:
     ticker = Ticker(None)  # type: ignore[arg-type]
-    assert not any(ticker.is_due(3, at, 0.15 * at) for at in range(100))
+    assert not any(ticker.notice(3, at, 0.15 * at) for at in range(100))

@@ -42,6 +42,7 @@ def test_more_users_at_once_than_are_remembered_are_refused() -> None:
     histories = Histories(torch.device("cpu"), length=4, max_users=2)
     with pytest.raises(ValueError, match="at most 2"):
         histories.slots_of(["ann", "bob", "cem"])
+    assert histories.user_ids == []
 
 
 def test_who_is_idle_is_known_after_a_restart() -> None:

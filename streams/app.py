@@ -134,7 +134,8 @@ def _faust_settings(settings: WorkerSettings, partitions: int) -> dict[str, Any]
         "broker_session_timeout": settings.session_timeout_s,
         "broker_heartbeat_interval": settings.session_timeout_s / 6,
         "broker_request_timeout": max(60.0, 2 * settings.session_timeout_s),
-        "stream_buffer_maxsize": settings.buffered_batches,
+        # Faust fetches no more of a partition while its stage's queue is four fifths full, which one round must not do.
+        "stream_buffer_maxsize": settings.buffered_batches + 2 * partitions,
         "stream_wait_empty": True,
         "stream_recovery_delay": 0.0,
         "topic_partitions": partitions,

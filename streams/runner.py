@@ -28,7 +28,9 @@ from streams.stages.records import encode_values
 from streams.stages.settings import MiningSettings
 from streams.stages.user import UserStage
 
-MAX_IN_HAND = 4
+# How far a stage may be ahead of its log: brokers take tens of milliseconds, in which several rounds of batches are computed.
+MAX_IN_HAND = 16
+MAX_BYTES_IN_HAND = 4_000_000
 
 
 class SkippedRecordsError(RuntimeError):
@@ -142,6 +144,10 @@ class StageRunner:
         self.last_batch_at = time.monotonic()
 
     @property
+    def _bytes_in_hand(self) -> int:
+        return sum(len(batch.chunk.payload) for batch in self._in_hand if batch.chunk is not None)
+
+    @property
     def in_hand(self) -> int:
         """Batches that are absorbed and not durable yet."""
         return len(self._in_hand)
@@ -158,7 +164,7 @@ class StageRunner:
         topic, partition = batch.records[0].topic, batch.records[0].partition
         if self.table.wants_snapshot(partition):
             # A snapshot must not hold what is not in the log yet: its outputs could be lost.
-            await self._settled_below(1)
+            await self._settled_below(1, 0)
             self.table.start_snapshot(partition)
         state: Any = self.table.states.get(partition)
         if state is None:
@@ -173,7 +179,7 @@ class StageRunner:
         if self._settling is None or self._settling.done():
             self._settling = asyncio.create_task(self._settle())
         await asyncio.sleep(0)  # its outputs are handed over before the next batch is computed
-        await self._settled_below(MAX_IN_HAND)
+        await self._settled_below(MAX_IN_HAND, MAX_BYTES_IN_HAND)
 
     def _absorbed(self, state: Any, records: Sequence[ConsumerRecord], done: Callable[[], None]) -> InHand:
         started, previous = time.perf_counter(), state.absorbed_offset
@@ -186,8 +192,8 @@ class StageRunner:
         now = time.perf_counter()
         return InHand(records[0].partition, state, fresh, work, chunk, written, done, now - started, now)
 
-    async def _settled_below(self, limit: int) -> None:
-        while len(self._in_hand) >= limit and self._failure is None:
+    async def _settled_below(self, batches: int, most_bytes: int) -> None:
+        while self._failure is None and (len(self._in_hand) >= batches or self._bytes_in_hand > most_bytes):
             assert self._settling is not None
             await self._settling
         if self._failure is not None:

@@ -18,13 +18,15 @@ from faust.types import TP, ConsumerMessage
 from mode.utils.objects import cached_property
 from mode.utils.queues import FlowControlEvent
 
+from streams.engine.fetching import FETCH_MAX_WAIT_MS, FetchDemand, Round
 from streams.engine.writer import BatchWriter
 
 END_OFFSET_DEADLINE_S = 20.0
 TOPICS_DEADLINE_S = 30.0
-FETCH_MAX_WAIT_MS = 20
 MAX_BATCH_BYTES = 2_000_000
 PAUSE_S = 0.05
+# A fetch that brings so much of a full batch shows that more is waiting.
+BACKLOG_SHARE = 0.25
 
 
 class FetchedBatch(msgspec.Struct, frozen=True):
@@ -61,11 +63,20 @@ class BatchSchema(faust.Schema):
 
 
 class BatchConsumerThread(driver.AIOKafkaConsumerThread):
-    """Fetches without long waits, and reads true end offsets before a recovery.
+    """Fetches on demand and without long waits, and reads true end offsets before a recovery.
 
     A client has one fetch at a time in flight per broker; what comes to a partition that is not in it waits for its end, which
     Faust leaves at 1.5 s. A broker's ListOffsets answer may lie before the end of the last batch.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.demand = FetchDemand()
+
+    async def on_start(self) -> None:
+        """Connect, and let the demand govern what is fetched."""
+        await super().on_start()
+        self.demand.govern(self._ensure_consumer()._fetcher)
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
@@ -134,6 +145,7 @@ class BatchConsumer(driver.Consumer):
         super().__init__(*args, **kwargs)
         self._batch_ends: defaultdict[TP, deque[int]] = defaultdict(deque)
         self._sought: dict[TP, int] = {}
+        self.round = Round()
 
     def _new_consumer_thread(self) -> BatchConsumerThread:
         return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -162,17 +174,19 @@ class BatchConsumer(driver.Consumer):
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Forget the delivery order of what was fetched: a later owner, us included, fetches from the commit again."""
         await super().on_partitions_revoked(revoked)
+        self.round.forget()
         for tp in revoked:
             self._batch_ends.pop(tp, None)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Start from the committed offsets with an empty delivery order."""
+        self.round.forget()
         self._batch_ends.clear()
         self._sought.clear()
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Mapping[TP, list[ConsumerRecord]]:
-        """What is fetched of the internal topics first: work that is half done comes before new work.
+        """What is fetched; behind a backlog that of the internal topics first: work that is half done comes before new work.
 
         Nothing of the batch topics before a rebalance has ended: until then neither states nor read positions are final.
         """
@@ -182,7 +196,7 @@ class BatchConsumer(driver.Consumer):
                 await self.sleep(PAUSE_S)
                 return {}
         inner = {tp for tp in active_partitions or () if tp.topic in self.app.inner_topics}
-        if inner:
+        if inner and self._thread.demand.ahead:
             records = await super()._getmany(inner, 0.0)
             if records:
                 return records
@@ -196,14 +210,26 @@ class BatchConsumer(driver.Consumer):
                 if records and not self.flow_active:
                     await self.perform_seek()
                 elif records:
-                    await self._deliver_fetched(records, active)
+                    self._note_backlog(records)
+                    await self.wait_first(self._deliver_fetched(records, active), self.suspend_flow.wait())
+                    if not self._thread.demand.ahead:
+                        await self.round.nearly_over()
         except (*self.consumer_stopped_errors, asyncio.CancelledError):
             if not self.app.should_stop:
                 raise
 
+    def _note_backlog(self, fetched: Mapping[TP, list[ConsumerRecord]]) -> None:
+        """Fetch ahead if new events come in large batches; what comes of them says nothing about it."""
+        new = [
+            len(records) for tp, records in fetched.items() if tp.topic in self.app.batch_topics - self.app.inner_topics
+        ]
+        if new:
+            self._thread.demand.ahead = sum(new) >= self.app.max_batch_events * BACKLOG_SHARE
+
     async def _deliver_fetched(self, fetched: Mapping[TP, list[ConsumerRecord]], active: set[TP] | None) -> None:
+        """Hand the agents what was fetched, new events first: what comes of them is there when the round is over."""
         generation = self.app.consumer_generation_id
-        for tp, records in fetched.items():
+        for tp, records in sorted(fetched.items(), key=lambda one: one[0].topic in self.app.inner_topics):
             if not self.flow_active or self.should_stop or self.app.consumer_generation_id != generation:
                 return
             early = self.app.rebalancing and tp.topic in self.app.batch_topics
@@ -214,7 +240,7 @@ class BatchConsumer(driver.Consumer):
             if not wanted:
                 continue
             self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
-            await self.wait_first(self._deliver(tp, wanted), self.suspend_flow.wait())
+            await self._deliver(tp, wanted)
 
     def _unread(self, tp: TP, records: list[ConsumerRecord]) -> list[ConsumerRecord]:
         """The records from the read position on. Nothing if the first one lies beyond it: the position was moved back while
@@ -238,6 +264,7 @@ class BatchConsumer(driver.Consumer):
             while ends and ends[-1] >= batch[0].offset:  # delivered again after a seek: the first copy may be gone
                 ends.pop()
             ends.append(end)
+            self.round.note_delivered()
             await self.callback(self._batch_message(tp, FetchedBatch(batch, read_from)))
             self._read_offset[tp] = end + 1
 

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from mode.utils.queues import FlowControlQueue
 
 from streams.engine import transport
+from streams.engine.fetching import FetchDemand, Round
 from streams.engine.transport import BatchConsumer, FetchedBatch, KeepingFlowControl, cut_batches
 
-TP0 = TP("events", 0)
+TP0, ROWS = TP("events", 0), TP("rows", 0)
 
 
 def committable(ends: list[int], acknowledged: set[int], committed: int | None = None) -> int | None:
@@ -101,23 +102,19 @@ def delivered(rebalancing: bool, fetched: dict[TP, list[int]]) -> list[tuple[TP,
         batch: FetchedBatch = message.value
         got.append((message.tp, [record.offset for record in batch.records], batch.read_from))
 
-    async def delivery_first(delivery: Any, suspension: Any) -> None:
-        suspension.close()
-        await delivery
-
     def record(tp: TP, offset: int) -> SimpleNamespace:
         return SimpleNamespace(
             topic=tp.topic, partition=tp.partition, offset=offset, timestamp=0, timestamp_type=0, value=b""
         )
 
     app = SimpleNamespace(
-        batch_topics={"events"}, rebalancing=rebalancing, max_batch_events=2, consumer_generation_id=1,
-        monitor=SimpleNamespace(track_tp_end_offset=lambda *_: None),
+        batch_topics={"events", "rows"}, inner_topics={"rows"}, rebalancing=rebalancing, max_batch_events=2,
+        consumer_generation_id=1, monitor=SimpleNamespace(track_tp_end_offset=lambda *_: None),
     )  # fmt: skip
     vars(consumer).update(
-        app=app, callback=on_message, flow_active=True, _batch_ends=defaultdict(deque), _read_offset={TP0: 5}, _sought={TP0: 5},
-        _buffered_partitions=set(), assignment=lambda: {TP0}, highwater=lambda _: 9, suspend_flow=asyncio.Event(),
-        wait_first=delivery_first, _stopped=asyncio.Event(), _crashed=asyncio.Event(),
+        app=app, callback=on_message, flow_active=True, _batch_ends=defaultdict(deque), _read_offset={TP0: 5, ROWS: 5},
+        _sought={TP0: 5, ROWS: 5}, round=Round(), _buffered_partitions=set(), assignment=lambda: {TP0, ROWS},
+        highwater=lambda _: 9, suspend_flow=asyncio.Event(), _stopped=asyncio.Event(), _crashed=asyncio.Event(),
     )  # fmt: skip
     records = {tp: [record(tp, offset) for offset in offsets] for tp, offsets in fetched.items()}
     asyncio.run(consumer._deliver_fetched(records, set(fetched)))
@@ -126,6 +123,27 @@ def delivered(rebalancing: bool, fetched: dict[TP, list[int]]) -> list[tuple[TP,
 
 def test_every_batch_says_from_where_it_was_read() -> None:
     assert delivered(False, {TP0: [6, 7, 9]}) == [(TP0, [6, 7], 5), (TP0, [9], 8)]
+
+
+def fetches_ahead(*fetched: dict[TP, int]) -> bool:
+    """Whether records are fetched ahead after looks that brought so many."""
+    consumer: Any = BatchConsumer.__new__(BatchConsumer)
+    app = SimpleNamespace(batch_topics={"events", "rows"}, inner_topics={"rows"}, max_batch_events=100)
+    vars(consumer).update(app=app, _thread=SimpleNamespace(demand=FetchDemand()))
+    for look in fetched:
+        consumer._note_backlog({tp: [None] * records for tp, records in look.items()})
+    return bool(consumer._thread.demand.ahead)
+
+
+def test_records_are_fetched_ahead_while_new_events_come_in_large_batches() -> None:
+    assert fetches_ahead({})
+    assert not fetches_ahead({TP0: 24})
+    assert fetches_ahead({TP0: 24}, {TP0: 25})
+    assert fetches_ahead({TP0: 100}, {ROWS: 1}) and not fetches_ahead({TP0: 1}, {ROWS: 100})
+
+
+def test_new_events_are_delivered_before_what_came_of_earlier_ones() -> None:
+    assert [tp for tp, _, _ in delivered(False, {ROWS: [5], TP0: [5]})] == [TP0, ROWS]
 
 
 def test_nothing_is_delivered_before_a_rebalance_has_ended() -> None:

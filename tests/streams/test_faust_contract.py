@@ -5,6 +5,7 @@ from importlib.metadata import version
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.producer.message_accumulator import BatchBuilder
 from faust.app.base import App
 from faust.tables.base import Collection
@@ -53,6 +54,10 @@ def test_the_pinned_pair_is_the_one_that_was_tested() -> None:
         (AIOKafkaProducer, "send_batch", ["self", "batch", "topic", "partition"]),
         (BatchBuilder, "append", ["self", "timestamp", "key", "value", "headers"]),
         (AIOKafkaConsumer, "highwater", ["self", "partition"]),
+        (driver.AIOKafkaConsumerThread, "on_start", ["self"]),
+        (Fetcher, "_get_actions_per_node", ["self", "assignment"]),
+        (Fetcher, "_create_fetch_waiter", ["self"]),
+        (Fetcher, "_notify", ["self", "future"]),
     ],
 )
 def test_a_method_that_we_override_or_call_has_the_signature_we_know(
@@ -97,6 +102,17 @@ def test_the_consumer_has_the_fields_that_the_batch_delivery_uses() -> None:
 
 def test_the_consumer_makes_its_fetcher_when_it_starts_from_a_field_that_we_set() -> None:
     assert "fetch_max_wait_ms=self._fetch_max_wait_ms" in inspect.getsource(AIOKafkaConsumer.start)
+
+
+def test_the_fetcher_asks_what_to_do_whenever_it_is_woken_and_has_the_fields_that_the_demand_uses() -> None:
+    loop = inspect.getsource(Fetcher._fetch_requests_routine)
+    assert loop.index("self._wait_consume_future = create_future()") < loop.index(
+        "self._get_actions_per_node(assignment)"
+    )
+    assert "fetch_requests,\n                    reset_requests," in loop
+    assert "self._create_fetch_waiter()" in inspect.getsource(Fetcher.fetched_records)
+    assert "backoff=self._prefetch_backoff" in inspect.getsource(Fetcher._proc_fetch_request)
+    assert "self._fetcher_timeout" in inspect.getsource(Fetcher._get_actions_per_node)
 
 
 def test_recovery_asks_the_table_for_its_offset_and_calls_it_when_it_is_complete() -> None:

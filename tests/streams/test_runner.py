@@ -5,13 +5,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from streams.engine.statelog import Chunk
 from streams.engine.transport import FetchedBatch
 from streams.engine.writer import OutRecord
 from streams.metrics import WorkerMetrics
-from streams.runner import MAX_IN_HAND, SkippedRecordsError, StageRunner, StateMissingError, Work
+from streams.runner import MAX_BYTES_IN_HAND, MAX_IN_HAND, SkippedRecordsError, StageRunner, StateMissingError, Work
 
 
 class Log:
@@ -128,6 +129,23 @@ def test_no_more_batches_are_taken_than_may_be_in_hand() -> None:
 
     _, acked, _ = scenario(play)
     assert len(acked) == MAX_IN_HAND
+
+
+def test_large_batches_count_by_their_bytes() -> None:
+    async def play(runner: StageRunner, log: Log, acked: list[Any], _: list[Any]) -> None:
+        runner._step = lambda state, records: msgspec.structs.replace(  # type: ignore[assignment]
+            step(state, records), payload=bytes(MAX_BYTES_IN_HAND // 2)
+        )
+        for at in range(2):
+            await runner.take(batch(at, at), lambda: acked.append("done"))
+        third = asyncio.create_task(runner.take(batch(2, 2), lambda: acked.append("done")))
+        await asyncio.sleep(0.01)
+        assert not third.done()
+        log.gate.set()
+        await third
+
+    _, acked, _ = scenario(play)
+    assert len(acked) == 3
 
 
 def test_a_batch_that_is_delivered_again_is_acknowledged_after_the_copy_in_hand_is_durable() -> None:

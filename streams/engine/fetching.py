@@ -1,0 +1,75 @@
+"""When aiokafka fetches, and how much is delivered before the next fetch.
+
+What lies fetched grows old: stock aiokafka asks for the next records as soon as it has given some away, so that a busy worker
+computes what was there a whole round of its stages ago, and is told of what came since a round later. Here the next fetch begins
+when the agents have taken nearly all of the last one. Only behind a backlog, where nothing is fresh anyway, records are fetched
+ahead.
+"""
+
+import asyncio
+import contextlib
+from typing import Any
+
+FETCH_MAX_WAIT_MS = 20
+# A fetcher that is told of new demand in the very moment in which a fetch ends may miss it, and looks again after this.
+LOOK_AGAIN_S = 0.02
+# Batches that may still wait for their agents when the next fetch begins: what is computed while it is on its way.
+WAITING_AT_NEXT_FETCH = 4
+ROUND_AT_MOST_S = 0.05
+
+
+class FetchDemand:
+    """Says when a consumer fetches: while somebody waits for records, or at any time if ``ahead``."""
+
+    def __init__(self) -> None:
+        self.ahead = True
+
+    def govern(self, fetcher: Any) -> None:
+        """Let the aiokafka ``fetcher`` of a started consumer fetch on demand.
+
+        What lies fetched of one partition does not keep the other partitions of its broker from being fetched.
+        """
+        fetcher._prefetch_backoff, fetcher._fetcher_timeout = 0.0, LOOK_AGAIN_S
+        all_actions, new_waiter = fetcher._get_actions_per_node, fetcher._create_fetch_waiter
+
+        def actions_on_demand(assignment: Any) -> Any:
+            requests, *rest = all_actions(assignment)
+            return (requests if self.ahead or fetcher._fetch_waiters else [], *rest)
+
+        def waiter_that_is_heard() -> Any:
+            waiter = new_waiter()
+            fetcher._notify(fetcher._wait_consume_future)
+            return waiter
+
+        fetcher._get_actions_per_node, fetcher._create_fetch_waiter = actions_on_demand, waiter_that_is_heard
+
+
+class Round:
+    """The batches that were delivered and that no agent has taken yet."""
+
+    def __init__(self, at_most_s: float = ROUND_AT_MOST_S) -> None:
+        self._at_most_s = at_most_s
+        self._waiting = 0
+        self._nearly_over = asyncio.Event()
+
+    def note_delivered(self) -> None:
+        """A batch waits for its agent."""
+        self._waiting += 1
+
+    def note_taken(self) -> None:
+        """An agent has taken a batch."""
+        self._waiting = max(0, self._waiting - 1)
+        if self._waiting <= WAITING_AT_NEXT_FETCH:
+            self._nearly_over.set()
+
+    def forget(self) -> None:
+        """Nobody takes what was delivered: the queues were emptied."""
+        self._waiting = 0
+        self._nearly_over.set()
+
+    async def nearly_over(self) -> None:
+        """Return when few batches wait, or after ``at_most_s``: a stage may be held up while others could go on."""
+        self._nearly_over.clear()
+        if self._waiting > WAITING_AT_NEXT_FETCH:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._nearly_over.wait(), self._at_most_s)

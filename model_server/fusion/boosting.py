@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from model_server.fusion.linear import grouped_log_softmax
 from model_server.fusion.trees import BINS, DEPTH, answers, binned, edges_of, grown
@@ -140,8 +139,3 @@ class Boosting:
             "column": self.column, "bound": self.bound, "value": self.value, "seen": self._seen, "before": self._before,
             "said": self._said, "group": self._group, "hit": self._hit,
         }  # fmt: skip
-
-
-def tree_features(of_pairs: list[Tensor], of_users: list[Tensor], user: Tensor) -> Array:
-    """What the trees are asked about, float32 [pairs, ...]: features of the pairs, and those of each one's user."""
-    return torch.cat([*of_pairs, torch.cat(of_users, 1)[user]], 1).float().cpu().numpy()

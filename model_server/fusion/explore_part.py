@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from model_server.fusion import exploring, returning
-from model_server.fusion.boosting import Boosting, tree_features
+from model_server.fusion.boosting import Boosting
 from model_server.fusion.exploring import ExploreNetwork
 from model_server.fusion.network import CONTEXT
 from model_server.fusion.newton import NewtonWeights, logistic_step
+from model_server.fusion.trusted_trees import TrustedTrees, tree_features
 
 NEVER = -1e9
 REACH_FEATURES = 3
@@ -62,9 +63,8 @@ class ExplorePart:
         self.network = ExploreNetwork().to(device)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=3e-3, betas=(0.9, 0.99))
         self.reach = NewtonWeights(torch.zeros(REACH_FEATURES, device=device), precision=3.0)
-        without_trees = "trees" in without
-        self.boosting = None if without_trees else Boosting(TREE_FEATURES, seed, FIRST_GROUPS, EVENTS_PER_TREE, FADING)
-        self.trust = NewtonWeights(torch.ones(1, device=device), precision=10.0)
+        boosting = Boosting(TREE_FEATURES, seed, FIRST_GROUPS, EVENTS_PER_TREE, FADING)
+        self.trees = None if "trees" in without else TrustedTrees(boosting, device)
 
     def score(
         self, rows: Tensor, features: Tensor, gate: Tensor, category: Tensor, circumstances: Tensor
@@ -81,7 +81,7 @@ class ExplorePart:
         surest, gate_logit = mixture.amax(1).clamp(min=-12), torch.logit(gate.clamp(1e-4, 1 - 1e-4))
         reach_features = torch.stack((torch.ones_like(surest), surest / 5, gate_logit / 3), 1)
         reach = torch.sigmoid(reach_features @ self.reach.weights)
-        if self.boosting is None:
+        if self.trees is None:
             nothing = mixture.new_zeros((len(rows), 0))
             return ExploreScore(
                 rows, features, mixture, nothing.long(), _nothing_asked, nothing, mixture, reach_features, reach
@@ -89,8 +89,8 @@ class ExplorePart:
         likeliest, likely = mixture.topk(min(CORRECTED, mixture.shape[1]), 1)
         of_users = torch.cat((gate_logit[:, None], circumstances), 1)
         asked = partial(_asked, features, likeliest, likely, category, of_users)
-        said = torch.from_numpy(self.boosting.of(likely.numel(), asked)).to(mixture.device).view_as(likeliest)
-        log_p = mixture.scatter_add(1, likely, self.trust.weights * said)
+        said = self.trees.said(likely.numel(), asked).view_as(likeliest)
+        log_p = mixture.scatter_add(1, likely, self.trees.trust.weights * said)
         log_p = torch.log_softmax(log_p.masked_fill(~usable, NEVER), 1).masked_fill(~usable, NEVER)
         return ExploreScore(rows, features, mixture, likely, asked, said, log_p, reach_features, reach)
 
@@ -105,8 +105,8 @@ class ExplorePart:
         if not len(at):
             return
         features, right, usable = score.features[at], right[at], score.rows[at] >= 0
-        if self.boosting is not None:
-            self._learn_trees(self.boosting, score, at, right)
+        if self.trees is not None:
+            self._learn_trees(self.trees, score, at, right)
         p = score.mixture[at].exp() * usable
         apart = features - torch.einsum("uc,ucf->uf", p, features)[:, None]
         weighted = (apart * p[..., None]).flatten(0, 1)
@@ -116,21 +116,20 @@ class ExplorePart:
         if self.deep:
             self._learn_network(features, right, usable)
 
-    def _learn_trees(self, boosting: Boosting, score: ExploreScore, at: Tensor, right: Tensor) -> None:
+    def _learn_trees(self, trees: TrustedTrees, score: ExploreScore, at: Tensor, right: Tensor) -> None:
         """Of the users ``at``, what came being ``right`` [at, candidates]: a step of the trust, then the trees."""
         likely, said = score.likely[at], score.said[at]
         hit, p = right.gather(1, likely), score.log_p[at].gather(1, likely).exp()
         mean = (p * said).sum(1)
         curvature = (p * said**2).sum() - (mean**2).sum()
-        self.trust.step(((hit.float() - p) * said).sum()[None], curvature[None, None], len(at))
+        trees.trust.step(((hit.float() - p) * said).sum()[None], curvature[None, None], len(at))
         group = torch.arange(len(at), device=at.device)[:, None].expand_as(likely)
         asked = score.asked().reshape(len(score.rows), -1, TREE_FEATURES)[at.cpu().numpy()]
-        columns = (score.mixture[at].gather(1, likely), said, group, hit)
-        boosting.learn(asked.reshape(-1, TREE_FEATURES), *(each.flatten().cpu().numpy() for each in columns))
+        trees.learn(asked.reshape(-1, TREE_FEATURES), score.mixture[at].gather(1, likely), said, group, hit)
 
     def grow(self) -> bool:
         """Grow one of the trees that are due: apart from ``learn``, so that nobody waits for both; whether there was one."""
-        return self.boosting is not None and self.boosting.grow()
+        return self.trees is not None and self.trees.boosting.grow()
 
     @torch.enable_grad()
     def _learn_network(self, features: Tensor, right: Tensor, usable: Tensor) -> None:
@@ -152,8 +151,7 @@ class ExplorePart:
             "reach": self.reach.state(),
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "trust": self.trust.state(),
-            "trees": None if self.boosting is None else self.boosting.state(),
+            **({} if self.trees is None else self.trees.state()),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -162,9 +160,8 @@ class ExplorePart:
         self.reach.load_state(state["reach"])
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
-        if self.boosting is not None and state.get("trees") is not None:  # earlier versions had none
-            self.boosting.load_state(state["trees"])
-            self.trust.load_state(state["trust"])
+        if self.trees is not None:
+            self.trees.load_state(state)
 
 
 def _nothing_asked() -> npt.NDArray[np.float32]:

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from model_server.catalogue import Catalogue
 from model_server.fusion import exploring, returning
 from model_server.fusion.batch import UserBatch
-from model_server.fusion.boosting import Boosting, tree_features
+from model_server.fusion.boosting import Boosting
 from model_server.fusion.cpu_returning import return_features_on_cpu
 from model_server.fusion.linear import UserWeights, grouped_log_softmax
 from model_server.fusion.network import CONTEXT, KERNELS, ReturnNetwork, time_context, vote
 from model_server.fusion.newton import NewtonWeights
 from model_server.fusion.returning import ReturnFeatures, return_features
+from model_server.fusion.trusted_trees import TrustedTrees, tree_features
 from model_server.sequence_model.item_table import RowTable
 
 PUBLIC = tuple(column for column, name in enumerate(exploring.NAMES) if name not in ("distance", "sequence"))
@@ -67,8 +68,7 @@ class ReturnPart:
         self.optimizer = torch.optim.Adam(dense, lr=RATE, betas=(0.9, 0.99))
         self.user_weights = UserWeights(members * (returning.FEATURES + KERNELS), device)
         self.mix = NewtonWeights(torch.tensor([0.8, 0.2] + [0.0] * (len(MIXED) - 2), device=device), precision=10.0)
-        self.boosting = None if "trees" in without else Boosting(TREE_FEATURES, seed)
-        self.trust = NewtonWeights(torch.ones(1, device=device), precision=10.0)
+        self.trees = None if "trees" in without else TrustedTrees(Boosting(TREE_FEATURES, seed), device)
 
     def features(self, batch: UserBatch, catalogue: Catalogue) -> ReturnFeatures:
         """The return features of a batch, those of experts that are left out set to zero."""
@@ -97,10 +97,10 @@ class ReturnPart:
         mixed = torch.cat((torch.stack((network, listened, due), 1), public[:, PUBLIC] * self.kept_public), 1)
         mixture = grouped_log_softmax(mixed @ self.mix.weights, own.user, batch.users)
         asked = partial(_asked, batch, catalogue, known, mixed, mixture)
-        if self.boosting is None:
+        if self.trees is None:
             return ReturnScore(known, mixed, mixture, asked, torch.zeros_like(mixture), mixture)
-        said = torch.from_numpy(self.boosting.of(len(mixture), asked)).to(mixture.device)
-        log_p = grouped_log_softmax(mixture + self.trust.weights * said, own.user, batch.users)
+        said = self.trees.said(len(mixture), asked)
+        log_p = grouped_log_softmax(mixture + self.trees.trust.weights * said, own.user, batch.users)
         return ReturnScore(known, mixed, mixture, asked, said, log_p)
 
     def learn(
@@ -111,16 +111,15 @@ class ReturnPart:
         at = returned[own.user]
         user, hit, mixture = own.user[at], (own.row == target[own.user])[at], score.mixture[at]
         _mixture_step(self.mix, score.mixed[at], mixture.exp(), hit, user, returned)
-        if self.boosting is not None:
+        if self.trees is not None:
             said = score.said[at]
-            _mixture_step(self.trust, said[:, None], score.log_p[at].exp(), hit, user, returned)
-            columns = (each.cpu().numpy() for each in (mixture, said, user, hit))
-            self.boosting.learn(score.asked()[at.cpu().numpy()], *columns)
+            _mixture_step(self.trees.trust, said[:, None], score.log_p[at].exp(), hit, user, returned)
+            self.trees.learn(score.asked()[at.cpu().numpy()], mixture, said, user, hit)
         self.learn_network(batch, score.known, catalogue, target)
 
     def grow(self) -> bool:
         """Grow one of the trees that are due: apart from ``learn``, so that nobody waits for both; whether there was one."""
-        return self.boosting is not None and self.boosting.grow()
+        return self.trees is not None and self.trees.boosting.grow()
 
     @torch.enable_grad()
     def learn_network(self, batch: UserBatch, known: ReturnFeatures, catalogue: Catalogue, target: Tensor) -> None:
@@ -183,8 +182,7 @@ class ReturnPart:
             "optimizer": self.optimizer.state_dict(),
             "user_weights": self.user_weights.state(),
             "mix": self.mix.state(),
-            "trust": self.trust.state(),
-            "trees": None if self.boosting is None else self.boosting.state(),
+            **({} if self.trees is None else self.trees.state()),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -196,9 +194,8 @@ class ReturnPart:
         self.optimizer.load_state_dict(state["optimizer"])
         self.user_weights.load_state(state["user_weights"])
         self.mix.load_state(state["mix"])
-        if self.boosting is not None and state.get("trees") is not None:  # earlier versions had none
-            self.boosting.load_state(state["trees"])
-            self.trust.load_state(state["trust"])
+        if self.trees is not None:
+            self.trees.load_state(state)
 
 
 def _asked(

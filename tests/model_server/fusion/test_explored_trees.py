@@ -52,7 +52,7 @@ def test_what_two_features_of_a_candidate_say_together_is_learned() -> None:
 def test_without_trees_the_mixture_is_the_answer() -> None:
     explores = taught(part(("trees",)), 10)
     score, _ = scored(explores, 1)
-    assert explores.boosting is None and explores.state()["trees"] is None
+    assert explores.trees is None and "trees" not in explores.state()
     torch.testing.assert_close(score.log_p, score.mixture)
 
 
@@ -76,15 +76,15 @@ def test_users_that_explored_nothing_teach_the_trees_nothing() -> None:
     explores = part()
     score, target = scored(explores, 1)
     explores.learn(score, target, torch.zeros(USERS, dtype=torch.bool))
-    assert explores.boosting is not None and explores.boosting.groups == 0
+    assert explores.trees is not None and explores.trees.boosting.groups == 0
 
 
 def test_trees_grow_faster_than_those_of_returns_for_discoveries_are_rare() -> None:
     batches = -(-explore_part.FIRST_GROUPS // USERS)
     early, later = taught(part(), batches), taught(part(), batches + 3)
-    assert early.boosting is not None and later.boosting is not None
-    assert early.boosting.grown == 1
-    assert later.boosting.grown == 1 + 3 * USERS // explore_part.EVENTS_PER_TREE
+    assert early.trees is not None and later.trees is not None
+    assert early.trees.boosting.grown == 1
+    assert later.trees.boosting.grown == 1 + 3 * USERS // explore_part.EVENTS_PER_TREE
 
 
 def test_state_goes_on_with_the_same_trees() -> None:

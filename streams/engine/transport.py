@@ -179,7 +179,8 @@ class BatchConsumer(driver.Consumer):
             self._batch_ends.pop(tp, None)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
-        """Start from the committed offsets with an empty delivery order."""
+        """Start from the committed offsets with an empty delivery order; what is to be recovered comes as fast as it can."""
+        self._thread.demand.ahead = True
         self.round.forget()
         self._batch_ends.clear()
         self._sought.clear()

@@ -5,13 +5,15 @@ from collections import defaultdict, deque
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from hypothesis import given
 from hypothesis import strategies as st
 from mode.utils.queues import FlowControlQueue
 
 from streams.engine import transport
-from streams.engine.fetching import FetchDemand, Round
+from streams.engine.fetching import WAITING_AT_NEXT_FETCH, FetchDemand, Round
 from streams.engine.transport import BatchConsumer, FetchedBatch, KeepingFlowControl, cut_batches
 
 TP0, ROWS = TP("events", 0), TP("rows", 0)
@@ -140,6 +142,30 @@ def test_records_are_fetched_ahead_while_new_events_come_in_large_batches() -> N
     assert not fetches_ahead({TP0: 24})
     assert fetches_ahead({TP0: 24}, {TP0: 25})
     assert fetches_ahead({TP0: 100}, {ROWS: 1}) and not fetches_ahead({TP0: 1}, {ROWS: 100})
+
+
+def test_a_new_assignment_is_fetched_ahead_and_nobody_waits_for_what_was_delivered_before_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def assigned(*_: Any) -> None:
+        return None
+
+    monkeypatch.setattr(driver.Consumer, "on_partitions_assigned", assigned)
+    consumer: Any = BatchConsumer.__new__(BatchConsumer)
+    demand, one = FetchDemand(), Round(at_most_s=60.0)
+    demand.ahead = False
+    for _ in range(2 * WAITING_AT_NEXT_FETCH):
+        one.note_delivered()
+    vars(consumer).update(
+        _thread=SimpleNamespace(demand=demand), round=one, _batch_ends={TP0: deque([9])}, _sought={TP0: 5}
+    )
+
+    async def play() -> None:
+        await consumer.on_partitions_assigned({TP0}, 2)
+        await asyncio.wait_for(one.nearly_over(), 1.0)
+
+    asyncio.run(play())
+    assert demand.ahead and not consumer._batch_ends and not consumer._sought
 
 
 def test_new_events_are_delivered_before_what_came_of_earlier_ones() -> None:

@@ -52,6 +52,16 @@ def build_strategy(name: str, settings: ServerSettings) -> Strategy:
     raise ValueError(f"unknown strategy {name!r}; known are {', '.join(STRATEGIES)}")
 
 
+def unknown_strategies(settings: ServerSettings) -> list[str]:
+    """A sentence for each strategy that the settings name and nobody knows.
+
+    >>> unknown_strategies(ServerSettings(redis=None, strategies={"fused": 1, "best": 1}))
+    ["'best' is no strategy, known are fused, popular"]
+    """
+    asked = {*settings.strategies, *([settings.shadow] if settings.shadow is not None else [])}
+    return [f"{name!r} is no strategy, known are {', '.join(STRATEGIES)}" for name in sorted(asked - {*STRATEGIES})]
+
+
 def build_strategies(settings: ServerSettings, items: ItemTable, metrics: ServerMetrics) -> "StrategySet":
     """The served strategies, the shadow if there is one, and the fallback, which numbers items as ``items`` does."""
     names = dict.fromkeys([*settings.strategies, *([settings.shadow] if settings.shadow is not None else [])])

@@ -1,5 +1,6 @@
 """``chronotope serve``: one model server in the foreground."""
 
+from chronotope.cli.errors import CommandFailed
 from chronotope.cli.logs import configure_logs
 from chronotope.cli.options import BootstrapOption, kafka_settings
 
@@ -13,8 +14,11 @@ def serve(bootstrap: BootstrapOption = None) -> None:
     from model_server.app import run_server
     from model_server.serving import OWNED_TOPICS, SHARED_TOPICS
     from model_server.settings import ServerSettings
+    from model_server.strategies import unknown_strategies
 
     settings = ServerSettings(kafka=kafka_settings(bootstrap))
+    if wrong := unknown_strategies(settings):
+        raise CommandFailed(f"CHRONOTOPE_SERVER_STRATEGIES, CHRONOTOPE_SERVER_SHADOW: {wrong[0]}")
     require_topics(settings.kafka, (*OWNED_TOPICS, *SHARED_TOPICS))
     configure_logs("server", settings.log_level)
     run_server(settings)

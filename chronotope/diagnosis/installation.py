@@ -129,10 +129,10 @@ def check_models(server: "ServerSettings") -> Iterator[Finding]:
 
     from model_server.checkpoints import CheckpointError, load_checkpoint
     from model_server.recovery import FILE_NAME
-    from model_server.strategies import STRATEGIES
+    from model_server.strategies import unknown_strategies
 
     asked = {*server.strategies, *([server.shadow] if server.shadow is not None else [])}
-    wrong = [f"{name!r} is no strategy, known are {', '.join(STRATEGIES)}" for name in sorted(asked - {*STRATEGIES})]
+    wrong = unknown_strategies(server)
     try:
         torch.empty(0, device=server.device)
     except (RuntimeError, AssertionError) as error:  # builds without CUDA assert that they have it

@@ -236,6 +236,14 @@ def test_setting_that_is_no_json_is_named_in_one_line(run, monkeypatch: pytest.M
     assert line.startswith("chronotope: error: CHRONOTOPE_EVENT_ACTION_WEIGHTS: must be JSON")
 
 
+def test_a_server_that_is_told_to_serve_an_unknown_strategy_says_which_are_known(run, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CHRONOTOPE_SERVER_STRATEGIES", '{"fussed": 1}')
+    done = run("serve")
+    assert done.code == 1
+    (line,) = done.err.splitlines()
+    assert "SERVER_STRATEGIES" in line and line.endswith("'fussed' is no strategy, known are fused, popular")
+
+
 def test_folder_that_cannot_be_made_is_named_in_one_line(run, tmp_path: Path):
     (tmp_path / "file").touch()
     done = run("demo", "--run-dir", str(tmp_path / "file" / "run"))

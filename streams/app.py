@@ -42,6 +42,8 @@ WORKER_TOPICS_TIMEOUT_S = 10.0
 STOP_DEADLINE_S = 30.0
 # Tracked objects made before the young ones are looked through, and how many looks before the older ones are.
 GARBAGE_THRESHOLDS = (200_000, 20, 50)
+# Partitions whose batches may wait for a stage in one round before fetching pauses; each batch holds up to some 3 MB.
+ROUND_PARTITIONS = 8
 # How long the thread that fetches waits for the one that computes: a tenth of what Python leaves it at.
 SWITCH_INTERVAL_S = 0.0005
 
@@ -134,8 +136,8 @@ def _faust_settings(settings: WorkerSettings, partitions: int) -> dict[str, Any]
         "broker_session_timeout": settings.session_timeout_s,
         "broker_heartbeat_interval": settings.session_timeout_s / 6,
         "broker_request_timeout": max(60.0, 2 * settings.session_timeout_s),
-        # Faust fetches no more of a partition while its stage's queue is four fifths full, which one round must not do.
-        "stream_buffer_maxsize": settings.buffered_batches + 2 * partitions,
+        # Faust stops fetching partitions when their stage's queue is four fifths full, which one round must not make it.
+        "stream_buffer_maxsize": settings.buffered_batches + 2 * min(partitions, ROUND_PARTITIONS),
         "stream_wait_empty": True,
         "stream_recovery_delay": 0.0,
         "topic_partitions": partitions,

@@ -15,9 +15,9 @@ from aiokafka import ConsumerRecord
 
 from schemas.patterns import Pattern
 from streams.decoding import EventDecoder
+from streams.engine.batches import FetchedBatch
 from streams.engine.statelog import NOTHING_ABSORBED, Chunk
 from streams.engine.table import StateTable
-from streams.engine.transport import FetchedBatch
 from streams.engine.writer import BatchWriter, OutRecord
 from streams.metrics import WorkerMetrics
 from streams.records import late_records, output_records, pattern_records, rejected_records
@@ -30,7 +30,7 @@ from streams.stages.user import UserStage
 
 # How far a stage may be ahead of its log: brokers take tens of milliseconds, in which several rounds of batches are computed.
 MAX_IN_HAND = 16
-MAX_BYTES_IN_HAND = 4_000_000
+MAX_CHUNK_BYTES_IN_HAND = 4_000_000
 
 
 class SkippedRecordsError(RuntimeError):
@@ -139,6 +139,7 @@ class StageRunner:
         self._crash = crash
         self._in_hand: deque[InHand] = deque()
         self._settling: asyncio.Task[None] | None = None
+        self._some_settled = asyncio.Event()
         self._failure: Exception | None = None
         self._partitions = partitions
         self.last_batch_at = time.monotonic()
@@ -179,7 +180,7 @@ class StageRunner:
         if self._settling is None or self._settling.done():
             self._settling = asyncio.create_task(self._settle())
         await asyncio.sleep(0)  # its outputs are handed over before the next batch is computed
-        await self._settled_below(MAX_IN_HAND, MAX_BYTES_IN_HAND)
+        await self._settled_below(MAX_IN_HAND, MAX_CHUNK_BYTES_IN_HAND)
 
     def _absorbed(self, state: Any, records: Sequence[ConsumerRecord], done: Callable[[], None]) -> InHand:
         started, previous = time.perf_counter(), state.absorbed_offset
@@ -194,8 +195,8 @@ class StageRunner:
 
     async def _settled_below(self, batches: int, most_bytes: int) -> None:
         while self._failure is None and (len(self._in_hand) >= batches or self._bytes_in_hand > most_bytes):
-            assert self._settling is not None
-            await self._settling
+            self._some_settled.clear()
+            await self._some_settled.wait()
         if self._failure is not None:
             raise self._failure
 
@@ -212,8 +213,10 @@ class StageRunner:
                     self._in_hand.popleft()
                 for batch in owned:
                     self._finish(batch)
+                self._some_settled.set()
         except Exception as error:
             self._failure = error
+            self._some_settled.set()
             await self._crash(error)
 
     async def _remember(self, batches: Sequence[InHand]) -> None:

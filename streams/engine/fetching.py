@@ -34,7 +34,9 @@ class FetchDemand:
 
         def actions_on_demand(assignment: Any) -> Any:
             requests, *rest = all_actions(assignment)
-            return (requests if self.ahead or fetcher._fetch_waiters else [], *rest)
+            # A waiter that was just given its records is among them for one more turn of the loop.
+            wanted = self.ahead or any(not waiter.done() for waiter in fetcher._fetch_waiters)
+            return (requests if wanted else [], *rest)
 
         def waiter_that_is_heard() -> Any:
             waiter = new_waiter()

@@ -7,33 +7,25 @@ a batch of fetched records, so everything else of Faust stays: assignor, agents,
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import faust
-import msgspec
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from mode.utils.objects import cached_property
 from mode.utils.queues import FlowControlEvent
 
+from streams.engine.batches import FetchedBatch, cut_batches
 from streams.engine.fetching import FETCH_MAX_WAIT_MS, FetchDemand, Round
 from streams.engine.writer import BatchWriter
 
 END_OFFSET_DEADLINE_S = 20.0
 TOPICS_DEADLINE_S = 30.0
-MAX_BATCH_BYTES = 2_000_000
 PAUSE_S = 0.05
-# A fetch that brings so much of a full batch shows that more is waiting.
+# New events fetched or waiting, as a share of a full batch, from which on records are fetched ahead.
 BACKLOG_SHARE = 0.25
-
-
-class FetchedBatch(msgspec.Struct, frozen=True):
-    """Consecutive records of one partition. Of the offsets from ``read_from`` on, the log holds no record before them."""
-
-    records: Sequence[ConsumerRecord]
-    read_from: int
 
 
 class KeepingFlowControl(FlowControlEvent):
@@ -220,17 +212,23 @@ class BatchConsumer(driver.Consumer):
                 raise
 
     def _note_backlog(self, fetched: Mapping[TP, list[ConsumerRecord]]) -> None:
-        """Fetch ahead if new events come in large batches; what comes of them says nothing about it."""
-        new = [
-            len(records) for tp, records in fetched.items() if tp.topic in self.app.batch_topics - self.app.inner_topics
-        ]
-        if new:
-            self._thread.demand.ahead = sum(new) >= self.app.max_batch_events * BACKLOG_SHARE
+        """Fetch ahead if many new events were fetched or lie behind those; what comes of them says nothing about it."""
+        new = {tp: records for tp, records in fetched.items() if tp.topic in self._new_topics()}
+        if new and not self.app.rebalancing:
+            behind = sum(max(0, (self.highwater(tp) or 0) - records[-1].offset - 1) for tp, records in new.items())
+            events = behind + sum(map(len, new.values()))
+            self._thread.demand.ahead = events >= self.app.max_batch_events * BACKLOG_SHARE
+
+    def _new_topics(self) -> frozenset[str]:
+        """The topics of new events; to a worker of inner stages alone theirs are."""
+        return self.app.batch_topics - self.app.inner_topics or self.app.inner_topics
 
     async def _deliver_fetched(self, fetched: Mapping[TP, list[ConsumerRecord]], active: set[TP] | None) -> None:
         """Hand the agents what was fetched, new events first: what comes of them is there when the round is over."""
         generation = self.app.consumer_generation_id
-        for tp, records in sorted(fetched.items(), key=lambda one: one[0].topic in self.app.inner_topics):
+        new, inner = self._new_topics(), self.app.inner_topics
+        order = sorted(fetched.items(), key=lambda one: 0 if one[0].topic in new else 1 if one[0].topic in inner else 2)
+        for tp, records in order:
             if not self.flow_active or self.should_stop or self.app.consumer_generation_id != generation:
                 return
             early = self.app.rebalancing and tp.topic in self.app.batch_topics
@@ -277,18 +275,6 @@ class BatchConsumer(driver.Consumer):
         )  # fmt: skip
 
 
-def cut_batches(records: list[ConsumerRecord], max_records: int) -> Iterator[list[ConsumerRecord]]:
-    """Runs of at most ``max_records`` records whose values have at most ``MAX_BATCH_BYTES`` (a larger one goes alone)."""
-    start, size = 0, 0
-    for at, record in enumerate(records):
-        length = len(record.value) if record.value is not None else 0
-        if at > start and (at - start >= max_records or size + length > MAX_BATCH_BYTES):
-            yield records[start:at]
-            start, size = at, 0
-        size += length
-    yield records[start:]
-
-
 class BatchTransport(driver.Transport):
     """The aiokafka transport with the batch consumer."""
 
@@ -298,7 +284,7 @@ class BatchTransport(driver.Transport):
 class BatchApp(faust.App):
     """A Faust app whose consumer hands the topics in ``batch_topics`` to agents in batches of ``max_batch_events``.
 
-    ``inner_topics`` are those of them that the app itself writes, through ``writer``; they are fetched first.
+    ``inner_topics`` are those of them that the app itself writes, through ``writer``; behind a backlog they are fetched first.
     """
 
     def __init__(

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mode.utils.queues import FlowControlQueue
 
-from streams.engine import transport
+from streams.engine import batches, transport
+from streams.engine.batches import FetchedBatch, cut_batches
 from streams.engine.fetching import WAITING_AT_NEXT_FETCH, FetchDemand, Round
-from streams.engine.transport import BatchConsumer, FetchedBatch, KeepingFlowControl, cut_batches
+from streams.engine.transport import BatchConsumer, KeepingFlowControl
 
 TP0, ROWS = TP("events", 0), TP("rows", 0)
 
@@ -73,14 +74,14 @@ def test_records_before_the_read_position_are_dropped() -> None:
 @given(st.lists(st.integers(0, 60), min_size=1, max_size=40), st.integers(1, 7))
 def test_batches_hold_all_records_in_order_within_their_bounds(sizes: list[int], most: int) -> None:
     records = [SimpleNamespace(offset=at, value=b"x" * size) for at, size in enumerate(sizes)]
-    bound, transport.MAX_BATCH_BYTES = transport.MAX_BATCH_BYTES, 100
+    bound, batches.MAX_BATCH_BYTES = batches.MAX_BATCH_BYTES, 100
     try:
-        batches = list(cut_batches(records, most))  # type: ignore[arg-type]
+        cut = list(cut_batches(records, most))  # type: ignore[arg-type]
     finally:
-        transport.MAX_BATCH_BYTES = bound
-    assert [record.offset for batch in batches for record in batch] == list(range(len(sizes)))
-    assert all(1 <= len(batch) <= most for batch in batches)
-    assert all(len(batch) == 1 or sum(len(record.value) for record in batch) <= 100 for batch in batches)
+        batches.MAX_BATCH_BYTES = bound
+    assert [record.offset for batch in cut for record in batch] == list(range(len(sizes)))
+    assert all(1 <= len(batch) <= most for batch in cut)
+    assert all(len(batch) == 1 or sum(len(record.value) for record in batch) <= 100 for batch in cut)
 
 
 def test_what_is_delivered_while_the_flow_is_being_resumed_is_kept() -> None:
@@ -127,13 +128,22 @@ def test_every_batch_says_from_where_it_was_read() -> None:
     assert delivered(False, {TP0: [6, 7, 9]}) == [(TP0, [6, 7], 5), (TP0, [9], 8)]
 
 
-def fetches_ahead(*fetched: dict[TP, int]) -> bool:
-    """Whether records are fetched ahead after looks that brought so many."""
+def fetches_ahead(
+    *fetched: dict[TP, int],
+    end: int = 0,
+    stages: frozenset[str] = frozenset({"events", "rows"}),
+    rebalancing: bool = False,
+) -> bool:
+    """Whether records are fetched ahead after looks that brought so many, from offset 0 on, of partitions up to ``end``."""
     consumer: Any = BatchConsumer.__new__(BatchConsumer)
-    app = SimpleNamespace(batch_topics={"events", "rows"}, inner_topics={"rows"}, max_batch_events=100)
-    vars(consumer).update(app=app, _thread=SimpleNamespace(demand=FetchDemand()))
+    app = SimpleNamespace(
+        batch_topics=stages, inner_topics=frozenset({"rows"}), max_batch_events=100, rebalancing=rebalancing
+    )
+    vars(consumer).update(app=app, _thread=SimpleNamespace(demand=FetchDemand()), highwater=lambda _: end)
     for look in fetched:
-        consumer._note_backlog({tp: [None] * records for tp, records in look.items()})
+        consumer._note_backlog(
+            {tp: [SimpleNamespace(offset=at) for at in range(records)] for tp, records in look.items()}
+        )
     return bool(consumer._thread.demand.ahead)
 
 
@@ -142,6 +152,19 @@ def test_records_are_fetched_ahead_while_new_events_come_in_large_batches() -> N
     assert not fetches_ahead({TP0: 24})
     assert fetches_ahead({TP0: 24}, {TP0: 25})
     assert fetches_ahead({TP0: 100}, {ROWS: 1}) and not fetches_ahead({TP0: 1}, {ROWS: 100})
+
+
+def test_a_small_fetch_with_many_events_behind_it_is_of_a_backlog_too() -> None:
+    assert fetches_ahead({TP0: 1}, end=25) and not fetches_ahead({TP0: 1}, end=24)
+
+
+def test_to_a_worker_of_inner_stages_alone_their_records_are_what_is_new() -> None:
+    assert not fetches_ahead({ROWS: 24}, stages=frozenset({"rows"}))
+    assert fetches_ahead({ROWS: 25}, stages=frozenset({"rows"}))
+
+
+def test_what_comes_during_a_rebalance_says_nothing_about_a_backlog() -> None:
+    assert fetches_ahead({TP0: 1}, rebalancing=True)
 
 
 def test_a_new_assignment_is_fetched_ahead_and_nobody_waits_for_what_was_delivered_before_it(

@@ -1,6 +1,7 @@
 """When a consumer fetches: on demand, and ahead only behind a backlog; and when a round of batches is nearly over."""
 
 import asyncio
+from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,7 +21,7 @@ class Fetcher:
         return ["request"], {"node": "reset"}, 0.2, False, []
 
     def _create_fetch_waiter(self) -> Any:
-        self._fetch_waiters.append(object())
+        self._fetch_waiters.append(Future())
         return self._fetch_waiters[-1]
 
     def _notify(self, future: Any) -> None:
@@ -44,6 +45,14 @@ def test_nothing_is_fetched_until_somebody_waits_for_it_but_positions_are_reset(
     assert requests_and_resets(fetcher) == ([], {"node": "reset"})
     fetcher._create_fetch_waiter()
     assert requests_and_resets(fetcher) == (["request"], {"node": "reset"})
+
+
+def test_who_was_just_given_records_does_not_wait_for_more(fetcher: Fetcher) -> None:
+    demand = FetchDemand()
+    demand.govern(fetcher)
+    demand.ahead = False
+    fetcher._create_fetch_waiter().set_result(None)
+    assert requests_and_resets(fetcher)[0] == []
 
 
 def test_who_waits_is_heard_at_once(fetcher: Fetcher) -> None:

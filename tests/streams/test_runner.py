@@ -8,11 +8,18 @@ from typing import Any
 import msgspec
 import pytest
 
+from streams.engine.batches import FetchedBatch
 from streams.engine.statelog import Chunk
-from streams.engine.transport import FetchedBatch
 from streams.engine.writer import OutRecord
 from streams.metrics import WorkerMetrics
-from streams.runner import MAX_BYTES_IN_HAND, MAX_IN_HAND, SkippedRecordsError, StageRunner, StateMissingError, Work
+from streams.runner import (
+    MAX_CHUNK_BYTES_IN_HAND,
+    MAX_IN_HAND,
+    SkippedRecordsError,
+    StageRunner,
+    StateMissingError,
+    Work,
+)
 
 
 class Log:
@@ -134,7 +141,7 @@ def test_no_more_batches_are_taken_than_may_be_in_hand() -> None:
 def test_large_batches_count_by_their_bytes() -> None:
     async def play(runner: StageRunner, log: Log, acked: list[Any], _: list[Any]) -> None:
         runner._step = lambda state, records: msgspec.structs.replace(  # type: ignore[assignment]
-            step(state, records), payload=bytes(MAX_BYTES_IN_HAND // 2)
+            step(state, records), payload=bytes(MAX_CHUNK_BYTES_IN_HAND // 2)
         )
         for at in range(2):
             await runner.take(batch(at, at), lambda: acked.append("done"))
@@ -146,6 +153,27 @@ def test_large_batches_count_by_their_bytes() -> None:
 
     _, acked, _ = scenario(play)
     assert len(acked) == 3
+
+
+def test_there_is_room_again_as_soon_as_the_first_batches_are_durable() -> None:
+    async def play(runner: StageRunner, log: Log, acked: list[Any], _: list[Any]) -> None:
+        later = asyncio.Event()
+        write = log.write
+
+        async def first_alone(records: Sequence[OutRecord]) -> None:
+            await write(records)
+            if records[0].value != b"0-0":
+                await later.wait()
+
+        log.write = first_alone  # type: ignore[method-assign]
+        log.gate.set()
+        for at in range(MAX_IN_HAND):
+            await asyncio.wait_for(runner.take(batch(at, at), lambda: acked.append("done")), 5.0)
+        assert acked == ["done"]
+        later.set()
+
+    _, acked, _ = scenario(play)
+    assert len(acked) == MAX_IN_HAND
 
 
 def test_a_batch_that_is_delivered_again_is_acknowledged_after_the_copy_in_hand_is_durable() -> None:

@@ -15,7 +15,8 @@ FETCH_MAX_WAIT_MS = 20
 LOOK_AGAIN_S = 0.02
 # Batches that may still wait for their agents when the next fetch begins: what is computed while it is on its way.
 WAITING_AT_NEXT_FETCH = 4
-ROUND_AT_MOST_S = 0.05
+# How long a round is waited for: a stage may be held up while others could go on; large batches take their time.
+SHORT_ROUND_S, LONG_ROUND_S = 0.05, 1.0
 
 
 class FetchDemand:
@@ -49,8 +50,7 @@ class FetchDemand:
 class Round:
     """The batches that were delivered and that no agent has taken yet."""
 
-    def __init__(self, at_most_s: float = ROUND_AT_MOST_S) -> None:
-        self._at_most_s = at_most_s
+    def __init__(self) -> None:
         self._waiting = 0
         self._nearly_over = asyncio.Event()
 
@@ -69,9 +69,9 @@ class Round:
         self._waiting = 0
         self._nearly_over.set()
 
-    async def nearly_over(self) -> None:
-        """Return when few batches wait, or after ``at_most_s``: a stage may be held up while others could go on."""
+    async def nearly_over(self, at_most_s: float) -> None:
+        """Return when few batches wait, or after ``at_most_s``."""
         self._nearly_over.clear()
         if self._waiting > WAITING_AT_NEXT_FETCH:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._nearly_over.wait(), self._at_most_s)
+                await asyncio.wait_for(self._nearly_over.wait(), at_most_s)

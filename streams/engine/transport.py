@@ -18,7 +18,7 @@ from mode.utils.objects import cached_property
 from mode.utils.queues import FlowControlEvent
 
 from streams.engine.batches import FetchedBatch, cut_batches
-from streams.engine.fetching import FETCH_MAX_WAIT_MS, FetchDemand, Round
+from streams.engine.fetching import FETCH_MAX_WAIT_MS, LONG_ROUND_S, SHORT_ROUND_S, FetchDemand, Round
 from streams.engine.writer import BatchWriter
 
 END_OFFSET_DEADLINE_S = 20.0
@@ -205,8 +205,8 @@ class BatchConsumer(driver.Consumer):
                 elif records:
                     self._note_backlog(records)
                     await self.wait_first(self._deliver_fetched(records, active), self.suspend_flow.wait())
-                    if not self._thread.demand.ahead:
-                        await self.round.nearly_over()
+                    # Behind a backlog too: a partition whose queue has filled up is paused, and seen again after a second.
+                    await self.round.nearly_over(LONG_ROUND_S if self._thread.demand.ahead else SHORT_ROUND_S)
         except (*self.consumer_stopped_errors, asyncio.CancelledError):
             if not self.app.should_stop:
                 raise

@@ -175,7 +175,7 @@ def test_a_new_assignment_is_fetched_ahead_and_nobody_waits_for_what_was_deliver
 
     monkeypatch.setattr(driver.Consumer, "on_partitions_assigned", assigned)
     consumer: Any = BatchConsumer.__new__(BatchConsumer)
-    demand, one = FetchDemand(), Round(at_most_s=60.0)
+    demand, one = FetchDemand(), Round()
     demand.ahead = False
     for _ in range(2 * WAITING_AT_NEXT_FETCH):
         one.note_delivered()
@@ -185,7 +185,7 @@ def test_a_new_assignment_is_fetched_ahead_and_nobody_waits_for_what_was_deliver
 
     async def play() -> None:
         await consumer.on_partitions_assigned({TP0}, 2)
-        await asyncio.wait_for(one.nearly_over(), 1.0)
+        await asyncio.wait_for(one.nearly_over(60.0), 1.0)
 
     asyncio.run(play())
     assert demand.ahead and not consumer._batch_ends and not consumer._sought

@@ -71,10 +71,10 @@ def waited_for(taken: int, forget: bool = False, at_most_s: float = 60.0) -> Non
     """Wait until a round is over of twice as many batches as may wait, some of which are taken meanwhile."""
 
     async def run() -> None:
-        one = Round(at_most_s)
+        one = Round()
         for _ in range(2 * WAITING_AT_NEXT_FETCH):
             one.note_delivered()
-        over = asyncio.create_task(one.nearly_over())
+        over = asyncio.create_task(one.nearly_over(at_most_s))
         await asyncio.sleep(0)
         for _ in range(taken):
             one.note_taken()
@@ -100,4 +100,4 @@ def test_batches_that_nobody_will_take_are_not_waited_for() -> None:
 
 
 def test_a_round_of_nothing_is_over() -> None:
-    asyncio.run(asyncio.wait_for(Round().nearly_over(), 5.0))
+    asyncio.run(asyncio.wait_for(Round().nearly_over(60.0), 5.0))

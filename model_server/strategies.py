@@ -52,23 +52,27 @@ def build_strategy(name: str, settings: ServerSettings) -> Strategy:
     raise ValueError(f"unknown strategy {name!r}; known are {', '.join(STRATEGIES)}")
 
 
+def asked_strategies(settings: ServerSettings) -> list[str]:
+    """The names of the strategies that the settings ask for, served ones first, the shadow last, each once."""
+    return list(dict.fromkeys([*settings.strategies, *([settings.shadow] if settings.shadow is not None else [])]))
+
+
 def unknown_strategies(settings: ServerSettings) -> list[str]:
     """A sentence for each strategy that the settings name and nobody knows.
 
     >>> unknown_strategies(ServerSettings(redis=None, strategies={"fused": 1, "best": 1}))
     ["'best' is no strategy, known are fused, popular"]
     """
-    asked = {*settings.strategies, *([settings.shadow] if settings.shadow is not None else [])}
-    return [f"{name!r} is no strategy, known are {', '.join(STRATEGIES)}" for name in sorted(asked - {*STRATEGIES})]
+    unknown = sorted({*asked_strategies(settings)} - {*STRATEGIES})
+    return [f"{name!r} is no strategy, known are {', '.join(STRATEGIES)}" for name in unknown]
 
 
 def build_strategies(settings: ServerSettings, items: ItemTable, metrics: ServerMetrics) -> "StrategySet":
     """The served strategies, the shadow if there is one, and the fallback, which numbers items as ``items`` does."""
-    names = dict.fromkeys([*settings.strategies, *([settings.shadow] if settings.shadow is not None else [])])
 
     def build() -> tuple[FallbackRanker, list[Strategy]]:
         fallback = FallbackRanker(items, FallbackSettings(max_users=settings.max_users))
-        return fallback, [build_strategy(name, settings) for name in names]
+        return fallback, [build_strategy(name, settings) for name in asked_strategies(settings)]
 
     return StrategySet(build, metrics, settings.most_untrained_events)
 

@@ -65,7 +65,7 @@ class WorkerSettings(BaseSettings):
     max_batch_events: int = Field(5_000, ge=1, le=100_000, description="Most records handed to a stage at a time.")
     max_fetch_bytes: int = Field(4_000_000, ge=100_000, description="Most bytes fetched from a partition at a time.")
     buffered_batches: int = Field(
-        4, ge=1, description="More of them let more batches wait for a stage before fetching pauses."
+        4, ge=1, description="About how many batches may wait for a stage, beyond a round's, before fetching pauses."
     )
     commit_interval_s: float = Field(1.0, gt=0, description="Seconds between commits of the absorbed offsets.")
     session_timeout_s: float = Field(

@@ -129,9 +129,8 @@ def check_models(server: "ServerSettings") -> Iterator[Finding]:
 
     from model_server.checkpoints import CheckpointError, load_checkpoint
     from model_server.recovery import FILE_NAME
-    from model_server.strategies import unknown_strategies
+    from model_server.strategies import asked_strategies, unknown_strategies
 
-    asked = {*server.strategies, *([server.shadow] if server.shadow is not None else [])}
     wrong = unknown_strategies(server)
     try:
         torch.empty(0, device=server.device)
@@ -146,6 +145,6 @@ def check_models(server: "ServerSettings") -> Iterator[Finding]:
     for detail in wrong:
         yield problem("model", detail)
     if not wrong:
-        yield fine("model", f"{', '.join(sorted(asked))} on {server.device}")
+        yield fine("model", f"{', '.join(sorted(asked_strategies(server)))} on {server.device}")
     if server.http_host not in LOOPBACK and server.http_token is None:
         yield warning("http", f"look-ups on {server.http_host}:{server.http_port} need no token: anybody there may ask")

@@ -205,7 +205,7 @@ class BatchConsumer(driver.Consumer):
                 elif records:
                     self._note_backlog(records)
                     await self.wait_first(self._deliver_fetched(records, active), self.suspend_flow.wait())
-                    # Behind a backlog too: a partition whose queue has filled up is paused, and seen again after a second.
+                    # Behind a backlog too: a partition that is paused since its queue is full may be seen again a second later.
                     await self.round.nearly_over(LONG_ROUND_S if self._thread.demand.ahead else SHORT_ROUND_S)
         except (*self.consumer_stopped_errors, asyncio.CancelledError):
             if not self.app.should_stop:

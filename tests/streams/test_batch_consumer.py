@@ -12,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mode.utils.queues import FlowControlQueue
 
+from streams import app as worker_app
 from streams.engine import batches, transport
 from streams.engine.batches import FetchedBatch, cut_batches
 from streams.engine.fetching import WAITING_AT_NEXT_FETCH, FetchDemand, Round
 from streams.engine.transport import BatchConsumer, KeepingFlowControl
+from streams.settings import WorkerSettings
 
 TP0, ROWS = TP("events", 0), TP("rows", 0)
 
@@ -189,6 +191,57 @@ def test_a_new_assignment_is_fetched_ahead_and_nobody_waits_for_what_was_deliver
 
     asyncio.run(play())
     assert demand.ahead and not consumer._batch_ends and not consumer._sought
+
+
+def test_the_next_look_waits_until_the_agents_have_taken_nearly_all_of_the_last_one() -> None:
+    consumer: Any = BatchConsumer.__new__(BatchConsumer)
+    looks: list[int] = []
+    stopped = asyncio.Event()
+
+    async def look(timeout: float) -> Any:
+        looks.append(len(looks))
+        if len(looks) > 1:
+            stopped.set()
+        return {TP0: [SimpleNamespace(offset=0)]}, {TP0}
+
+    async def deliver(*_: Any) -> None:
+        for _ in range(2 * WAITING_AT_NEXT_FETCH):
+            consumer.round.note_delivered()
+
+    async def first(delivery: Any, suspension: Any) -> None:
+        suspension.close()
+        await delivery
+
+    demand = FetchDemand()  # ahead: a long round, so that the time limit is not what ends it
+    vars(consumer).update(
+        round=Round(), _thread=SimpleNamespace(demand=demand), flow_active=True, suspend_flow=asyncio.Event(),
+        _wait_next_records=look, _deliver_fetched=deliver, _note_backlog=lambda _: None, wait_first=first,
+        _stopped=stopped, consumer_stopped_errors=(), app=SimpleNamespace(should_stop=True),
+    )  # fmt: skip
+
+    async def play() -> None:
+        draining = asyncio.create_task(consumer._drain_messages(SimpleNamespace(_stopped=asyncio.Event())))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert looks == [0]
+        for _ in range(WAITING_AT_NEXT_FETCH):
+            consumer.round.note_taken()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert looks == [0, 1]
+        draining.cancel()
+        await asyncio.gather(draining, return_exceptions=True)
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize(("partitions", "most"), [(1, 8), (4, 12), (8, 20), (64, 20)])
+def test_one_round_does_not_pause_fetching_and_many_partitions_do_not_make_the_queue_longer(
+    partitions: int, most: int
+) -> None:
+    size = worker_app._faust_settings(WorkerSettings(), partitions)["stream_buffer_maxsize"]
+    queue = FlowControlQueue[int](maxsize=size, flow_control=KeepingFlowControl())
+    assert queue.pressure_high_size > min(partitions, worker_app.ROUND_PARTITIONS) and size <= most
 
 
 def test_new_events_are_delivered_before_what_came_of_earlier_ones() -> None:

@@ -44,6 +44,32 @@ def convex_hull(x: Floats, y: Floats) -> Indices:
     return corners[: upper - 1]
 
 
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def _chains(x: Floats, y: Floats, order: Indices, start: Indices, corners: Indices) -> Indices:
+    """The corners of each run of ``order`` one behind the other in ``corners``; how many each run has."""
+    found, held = np.empty(len(start), np.int64), 0
+    for run in range(len(start)):
+        end = start[run + 1] if run + 1 < len(start) else len(order)
+        points, own = order[start[run] : end], corners[held:]
+        lower = _chain(x, y, points, own, 0)
+        found[run] = lower if lower < 2 else _chain(x, y, points[::-1].copy(), own, lower - 1) - 1
+        held += found[run]
+    return found
+
+
+def convex_hulls(x: Floats, y: Floats, start: Indices) -> list[Indices]:
+    """The ``convex_hull`` of each run of points, none of them empty, that begin at ``start``: all in one call.
+
+    >>> [hull.tolist() for hull in convex_hulls(np.array([0.0, 1.0, 2.0, 5.0]), np.zeros(4), np.array([0, 3]))]
+    [[0, 2], [3]]
+    """
+    run = np.repeat(np.arange(len(start)), np.diff(np.append(start, len(x))))
+    corners = np.empty(2 * len(x) + 1, np.int64)
+    found = _chains(x, y, np.lexsort((y, x, run)), start, corners)
+    return np.split(corners[: found.sum()], np.cumsum(found)[:-1])
+
+
 def warm_up() -> None:
-    """Compile (or load) the kernel."""
+    """Compile (or load) the kernels."""
     convex_hull(np.arange(3.0), np.arange(3.0) ** 2)
+    convex_hulls(np.arange(3.0), np.arange(3.0) ** 2, np.zeros(1, np.int64))

@@ -8,7 +8,7 @@ from streams.records import internal_records
 from streams.runner import StageRunner
 
 LOOK_EVERY_S = 0.05
-FIRST_AFTER_S, LAST_AFTER_S = 0.2, 60.0
+FIRST_AFTER_S, LAST_AFTER_S = 0.1, 60.0
 
 
 class Ticker:

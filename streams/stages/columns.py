@@ -86,7 +86,7 @@ class InternalBatch(msgspec.Struct, frozen=True, array_like=True):
     which source event each row comes from, so a batch that is sent again changes nothing. ``clock_ms`` is the latest
     event time of that partition, ``caught_up`` whether it had no backlog then. ``names`` holds the ids
     of the codes. With this batch the receiver has heard of all source events up to ``through``. ``sent_ms`` is the sender's wall
-    clock, 0 if it has none (a replay of the past without a broker).
+    clock, 0 if it has none (a replay of the past without a broker). ``quiet`` says that nothing has come there for a while.
     """
 
     origin_partition: int
@@ -96,6 +96,7 @@ class InternalBatch(msgspec.Struct, frozen=True, array_like=True):
     names: bytes
     through: int = -1
     sent_ms: int = 0
+    quiet: bool = False
 
     def rows(self) -> dict[str, Column]:
         """The decoded columns."""

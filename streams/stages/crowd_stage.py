@@ -12,6 +12,7 @@ from streams.stages.internal_stage import InternalStage, Rows
 from streams.stages.packing import pack_arrays, unpack_arrays
 from streams.stages.settings import (
     MOST_UNTOLD,
+    QUIET_SHARE,
     SUMMARISE_EVERY,
     TELL_EVERY_MS,
     TELL_EVERY_MS_PER_POINT,
@@ -34,6 +35,7 @@ class CrowdStage(InternalStage):
         self.background = Background()
         self._since_told = 0
         self._sent_ms, self._told_ms = np.zeros((2, settings.partitions), np.int64)
+        self._quiet = np.zeros(settings.partitions, np.bool_)
 
     def examine(self, budget: int) -> list[Pattern]:
         """Learn from the closed bins of the public crowds; milliseconds for each unit of the budget."""
@@ -51,6 +53,7 @@ class CrowdStage(InternalStage):
     def _take_in(self, batches: Sequence[InternalBatch]) -> dict[str, int]:
         for batch in batches:
             self._sent_ms[batch.origin_partition] = batch.sent_ms
+            self._quiet[batch.origin_partition] = batch.quiet
         # Where a clock was set back, or somebody else's goes on, the pause begins anew.
         np.minimum(self._told_ms, self._sent_ms, out=self._told_ms)
         return super()._take_in(batches)
@@ -70,7 +73,9 @@ class CrowdStage(InternalStage):
         timed = bool(self._sent_ms.any())
         if self._since_told >= (MOST_UNTOLD if timed else SUMMARISE_EVERY) * window_points:
             return True
-        pause_ms = max(TELL_EVERY_MS, TELL_EVERY_MS_PER_POINT * window_points)
+        pause_ms = max(TELL_EVERY_MS, TELL_EVERY_MS_PER_POINT * window_points) * (
+            QUIET_SHARE if self._quiet.all() else 1
+        )
         return timed and bool((self._sent_ms - self._told_ms).max() >= pause_ms)
 
     def _note_telling(self) -> None:
@@ -79,7 +84,7 @@ class CrowdStage(InternalStage):
         self._told_ms[:] = self._sent_ms
 
     def _own_blobs(self) -> dict[str, bytes]:
-        clocks = {"sent_ms": self._sent_ms, "told_ms": self._told_ms}
+        clocks = {"sent_ms": self._sent_ms, "told_ms": self._told_ms, "quiet": self._quiet.astype(np.int64)}
         return {"teller": self.teller.to_bytes(), "covisits": self.covisits.to_bytes(), "clocks": pack_arrays(clocks)}
 
     def _load_blobs(self, blobs: Mapping[str, bytes]) -> None:
@@ -88,3 +93,5 @@ class CrowdStage(InternalStage):
         if "clocks" in blobs:  # states written before crowds were told by the clock
             clocks = unpack_arrays(blobs["clocks"])
             self._sent_ms, self._told_ms = np.array(clocks["sent_ms"]), np.array(clocks["told_ms"])
+            if "quiet" in clocks:  # states written before crowds were told sooner while nothing comes
+                self._quiet = clocks["quiet"] > 0

@@ -14,7 +14,7 @@ from streams.stages.output import Routed
 
 class Origin(msgspec.Struct, frozen=True):
     """Where rows come from: a source partition, its event-time clock, whether it has no backlog, the last offset it has
-    absorbed, and the wall clock there (0: none).
+    absorbed, the wall clock there (0: none), and whether nothing has come for a while.
     """
 
     partition: int
@@ -22,6 +22,7 @@ class Origin(msgspec.Struct, frozen=True):
     caught_up: bool
     through: int
     sent_ms: int = 0
+    quiet: bool = False
 
 
 def route(
@@ -53,7 +54,7 @@ def batch_for(
     known = names.of(dict.fromkeys(code for name in named for code in chosen[name].tolist()))
     batch = InternalBatch(
         origin.partition, origin.clock_ms, origin.caught_up,
-        encode_columns(chosen), encode_names(known), origin.through, origin.sent_ms,
+        encode_columns(chosen), encode_names(known), origin.through, origin.sent_ms, origin.quiet,
     )  # fmt: skip
     return Routed(topic, partition, batch)
 

@@ -24,8 +24,8 @@ from streams.stages.records import decode_values
 from streams.stages.settings import MiningSettings
 from streams.stages.tiles import Background
 
-# While a telling is under way its answers come first; so many rows may wait for their cut.
-MAX_UNCUT = 5_000
+# So many rows may wait for their cut: a telling should not have to wait until the regions have absorbed too many.
+MAX_UNCUT = 1_000
 
 
 class UnionStage(CrowdStage):
@@ -55,15 +55,14 @@ class UnionStage(CrowdStage):
         batches = rows_among(messages)
         for batch in batches:
             self._heard[batch.origin_partition] = max(int(self._heard[batch.origin_partition]), batch.through)
-        before, was_asked, counts = self._since_told, self._asked is not None, self._take_in(batches)
+        before, counts = self._since_told, self._take_in(batches)
         self.absorbed_offset = last_offset
         patterns: list[Pattern] = []
         for message in messages:
             if isinstance(message, RegionReport):
                 patterns += self._answered(message)
         many = self._since_told // MAX_UNCUT > before // MAX_UNCUT
-        news = self._since_told > before or (was_asked and self._since_told > 0)
-        routed = self._next_cut(many or (news and self._asked is None))
+        routed = self._next_cut(many)
         newest = {key_of(pattern): pattern for pattern in [*patterns, *self._due_patterns(last_offset)]}
         return StageOutput(patterns=list(newest.values()), routed=routed, counts=counts)
 
@@ -74,9 +73,9 @@ class UnionStage(CrowdStage):
     def _due_patterns(self, version: int) -> list[Pattern]:
         return self.covisits.due(self.names, self.clock_ms, version)
 
-    def _next_cut(self, wanted: bool) -> list[Routed]:
+    def _next_cut(self, many: bool) -> list[Routed]:
         tell = self._asked is None and (self._again or self._is_due(self.teller.window_points))
-        if not (wanted or tell):
+        if not (many or tell):
             return []
         self._number += 1
         bins = self.teller.counts.bins_due(self.clock_ms) if tell else NO_BINS

@@ -163,10 +163,11 @@ class UserStage:
         ints, floats = np.empty(0, np.int64), np.empty(0)
         columns = {"origin_offset": ints, "time_ms": ints, "user": ints, "item": ints, "lat": floats, "lon": floats}
         topic, partition = (INTERNAL_REGION, 0) if self.settings.partitions == 1 else (INTERNAL_UNION, UNION_PARTITION)
-        return [batch_for(topic, partition, ints, columns, (), self.names, self._origin(self._caught_up, sent_ms))]
+        origin = self._origin(self._caught_up, sent_ms, quiet=True)
+        return [batch_for(topic, partition, ints, columns, (), self.names, origin)]
 
-    def _origin(self, caught_up: bool, sent_ms: int) -> Origin:
-        return Origin(self.partition, self.admission.clock_ms, caught_up, self.absorbed_offset, sent_ms)
+    def _origin(self, caught_up: bool, sent_ms: int, quiet: bool = False) -> Origin:
+        return Origin(self.partition, self.admission.clock_ms, caught_up, self.absorbed_offset, sent_ms, quiet)
 
     def _routed(self, admitted: EventColumns, before: Before, caught_up: bool, sent_ms: int) -> list[Routed]:
         partitions = self.settings.partitions

@@ -11,7 +11,7 @@ from schemas.events import BehaviorEvent
 from schemas.patterns import ClusterUpdate, Pattern
 from streams.pipeline import PatternPipeline, pass_on
 from streams.stages.factory import stage_factory
-from streams.stages.settings import TELL_EVERY_MS, MiningSettings
+from streams.stages.settings import QUIET_SHARE, TELL_EVERY_MS, MiningSettings
 from streams.ticking import FIRST_AFTER_S, LAST_AFTER_S, Ticker
 
 START_MS, NOW_MS = 1_400_000_000_000, 1_700_000_000_000
@@ -89,9 +89,20 @@ def test_the_last_people_before_a_pause_are_told_by_a_tick(partitions: int) -> N
     live = Live(partitions)
     live.take(scattered(1_000), NOW_MS)
     assert live.take([CAFE] * 20, NOW_MS + 1) == []
-    assert live.tick(0, NOW_MS + TELL_EVERY_MS - 1) == []
-    assert [one.count for one in live.tick(0, NOW_MS + TELL_EVERY_MS + 1)] == [20]
+    quiet_ms = round(TELL_EVERY_MS * QUIET_SHARE)
+    for partition in range(partitions):
+        assert live.tick(partition, NOW_MS + quiet_ms - 1) == []
+    assert [one.count for one in live.tick(0, NOW_MS + quiet_ms + 1)] == [20]
     assert live.tick(0, NOW_MS + 100 * TELL_EVERY_MS) == []
+
+
+def test_while_another_partition_has_events_a_tick_tells_no_sooner_than_they_do() -> None:
+    live = Live(4)
+    live.take(scattered(1_000), NOW_MS)
+    assert live.take([CAFE] * 20, NOW_MS + 1) == []
+    for partition in range(3):
+        assert live.tick(partition, NOW_MS + TELL_EVERY_MS - 1) == []
+    assert [one.count for one in live.tick(0, NOW_MS + TELL_EVERY_MS + 1)] == [20]
 
 
 def test_a_tick_of_one_partition_says_nothing_of_another_ones_clock() -> None:
@@ -134,4 +145,4 @@ def test_a_quiet_partition_ticks_at_growing_distances_and_then_no_more() -> None
 
 def test_a_partition_with_events_does_not_tick() -> None:
     ticker = Ticker(None)  # type: ignore[arg-type]
-    assert not any(ticker.notice(3, at, 0.15 * at) for at in range(100))
+    assert not any(ticker.notice(3, at, 0.75 * FIRST_AFTER_S * at) for at in range(100))

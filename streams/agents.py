@@ -23,7 +23,6 @@ def add_agent(app: BatchApp, runner: StageRunner) -> None:
 
     async def agent(stream: Any) -> AsyncIterator[None]:
         async for event in stream.noack().events():
-            app.consumer.round.note_taken()
             try:
                 await runner.take(event.value, event.ack)
             except Exception as error:

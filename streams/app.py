@@ -77,7 +77,7 @@ def build_app(settings: WorkerSettings, partitions: int, metrics: WorkerMetrics 
         step: Any = (
             UserStep(event_decoder(settings, mining.limits), _is_last(app)) if stage == "user" else internal_step
         )
-        runner = StageRunner(stage, step, table, writer, metrics, app.crash, partitions)
+        runner = StageRunner(stage, step, table, writer, metrics, app.crash, partitions, app.round)
         add_agent(app, runner)
         if stage == "user":
             app.task(Ticker(runner).run)

@@ -12,7 +12,7 @@ from schemas.patterns import Pattern
 from schemas.topics import TopicSpec
 from streams.decoding import Reject
 from streams.engine.writer import OutRecord
-from streams.stages.crossing import encode_message
+from streams.stages.crossing import Cut, RegionReport, encode_message
 from streams.stages.output import Routed, StageOutput, key_of, topic_of
 
 MAX_REJECTED_BYTES = 900_000
@@ -44,7 +44,10 @@ def _pattern_record(pattern: Pattern, partitions: int) -> OutRecord:
 
 
 def _internal_record(routed: Routed) -> OutRecord:
-    return OutRecord(routed.topic.name, routed.partition, None, encode_message(routed.batch))
+    batch = routed.batch
+    # A telling waits for what the union asks of the regions and for what they answer; rows can wait for each other.
+    urgent = isinstance(batch, RegionReport) or (isinstance(batch, Cut) and batch.tell)
+    return OutRecord(routed.topic.name, routed.partition, None, encode_message(batch), urgent=urgent)
 
 
 def late_records(records: Sequence[ConsumerRecord], late: Sequence[int]) -> list[OutRecord]:

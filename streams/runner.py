@@ -16,6 +16,7 @@ from aiokafka import ConsumerRecord
 from schemas.patterns import Pattern
 from streams.decoding import EventDecoder
 from streams.engine.batches import FetchedBatch
+from streams.engine.fetching import Round
 from streams.engine.statelog import NOTHING_ABSORBED, Chunk
 from streams.engine.table import StateTable
 from streams.engine.writer import BatchWriter, OutRecord
@@ -130,6 +131,7 @@ class StageRunner:
         metrics: WorkerMetrics,
         crash: Callable[[BaseException], Awaitable[None]],
         partitions: int,
+        round_: Round,
     ) -> None:
         self.stage = stage
         self.table = table
@@ -142,6 +144,7 @@ class StageRunner:
         self._some_settled = asyncio.Event()
         self._failure: Exception | None = None
         self._partitions = partitions
+        self._round = round_
         self.last_batch_at = time.monotonic()
 
     @property
@@ -160,6 +163,15 @@ class StageRunner:
         Raises what the stage raises, or what an earlier write raised; SkippedRecordsError if the batch does not follow what the
         state has absorbed, and StateMissingError if there is no state for a partition that is ours.
         """
+        async with self._round.turn:
+            try:
+                await self._absorb(batch, done)
+                await asyncio.sleep(0)  # its outputs are handed over before the next batch is computed
+            finally:
+                self._round.note_taken()
+        await self._settled_below(MAX_IN_HAND, MAX_CHUNK_BYTES_IN_HAND)
+
+    async def _absorb(self, batch: FetchedBatch, done: Callable[[], None]) -> None:
         if self._failure is not None:
             raise self._failure
         topic, partition = batch.records[0].topic, batch.records[0].partition
@@ -179,8 +191,6 @@ class StageRunner:
         self._in_hand.append(self._absorbed(state, batch.records, done))
         if self._settling is None or self._settling.done():
             self._settling = asyncio.create_task(self._settle())
-        await asyncio.sleep(0)  # its outputs are handed over before the next batch is computed
-        await self._settled_below(MAX_IN_HAND, MAX_CHUNK_BYTES_IN_HAND)
 
     def _absorbed(self, state: Any, records: Sequence[ConsumerRecord], done: Callable[[], None]) -> InHand:
         started, previous = time.perf_counter(), state.absorbed_offset

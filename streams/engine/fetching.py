@@ -48,11 +48,16 @@ class FetchDemand:
 
 
 class Round:
-    """The batches that were delivered and that no agent has taken yet."""
+    """The batches that were delivered and that no agent has taken yet; they are taken in turn.
+
+    Between two turns of the event loop one batch is computed, and not one by each agent that has some: whatever else waits for
+    the loop, acknowledgements above all, would wait for all of them.
+    """
 
     def __init__(self) -> None:
+        self.turn = asyncio.Lock()
         self._waiting = 0
-        self._nearly_over = asyncio.Event()
+        self._fewer = asyncio.Event()
 
     def note_delivered(self) -> None:
         """A batch waits for its agent."""
@@ -61,17 +66,17 @@ class Round:
     def note_taken(self) -> None:
         """An agent has taken a batch."""
         self._waiting = max(0, self._waiting - 1)
-        if self._waiting <= WAITING_AT_NEXT_FETCH:
-            self._nearly_over.set()
+        self._fewer.set()
 
     def forget(self) -> None:
         """Nobody takes what was delivered: the queues were emptied."""
         self._waiting = 0
-        self._nearly_over.set()
+        self._fewer.set()
 
-    async def nearly_over(self, at_most_s: float) -> None:
-        """Return when few batches wait, or after ``at_most_s``."""
-        self._nearly_over.clear()
-        if self._waiting > WAITING_AT_NEXT_FETCH:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._nearly_over.wait(), at_most_s)
+    async def nearly_over(self, at_most_s: float, waiting: int = WAITING_AT_NEXT_FETCH) -> None:
+        """Return when at most ``waiting`` batches wait, or after ``at_most_s``."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(at_most_s):
+                while self._waiting > waiting:
+                    self._fewer.clear()
+                    await self._fewer.wait()

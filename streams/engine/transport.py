@@ -7,23 +7,25 @@ a batch of fetched records, so everything else of Faust stays: assignor, agents,
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import faust
-from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka import ConsumerRecord
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from mode.utils.objects import cached_property
 from mode.utils.queues import FlowControlEvent
 
 from streams.engine.batches import FetchedBatch, cut_batches
-from streams.engine.fetching import FETCH_MAX_WAIT_MS, LONG_ROUND_S, SHORT_ROUND_S, FetchDemand, Round
-from streams.engine.writer import BatchWriter
+from streams.engine.consumer_thread import BatchConsumerThread
+from streams.engine.fetching import LONG_ROUND_S, SHORT_ROUND_S, Round
+from streams.engine.handing_over import HandOver
+from streams.engine.writer import BatchWriter, Placed
 
-END_OFFSET_DEADLINE_S = 20.0
-TOPICS_DEADLINE_S = 30.0
 PAUSE_S = 0.05
+# How long a round waits for the brokers: what they have not taken by then is delivered in the next one.
+ACKNOWLEDGED_WITHIN_S = 0.02
 # New events fetched or waiting, as a share of a full batch, from which on records are fetched ahead.
 BACKLOG_SHARE = 0.25
 
@@ -54,82 +56,6 @@ class BatchSchema(faust.Schema):
         return decode
 
 
-class BatchConsumerThread(driver.AIOKafkaConsumerThread):
-    """Fetches on demand and without long waits, and reads true end offsets before a recovery.
-
-    A client has one fetch at a time in flight per broker; what comes to a partition that is not in it waits for its end, which
-    Faust leaves at 1.5 s. A broker's ListOffsets answer may lie before the end of the last batch.
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.demand = FetchDemand()
-
-    async def on_start(self) -> None:
-        """Connect, and let the demand govern what is fetched."""
-        await super().on_start()
-        self.demand.govern(self._ensure_consumer()._fetcher)
-
-    def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
-        consumer = super()._create_worker_consumer(transport)
-        consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS
-        return consumer
-
-    async def subscribe(self, topics: Iterable[str]) -> None:
-        """Subscribe once the brokers tell of every topic. Raises RuntimeError if they do not in time.
-
-        A changelog that was created a moment ago may not be known to all of them yet, and the group's assignor passes over a
-        topic that its leader does not see: a partition of the source would be assigned without its state.
-        """
-        wanted = set(topics)
-        await self.call_thread(self._await_topics, wanted)
-        await super().subscribe(wanted)
-
-    async def _await_topics(self, wanted: set[str]) -> None:
-        deadline = asyncio.get_running_loop().time() + TOPICS_DEADLINE_S
-        while missing := wanted - await self._ensure_consumer().topics():
-            if asyncio.get_running_loop().time() > deadline:
-                raise RuntimeError(f"the brokers tell of no topic {', '.join(sorted(missing))}")
-            await asyncio.sleep(PAUSE_S)
-
-    async def _highwaters(self, partitions: list[TP]) -> Mapping[TP, int]:
-        reported = dict(await super()._highwaters(partitions))
-        tails = {tp: end - 1 for tp, end in reported.items() if end}
-        return reported | (await self._fetched_ends(tails) if tails else {})
-
-    async def reported_ends(self, partitions: Sequence[TP]) -> Mapping[TP, int]:
-        """The end offsets that the brokers report: one request, and on some brokers a little before the end."""
-        ends: Mapping[TP, int] = await self.call_thread(super()._highwaters, list(partitions))
-        return ends
-
-    async def _fetched_ends(self, tails: dict[TP, int]) -> dict[TP, int]:
-        """The high watermarks that fetches at ``tails`` report, exact on every broker."""
-        consumer = AIOKafkaConsumer(**self._probe_settings(), enable_auto_commit=False)
-        await consumer.start()
-        try:
-            probes = {driver._TopicPartition(tp.topic, tp.partition): tp for tp in tails}
-            consumer.assign(list(probes))
-            for probe, tp in probes.items():
-                consumer.seek(probe, tails[tp])
-            ends: dict[TP, int] = {}
-            deadline = asyncio.get_running_loop().time() + END_OFFSET_DEADLINE_S
-            while len(ends) < len(probes):
-                if asyncio.get_running_loop().time() > deadline:
-                    missing = sorted(str(tp) for tp in tails if tp not in ends)
-                    raise RuntimeError(f"no end offset within {END_OFFSET_DEADLINE_S} s for {', '.join(missing)}")
-                await consumer.getmany(timeout_ms=50, max_records=1)
-                ends = {tp: end for probe, tp in probes.items() if (end := consumer.highwater(probe)) is not None}
-            return ends
-        finally:
-            await consumer.stop()
-
-    def _probe_settings(self) -> dict[str, Any]:
-        conf = self.app.conf
-        auth = driver.credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context)
-        servers = driver.server_list(self.transport.url, self.transport.default_port)
-        return {"bootstrap_servers": servers, "max_partition_fetch_bytes": conf.consumer_max_fetch_size, **auth}
-
-
 class BatchConsumer(driver.Consumer):
     """Delivers batches of the topics named in ``app.batch_topics``; all other topics as stock Faust does."""
 
@@ -137,7 +63,11 @@ class BatchConsumer(driver.Consumer):
         super().__init__(*args, **kwargs)
         self._batch_ends: defaultdict[TP, deque[int]] = defaultdict(deque)
         self._sought: dict[TP, int] = {}
-        self.round = Round()
+        self.round = self.app.round
+        self._delivering = asyncio.Lock()
+        self._handed = HandOver()
+        self._handing: asyncio.Future[None] | None = None
+        self.app.writer.tell(self.app.inner_topics, self._hand_over)
 
     def _new_consumer_thread(self) -> BatchConsumerThread:
         return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -166,17 +96,23 @@ class BatchConsumer(driver.Consumer):
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Forget the delivery order of what was fetched: a later owner, us included, fetches from the commit again."""
         await super().on_partitions_revoked(revoked)
-        self.round.forget()
+        self._forget_delivered()
         for tp in revoked:
             self._batch_ends.pop(tp, None)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Start from the committed offsets with an empty delivery order; what is to be recovered comes as fast as it can."""
         self._thread.demand.ahead = True
-        self.round.forget()
+        self._forget_delivered()
         self._batch_ends.clear()
         self._sought.clear()
         await super().on_partitions_assigned(assigned, generation_id)
+
+    def _forget_delivered(self) -> None:
+        """Nobody takes what was delivered; what was handed over is fetched again from the commit."""
+        self.round.forget()
+        self._handed.forget()
+        self._thread.delivered.clear()
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Mapping[TP, list[ConsumerRecord]]:
         """What is fetched; behind a backlog that of the internal topics first: work that is half done comes before new work.
@@ -204,12 +140,22 @@ class BatchConsumer(driver.Consumer):
                     await self.perform_seek()
                 elif records:
                     self._note_backlog(records)
-                    await self.wait_first(self._deliver_fetched(records, active), self.suspend_flow.wait())
-                    # Behind a backlog too: a partition that is paused since its queue is full may be seen again a second later.
-                    await self.round.nearly_over(LONG_ROUND_S if self._thread.demand.ahead else SHORT_ROUND_S)
+                    await self.wait_first(self._deliver_all(records, active), self.suspend_flow.wait())
+                    await self._see_round_through()
         except (*self.consumer_stopped_errors, asyncio.CancelledError):
             if not self.app.should_stop:
                 raise
+
+    async def _see_round_through(self) -> None:
+        """Wait until the agents have taken nearly all of what was fetched, and of what they have made of it.
+
+        Behind a backlog too: a partition that is paused since its queue is full may be seen again a second later.
+        """
+        if self._thread.demand.ahead:
+            await self.round.nearly_over(LONG_ROUND_S)
+            return
+        await self._hand_on()
+        await self.round.nearly_over(SHORT_ROUND_S)
 
     def _note_backlog(self, fetched: Mapping[TP, list[ConsumerRecord]]) -> None:
         """Fetch ahead if many new events were fetched or lie behind those; what comes of them says nothing about it."""
@@ -222,6 +168,49 @@ class BatchConsumer(driver.Consumer):
     def _new_topics(self) -> frozenset[str]:
         """The topics of new events; to a worker of inner stages alone theirs are."""
         return self.app.batch_topics - self.app.inner_topics or self.app.inner_topics
+
+    async def _deliver_all(self, fetched: Mapping[TP, list[ConsumerRecord]], active: set[TP] | None) -> None:
+        async with self._delivering:
+            await self._deliver_fetched(fetched, active)
+            await self._deliver_handed(self._handed.partitions())
+
+    # -- the short way
+
+    def _hand_over(self, placed: Sequence[Placed]) -> None:
+        """Deliver what we have written ourselves: cuts and reports at once, the rest when few batches wait.
+
+        Behind a backlog all is fetched: nothing is fresh there, and it is fetched in larger pieces.
+        """
+        if self._thread.demand.ahead or self.app.rebalancing or self.should_stop:
+            return
+        urgent = self._handed.hold(placed, self.assignment())
+        if urgent:
+            self.add_future(self._deliver_apart(urgent))
+        elif self._handing is None or self._handing.done():
+            self._handing = self.add_future(self._hand_on())
+
+    async def _hand_on(self) -> None:
+        await self.round.nearly_over(SHORT_ROUND_S, 0)
+        await self.app.writer.told(ACKNOWLEDGED_WITHIN_S)
+        await self._deliver_apart(self._handed.partitions())
+
+    async def _deliver_apart(self, partitions: Collection[TP]) -> None:
+        async def deliver() -> None:
+            async with self._delivering:
+                await self._deliver_handed(partitions)
+
+        await self.wait_first(deliver(), self.suspend_flow.wait())
+
+    async def _deliver_handed(self, partitions: Collection[TP]) -> None:
+        for tp in partitions:
+            if not self.flow_active or self.should_stop or self.app.rebalancing:
+                return
+            if tp not in self._get_active_partitions():
+                continue
+            records = self._handed.take(tp, self._read_offset[tp] or 0)
+            if records:
+                await self._deliver(tp, records)
+                self._thread.delivered[tp] = records[-1].offset + 1
 
     async def _deliver_fetched(self, fetched: Mapping[TP, list[ConsumerRecord]], active: set[TP] | None) -> None:
         """Hand the agents what was fetched, new events first: what comes of them is there when the round is over."""
@@ -295,6 +284,7 @@ class BatchApp(faust.App):
         self.inner_topics = frozenset(inner_topics)
         self.max_batch_events = max_batch_events
         self.writer = writer
+        self.round = Round()
         super().__init__(*args, **kwargs)
 
     @cached_property

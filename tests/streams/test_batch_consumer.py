@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from mode.utils.queues import FlowControlQueue
 
 from streams import app as worker_app
-from streams.engine import batches, transport
+from streams.engine import batches
 from streams.engine.batches import FetchedBatch, cut_batches
+from streams.engine.consumer_thread import BatchConsumerThread
 from streams.engine.fetching import WAITING_AT_NEXT_FETCH, FetchDemand, Round
+from streams.engine.handing_over import HandOver
 from streams.engine.transport import BatchConsumer, KeepingFlowControl
 from streams.settings import WorkerSettings
 
@@ -182,8 +184,9 @@ def test_a_new_assignment_is_fetched_ahead_and_nobody_waits_for_what_was_deliver
     for _ in range(2 * WAITING_AT_NEXT_FETCH):
         one.note_delivered()
     vars(consumer).update(
-        _thread=SimpleNamespace(demand=demand), round=one, _batch_ends={TP0: deque([9])}, _sought={TP0: 5}
-    )
+        _thread=SimpleNamespace(demand=demand, delivered={}), round=one, _batch_ends={TP0: deque([9])}, _sought={TP0: 5},
+        _handed=HandOver(),
+    )  # fmt: skip
 
     async def play() -> None:
         await consumer.on_partitions_assigned({TP0}, 2)
@@ -215,7 +218,7 @@ def test_the_next_look_waits_until_the_agents_have_taken_nearly_all_of_the_last_
     demand = FetchDemand()  # ahead: a long round, so that the time limit is not what ends it
     vars(consumer).update(
         round=Round(), _thread=SimpleNamespace(demand=demand), flow_active=True, suspend_flow=asyncio.Event(),
-        _wait_next_records=look, _deliver_fetched=deliver, _note_backlog=lambda _: None, wait_first=first,
+        _wait_next_records=look, _deliver_all=deliver, _note_backlog=lambda _: None, wait_first=first,
         _stopped=stopped, consumer_stopped_errors=(), app=SimpleNamespace(should_stop=True),
     )  # fmt: skip
 
@@ -259,5 +262,5 @@ def test_the_group_is_joined_only_when_the_brokers_tell_of_every_topic() -> None
         return next(answers)
 
     thread = SimpleNamespace(_ensure_consumer=lambda: SimpleNamespace(topics=topics))
-    asyncio.run(transport.BatchConsumerThread._await_topics(thread, {"events", "changelog"}))  # type: ignore[arg-type]
+    asyncio.run(BatchConsumerThread._await_topics(thread, {"events", "changelog"}))  # type: ignore[arg-type]
     assert next(answers, None) is None

@@ -6,6 +6,7 @@ from importlib.metadata import version
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.consumer.fetcher import Fetcher
+from aiokafka.consumer.subscription_state import Assignment, SubscriptionState
 from aiokafka.producer.message_accumulator import BatchBuilder
 from faust.app.base import App
 from faust.tables.base import Collection
@@ -15,6 +16,7 @@ from faust.transport.drivers import aiokafka as driver
 from mode.utils.queues import FlowControlEvent
 
 from streams.engine import transport
+from streams.engine.consumer_thread import BatchConsumerThread
 from streams.engine.table import StateTable
 
 
@@ -40,6 +42,15 @@ def test_the_pinned_pair_is_the_one_that_was_tested() -> None:
         (driver.Consumer, "_to_message", ["self", "tp", "record"]),
         (driver.AIOKafkaConsumerThread, "_highwaters", ["self", "partitions"]),
         (driver.AIOKafkaConsumerThread, "subscribe", ["self", "topics"]),
+        (
+            driver.AIOKafkaConsumerThread,
+            "_fetch_records",
+            ["self", "consumer", "active_partitions", "timeout", "max_records"],
+        ),
+        (Fetcher, "seek_to", ["self", "tp", "offset"]),
+        (SubscriptionState, "is_assigned", ["self", "tp"]),
+        (Assignment, "state_value", ["self", "tp"]),
+        (Consumer, "_get_active_partitions", ["self"]),
         (AIOKafkaConsumer, "topics", ["self"]),
         (driver.AIOKafkaConsumerThread, "_create_worker_consumer", ["self", "transport"]),
         (driver, "credentials_to_aiokafka_auth", ["credentials", "ssl_context"]),
@@ -70,7 +81,7 @@ def test_a_method_that_we_override_or_call_has_the_signature_we_know(
     ("ours", "theirs"),
     [
         (transport.BatchConsumer, driver.Consumer),
-        (transport.BatchConsumerThread, driver.AIOKafkaConsumerThread),
+        (BatchConsumerThread, driver.AIOKafkaConsumerThread),
         (StateTable, Collection),
         (transport.BatchApp, App),
     ],
@@ -81,6 +92,13 @@ def test_every_override_still_overrides_something(ours: type, theirs: type) -> N
         "_fetched_ends",
         "_probe_settings",
         "_deliver_fetched",
+        "_deliver_all",
+        "_deliver_apart",
+        "_deliver_handed",
+        "_forget_delivered",
+        "_hand_on",
+        "_hand_over",
+        "_see_round_through",
         "_note_backlog",
         "_new_topics",
         "_unread",

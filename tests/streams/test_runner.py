@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from streams.engine.batches import FetchedBatch
+from streams.engine.fetching import Round
 from streams.engine.statelog import Chunk
 from streams.engine.writer import OutRecord
 from streams.metrics import WorkerMetrics
@@ -82,7 +83,7 @@ def scenario(
         async def crash(error: BaseException) -> None:
             crashes.append(error)
 
-        runner = StageRunner("user", step, log, log, WorkerMetrics(), crash, 1)  # type: ignore[arg-type]
+        runner = StageRunner("user", step, log, log, WorkerMetrics(), crash, 1, Round())  # type: ignore[arg-type]
         await play(runner, log, acked, crashes)
         for _ in range(200):
             await asyncio.sleep(0.005)
@@ -256,3 +257,50 @@ def test_a_partition_that_is_ours_without_its_state_is_an_error_and_not_a_stands
             await runner.take(batch(0, 4, partition=7), lambda: acked.append("ours"))
 
     assert scenario(play)[1] == []
+
+
+def test_agents_compute_one_batch_between_two_turns_of_the_loop() -> None:
+    """Whatever else waits for the loop waits for one batch, not for one of each stage."""
+    computed, ticks = list[int](), list[int]()
+
+    async def run() -> None:
+        one, log = Round(), Log()
+        log.gate.set()
+
+        def counting(state: Any, records: Sequence[Any]) -> Work:
+            computed.append(len(ticks))
+            return step(state, records)
+
+        async def crash(error: BaseException) -> None:
+            raise error
+
+        def runner(stage: str) -> StageRunner:
+            return StageRunner(stage, counting, log, log, WorkerMetrics(), crash, 1, one)  # type: ignore[arg-type]
+
+        async def tick() -> None:
+            while len(computed) < 3:
+                ticks.append(0)
+                await asyncio.sleep(0)
+
+        stages = ("user", "region", "place")
+        taking = [runner(stage).take(batch(at, at), lambda: None) for at, stage in enumerate(stages)]
+        await asyncio.gather(tick(), *taking)
+
+    asyncio.run(run())
+    assert len(set(computed)) == 3
+
+
+def test_a_batch_is_taken_when_it_is_computed_whatever_became_of_it() -> None:
+    async def play(runner: StageRunner, log: Log, acked: list[Any], _: list[Any]) -> None:
+        log.owned = {7}
+        for _ in range(2):
+            runner._round.note_delivered()
+        over = asyncio.create_task(runner._round.nearly_over(60.0, 0))
+        await runner.take(batch(0, 4), lambda: acked.append(4))
+        assert not over.done()
+        with pytest.raises(StateMissingError):
+            await runner.take(batch(0, 4, partition=7), lambda: None)
+        await asyncio.wait_for(over, 1.0)
+        log.gate.set()
+
+    scenario(play)

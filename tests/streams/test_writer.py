@@ -73,5 +73,42 @@ def test_after_a_record_that_cannot_be_written_nothing_is(kafka_broker: ApacheKa
     assert all(isinstance(one, KafkaException) for one in written(kafka_broker, write))
 
 
+@pytest.mark.kafka
+@pytest.mark.integration
+def test_a_record_that_cannot_be_written_fails_its_write_though_others_of_its_partition_follow(
+    kafka_broker: ApacheKafka,
+) -> None:
+    async def write(writer: BatchWriter) -> None:
+        await writer.write([OutRecord(LATE.name, 0, None, b"before it")])
+        records = [OutRecord(LATE.name, 0, None, value) for value in (b"one", bytes(2_000_000), b"another")]
+        with pytest.raises(KafkaException):
+            await writer.write(records)
+
+    written(kafka_broker, write)
+
+
+@pytest.mark.integration
+def test_whoever_is_to_hear_of_a_topic_is_told_where_its_records_are_once_all_that_was_written_is(
+    broker: EmbeddedBroker,
+) -> None:
+    heard: list[list[tuple[bytes | None, int]]] = []
+
+    async def write(writer: BatchWriter) -> None:
+        writer.tell(
+            frozenset({INTERNAL_PLACE.name}),
+            lambda placed: heard.append([(one.record.value, one.offset) for one in placed]),
+        )
+        await writer.write([place(b"a"), OutRecord(LATE.name, 0, None, b"untold"), place(b"b"), place(b"c", 1)])
+        await writer.write([OutRecord(LATE.name, 0, None, b"untold")])
+        later = asyncio.create_task(writer.write([place(b"d")]))
+        await asyncio.sleep(0)
+        await writer.told(5.0)
+        assert len(heard) == 2
+        await later
+
+    written(broker, write)
+    assert [sorted(one) for one in heard] == [[(b"a", 0), (b"b", 1), (b"c", 0)], [(b"d", 2)]]
+
+
 def test_nothing_to_write_asks_no_broker() -> None:
     assert asyncio.run(BatchWriter({"bootstrap.servers": "127.0.0.1:1"}).write([])) == {}

@@ -177,16 +177,16 @@ class BatchConsumer(driver.Consumer):
     # -- the short way
 
     def _hand_over(self, placed: Sequence[Placed]) -> None:
-        """Deliver what we have written ourselves: cuts and reports at once, the rest when few batches wait.
+        """Deliver what we have written ourselves: a telling's cuts and reports at once, the rest when no batch waits any more.
 
-        Behind a backlog all is fetched: nothing is fresh there, and it is fetched in larger pieces.
+        What is written behind a backlog is fetched: nothing is fresh there, and it is fetched in larger pieces.
         """
         if self._thread.demand.ahead or self.app.rebalancing or self.should_stop:
             return
         urgent = self._handed.hold(placed, self.assignment())
         if urgent:
             self.add_future(self._deliver_apart(urgent))
-        elif self._handing is None or self._handing.done():
+        if self._handing is None or self._handing.done():
             self._handing = self.add_future(self._hand_on())
 
     async def _hand_on(self) -> None:
@@ -209,6 +209,7 @@ class BatchConsumer(driver.Consumer):
                 continue
             records = self._handed.take(tp, self._read_offset[tp] or 0)
             if records:
+                self.app.monitor.track_tp_end_offset(tp, max(self.highwater(tp) or 0, records[-1].offset + 1))
                 await self._deliver(tp, records)
                 self._thread.delivered[tp] = records[-1].offset + 1
 

@@ -30,7 +30,7 @@ NO_GAPS = {"enable.idempotence": True, "enable.gapless.guarantee": True, "delive
 class OutRecord(msgspec.Struct, frozen=True, gc=False):
     """One record to write; a ``value`` of None is a tombstone, ``timestamp_ms`` of None is now.
 
-    An ``urgent`` one is handed over to our own agents before whatever else waits for them.
+    An ``urgent`` one is handed over to our own agents without waiting for others.
     """
 
     topic: str
@@ -69,8 +69,9 @@ class Delivery:
 
     def on_placed(self, record: OutRecord, error: KafkaError | None, message: Message) -> None:
         """The brokers have a record of which ``hear`` is to be told, or never will."""
-        if error is None:
-            self._placed.append(Placed(record, message.offset()))  # type: ignore[arg-type]
+        offset = message.offset()
+        if error is None and offset is not None:
+            self._placed.append(Placed(record, offset))
         self.on_delivery(error, message)
 
     def on_delivery(self, error: KafkaError | None, message: Message) -> None:
@@ -79,14 +80,21 @@ class Delivery:
         if self._loop.is_closed() or self.done.done():  # nobody waits any more, or it has failed
             return
         if error is not None:
-            self.done.set_exception(KafkaException(error))
+            self.fail(KafkaException(error))
             return
-        target, offset = (message.topic(), message.partition()), message.offset()
-        self._last[target] = max(offset, self._last.get(target, -1))  # type: ignore[index,arg-type,type-var,assignment]
+        offset = message.offset()
+        if offset is not None:  # of a record that was sent twice the brokers do not say it
+            target = message.topic(), message.partition()
+            self._last[target] = max(offset, self._last.get(target, -1))  # type: ignore[index,arg-type]
         if not self.awaited:
             self.done.set_result(self._last)
             if self._placed:
                 self._hear(self._placed)
+
+    def fail(self, error: Exception) -> None:
+        """It failed, if it has not succeeded."""
+        if not self.done.done():
+            self.done.set_exception(error)
 
 
 class BatchWriter:
@@ -121,8 +129,11 @@ class BatchWriter:
             delivery = Delivery(len(awaited), self._hearer, bool(heard))
             await self._let_first_arrive(set(last), delivery.done)
             self._listen_for(delivery)
-            for at, record in enumerate(records):
-                await self._hand_over(record, delivery if at in awaited else None)
+            try:
+                for at, record in enumerate(records):
+                    await self._hand_over(record, delivery if at in awaited else None)
+            except (KafkaException, ValueError) as error:  # refused by the producer itself
+                delivery.fail(error)
         return await delivery.done
 
     async def told(self, at_most_s: float) -> None:
@@ -180,7 +191,11 @@ class BatchWriter:
             try:
                 if producer.poll(0):
                     heard_at = time.monotonic()
-            except KafkaException:  # a fatal one: nothing is written any more, and whoever waits is to hear of it
+            except Exception as error:
+                # Nothing is written any more. Whoever waits hears of it now: the last record of a write may get through to a
+                # broker that has refused one before it, if it is the first that it hears of this producer.
+                for delivery in self._under_way:
+                    delivery.fail(error)
                 producer.purge()
-            self._under_way = [delivery for delivery in self._under_way if delivery.awaited]
+            self._under_way = [delivery for delivery in self._under_way if not delivery.done.done()]
             await asyncio.sleep(POLL_S if time.monotonic() - heard_at < LONG_S else SELDOM_POLL_S)

@@ -73,9 +73,10 @@ def parts_of(points: Mapping[str, np.ndarray], start: Ints) -> list[CrowdPart]:
     hulls = [list(zip(lat[at].tolist(), lon[at].tolist(), strict=True)) for at in corners]
     direction = zip(x.tolist(), y.tolist(), z.tolist(), strict=True)
     columns = (count.tolist(), direction, spread_m2.tolist(), users, items, item_counts, hours, hulls)
+    # Copies: a part must not keep the columns of all others.
     return [
-        CrowdPart(number, towards, spread, who[:MAX_USERS], *rest)
-        for number, towards, spread, who, *rest in zip(*columns, strict=True)
+        CrowdPart(number, towards, spread, who[:MAX_USERS].copy(), what.copy(), often.copy(), week.copy(), hull)
+        for number, towards, spread, who, what, often, week, hull in zip(*columns, strict=True)
     ]
 
 

@@ -26,6 +26,8 @@ from streams.stages.tiles import Background
 
 # So many rows may wait for their cut: a telling should not have to wait until the regions have absorbed too many.
 MAX_UNCUT = 1_000
+# A telling that is not answered for so long is repeated: the reports may be of cuts that another version of the code had made.
+UNANSWERED_MS = 60_000
 
 
 class UnionStage(CrowdStage):
@@ -74,6 +76,8 @@ class UnionStage(CrowdStage):
         return self.covisits.due(self.names, self.clock_ms, version)
 
     def _next_cut(self, many: bool) -> list[Routed]:
+        if self._asked is not None and (self._sent_ms - self._told_ms).max() > UNANSWERED_MS:
+            self._asked, self._again = None, True
         tell = self._asked is None and (self._again or self._is_due(self.teller.window_points))
         if not (many or tell):
             return []

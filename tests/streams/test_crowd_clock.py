@@ -10,8 +10,10 @@ from walking_crowds import clusters_of, teller_stage
 from schemas.events import BehaviorEvent
 from schemas.patterns import ClusterUpdate, Pattern
 from streams.pipeline import PatternPipeline, pass_on
+from streams.stages.crossing import Cut
 from streams.stages.factory import stage_factory
 from streams.stages.settings import QUIET_SHARE, TELL_EVERY_MS, MiningSettings
+from streams.stages.union import UNANSWERED_MS
 from streams.ticking import FIRST_AFTER_S, LAST_AFTER_S, Ticker
 
 START_MS, NOW_MS = 1_400_000_000_000, 1_700_000_000_000
@@ -113,6 +115,15 @@ def test_a_tick_of_one_partition_says_nothing_of_another_ones_clock() -> None:
     assert len(live.tick(2, NOW_MS + hour_ms)) == 1  # another worker's clock is an hour ahead
     live.take([CAFE] * 30, NOW_MS + 2)
     assert len(live.tick(1, NOW_MS + TELL_EVERY_MS + 2)) == 1
+
+
+def test_a_telling_that_no_region_answers_is_repeated_after_a_minute() -> None:
+    live = Live(4)
+    live.take(scattered(1_000), NOW_MS)
+    union: Any = teller_stage(live.pipeline)
+    union._asked = Cut(99, [], 0, True, False)
+    assert live.take([CAFE] * 20, NOW_MS + UNANSWERED_MS - 1) == []
+    assert [one.change for one in live.take([CAFE], NOW_MS + UNANSWERED_MS + 1)] == ["born"]
 
 
 def test_a_clock_that_was_set_back_delays_crowds_by_no_more_than_a_pause() -> None:

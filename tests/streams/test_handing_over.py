@@ -101,18 +101,19 @@ class Delivering:
 
     def __init__(self, *, ahead: bool = False, rebalancing: bool = False, active: bool = True) -> None:
         self.got: list[tuple[list[int], int]] = []
+        self.ends: dict[TP, int] = {}
         self.consumer: Any = BatchConsumer.__new__(BatchConsumer)
         demand = FetchDemand()
         demand.ahead = ahead
         app = SimpleNamespace(
             batch_topics={"rows"}, inner_topics={"rows"}, rebalancing=rebalancing, max_batch_events=10,
-            consumer_generation_id=1, monitor=SimpleNamespace(track_tp_end_offset=lambda *_: None),
+            consumer_generation_id=1, monitor=SimpleNamespace(track_tp_end_offset=self.ends.__setitem__),
             writer=SimpleNamespace(told=self._told),
         )  # fmt: skip
         vars(self.consumer).update(
             app=app, callback=self._on_message, flow_active=True, _batch_ends=defaultdict(deque),
             _read_offset=defaultdict(lambda: None, {ROWS: 5}), _sought={ROWS: 5}, round=Round(),
-            _buffered_partitions=set(), assignment=lambda: {ROWS}, highwater=lambda _: 99,
+            _buffered_partitions=set(), assignment=lambda: {ROWS}, highwater=lambda _: 6,
             _get_active_partitions=lambda: {ROWS} if active else set(), _handed=HandOver(), _handing=None,
             _delivering=asyncio.Lock(), _thread=SimpleNamespace(demand=demand, delivered={}),
             suspend_flow=asyncio.Event(), _stopped=asyncio.Event(), _crashed=asyncio.Event(),
@@ -163,6 +164,10 @@ def test_what_follows_is_delivered_without_a_fetch_and_passed_over_by_the_next_o
     one = after(placed(5, 6))
     assert one.got == [([5, 6], 5)]
     assert one.consumer._thread.delivered == {ROWS: 7}
+
+
+def test_the_watchdog_knows_of_what_was_handed_over_though_no_fetch_told_of_it() -> None:
+    assert after(placed(5, 6)).ends == {ROWS: 7}
 
 
 def test_what_is_fetched_all_the_same_is_not_delivered_again() -> None:

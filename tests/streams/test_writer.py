@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -108,6 +109,58 @@ def test_whoever_is_to_hear_of_a_topic_is_told_where_its_records_are_once_all_th
 
     written(broker, write)
     assert [sorted(one) for one in heard] == [[(b"a", 0), (b"b", 1), (b"c", 0)], [(b"d", 2)]]
+
+
+class Answers:
+    """A producer whose brokers say these things, one after the other, when they are asked."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers, self.callbacks, self.purged = list(answers), list[Any](), False
+
+    def produce(self, *record: Any, **_: Any) -> None:
+        self.callbacks.append(record[4])
+
+    def poll(self, _: float) -> int:
+        if not self.answers:
+            return 0
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        self.callbacks.pop(0)(None, SimpleNamespace(topic=lambda: "t", partition=lambda: 0, offset=lambda: answer))
+        return 1
+
+    def purge(self) -> None:
+        self.purged = True
+
+
+def answered(*answers: Any, heard: list[Any] | None = None) -> tuple[Any, Answers]:
+    """What becomes of a write of one record, and the producer."""
+
+    async def run() -> tuple[Any, Answers]:
+        writer: Any = BatchWriter({})
+        writer._producer = producer = Answers(*answers)
+        if heard is not None:
+            writer.tell(frozenset({"t"}), heard.append)
+        (outcome,) = await asyncio.gather(
+            asyncio.wait_for(writer.write([OutRecord("t", 0, None, b"")]), 5.0), return_exceptions=True
+        )
+        return outcome, producer
+
+    return asyncio.run(run())
+
+
+def test_a_record_that_the_brokers_have_without_saying_where_is_written_and_nobody_is_told_of_it() -> None:
+    heard: list[Any] = []
+    assert answered(None, heard=heard)[0] == {} and heard == []
+    assert answered(7, heard=heard)[0] == {("t", 0): 7} and len(heard) == 1
+
+
+@pytest.mark.parametrize(
+    "error", [KafkaException(KafkaError(KafkaError._FATAL)), RuntimeError("whoever is told failed")]
+)
+def test_whoever_waits_hears_of_an_error_before_what_comes_after_it(error: Exception) -> None:
+    outcome, producer = answered(error, 7)
+    assert outcome is error and producer.purged
 
 
 def test_nothing_to_write_asks_no_broker() -> None:

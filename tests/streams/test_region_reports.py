@@ -25,7 +25,7 @@ from streams.stages import union as union_stage
 from streams.stages.crossing import Cut, RegionReport, decode_message, encode_message
 from streams.stages.crowd_counts import VisitCounts
 from streams.stages.crowd_moves import whereabouts_of
-from streams.stages.crowd_parts import CrowdPart
+from streams.stages.crowd_parts import CrowdPart, parts_of
 from streams.stages.factory import stage_factory
 
 
@@ -178,3 +178,12 @@ def test_a_report_that_comes_again_does_not_bring_the_past_back() -> None:
     for stage in (union, resumed):
         output = stage.apply([first, last], stage.absorbed_offset + 2)
         assert (stage.teller.to_bytes(), output.patterns) == (present, [])
+
+
+def test_the_part_of_a_small_crowd_holds_nothing_of_a_large_one_that_was_told_with_it() -> None:
+    names = ("user", "item", "time_ms", "lat", "lon")
+    points = {name: np.arange(10.0 if name in ("lat", "lon") else 10) for name in names}
+    small, large = parts_of(points, np.array([0, 2]))
+    assert (small.users.tolist(), small.items.tolist(), small.item_counts.tolist()) == ([0, 1], [0, 1], [1, 1])
+    assert large.users.tolist() == list(range(2, 10))
+    assert all(column.base is None for column in (small.users, small.items, small.item_counts, small.hours))

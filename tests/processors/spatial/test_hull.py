@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.spatial import ConvexHull
 
-from processors.spatial.hull import convex_hull
+from processors.spatial.hull import convex_hull, convex_hulls
 
 
 def test_the_corners_are_those_of_quickhull():
@@ -30,3 +30,12 @@ def test_the_corners_run_counter_clockwise():
 def test_a_point_has_one_corner_and_a_line_two(points, expected):
     x, y = np.array(points).reshape(-1, 2).T
     assert convex_hull(x, y).tolist() == expected
+
+
+def test_hulls_of_many_crowds_at_once_are_those_of_each() -> None:
+    rng = np.random.default_rng(3)
+    sizes = [1, 2, 5, 1, 40, 3, 200]
+    x, y = rng.integers(0, 12, (2, sum(sizes))).astype(float)
+    start = np.cumsum([0, *sizes[:-1]])
+    each = [convex_hull(x[a : a + n], y[a : a + n]) + a for a, n in zip(start.tolist(), sizes, strict=True)]
+    assert [hull.tolist() for hull in convex_hulls(x, y, start)] == [hull.tolist() for hull in each]

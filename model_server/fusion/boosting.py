@@ -19,7 +19,7 @@ TREES, EVENTS_PER_TREE = 500, 64
 RATE, FADING = 0.08, 0.995
 HELD, FIRST_GROUPS = 1 << 17, 1000
 LIKELY = -8.0
-ROWS, COLUMNS = 0.5, 0.5
+COLUMNS = 0.5
 
 Array = npt.NDArray[Any]
 
@@ -100,9 +100,8 @@ class Boosting:
         group = torch.from_numpy(self._group - self._group[0])
         logits = torch.from_numpy(self._before + self._said)
         p = grouped_log_softmax(logits, group, int(group[-1]) + 1).exp().numpy()
-        rows = np.flatnonzero(random.random(len(p)) < ROWS)
         columns = np.sort(random.permutation(self._seen.shape[1])[: max(int(COLUMNS * self._seen.shape[1]), 1)])
-        tree = grown(self._seen, self._hit - p, np.maximum(p * (1 - p), 1e-4), rows, columns)
+        tree = grown(self._seen, self._hit - p, np.maximum(p * (1 - p), 1e-4), columns)
         at = slice(self.grown % TREES, self.grown % TREES + 1)
         self._said -= answers(self._seen, self.column[at], self.bound[at], self.value[at])
         self.column[at], self.bound[at], self.value[at] = tree.column, tree.bound, 0.0

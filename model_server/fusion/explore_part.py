@@ -19,6 +19,7 @@ from model_server.fusion.trusted_trees import TrustedTrees, tree_features
 
 NEVER = -1e9
 REACH_FEATURES = 3
+REACH_FORGET = 0.998  # what is reached grows with the catalogue: memory of 500 discoveries, not of thousands
 CORRECTED = 100
 CIRCUMSTANCES = returning.USER_FEATURES + CONTEXT
 TREE_FEATURES = len(exploring.NAMES) + 4 + CIRCUMSTANCES + 1
@@ -62,7 +63,7 @@ class ExplorePart:
         self.linear = NewtonWeights(prior, precision=20.0)
         self.network = ExploreNetwork().to(device)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=3e-3, betas=(0.9, 0.99))
-        self.reach = NewtonWeights(torch.zeros(REACH_FEATURES, device=device), precision=3.0)
+        self.reach = NewtonWeights(torch.zeros(REACH_FEATURES, device=device), precision=3.0, forget=REACH_FORGET)
         boosting = Boosting(TREE_FEATURES, seed, FIRST_GROUPS, EVENTS_PER_TREE, FADING)
         self.trees = None if "trees" in without else TrustedTrees(boosting, device)
 

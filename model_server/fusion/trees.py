@@ -40,14 +40,14 @@ def binned(features: Array, edges: Array) -> Array:
     return bins
 
 
-def grown(bins: Array, gradient: Array, curvature: Array, rows: Array, columns: Array) -> Tree:
-    """The tree that answers a Newton step's wish best, from some ``rows`` and ``columns`` of ``bins``. O(DEPTH rows columns).
+def grown(bins: Array, gradient: Array, curvature: Array, columns: Array) -> Tree:
+    """The tree that answers a Newton step's wish best, from some ``columns`` of ``bins`` [n, ...]. O(DEPTH n columns).
 
     ``gradient`` and ``curvature`` [n] are a log-likelihood's by the score of each row; each question promises most.
     """
     column, bound = np.zeros(DEPTH, np.int64), np.full(DEPTH, BINS, np.int64)
     sums = np.zeros((1 << DEPTH, 2))
-    _grow(bins, gradient, curvature, rows, columns, column, bound, sums)
+    _grow(bins, gradient, curvature, columns, column, bound, sums)
     return Tree(column, bound, (sums[:, 0] / (sums[:, 1] + SMOOTHING)).astype(np.float32))
 
 
@@ -72,19 +72,18 @@ def _bin(features: Array, edges: Array, bins: Array) -> None:
 
 @njit(cache=True, error_model="numpy")
 def _grow(
-    bins: Array, gradient: Array, curvature: Array, rows: Array, columns: Array, column: Array, bound: Array,
-    sums: Array,
+    bins: Array, gradient: Array, curvature: Array, columns: Array, column: Array, bound: Array, sums: Array
 ) -> None:  # fmt: skip
     """Write the questions, and the sums of gradient and curvature by leaf; a question that nobody passes separates nothing."""
-    leaf = np.zeros(len(rows), np.int64)
+    leaf = np.zeros(len(bins), np.int64)
     for level in range(DEPTH):
         tally = np.zeros((1 << level, len(columns), BINS, 2))
-        for n in range(len(rows)):
-            row, at = rows[n], leaf[n]
+        for n in range(len(bins)):
+            at, g, c = leaf[n], gradient[n], curvature[n]
             for k in range(len(columns)):
-                b = bins[row, columns[k]]
-                tally[at, k, b, 0] += gradient[row]
-                tally[at, k, b, 1] += curvature[row]
+                b = bins[n, columns[k]]
+                tally[at, k, b, 0] += g
+                tally[at, k, b, 1] += c
         best = 0.0
         for k in range(len(columns)):
             gain = np.zeros(BINS)
@@ -102,11 +101,11 @@ def _grow(
             b = gain.argmax()
             if gain[b] > best:
                 best, column[level], bound[level] = gain[b], columns[k], b
-        for n in range(len(rows)):
-            leaf[n] = 2 * leaf[n] + (bins[rows[n], column[level]] >= bound[level])
-    for n in range(len(rows)):
-        sums[leaf[n], 0] += gradient[rows[n]]
-        sums[leaf[n], 1] += curvature[rows[n]]
+        for n in range(len(bins)):
+            leaf[n] = 2 * leaf[n] + (bins[n, column[level]] >= bound[level])
+    for n in range(len(bins)):
+        sums[leaf[n], 0] += gradient[n]
+        sums[leaf[n], 1] += curvature[n]
 
 
 @njit(cache=True, error_model="numpy")
@@ -127,6 +126,6 @@ def warm_up() -> None:
     """Compile the kernels, or read them from numba's cache, so that no user's batch waits for it."""
     features = np.zeros((2, 1), np.float32)
     bins = binned(features, edges_of(features))
-    slopes, rows = np.zeros(2, np.float32), np.arange(2)
-    tree = grown(bins, slopes, slopes, rows, np.arange(1))
+    slopes = np.zeros(2, np.float32)
+    tree = grown(bins, slopes, slopes, np.arange(1))
     answers(bins, tree.column[None], tree.bound[None], tree.value[None])

@@ -68,6 +68,20 @@ def test_a_tree_is_grown_per_so_many_events_however_they_come() -> None:
     assert at_once.grown == one_by_one.grown == 3
 
 
+def test_a_tree_is_grown_on_every_pair() -> None:
+    """Where one pair of many is chosen, to leave out some would be to leave out half of what there is to learn."""
+    groups, likely = EARLY, np.tile(np.arange(PAIRS) < 2, EARLY)
+    hit = np.tile(np.arange(PAIRS) == 0, groups)
+    found = Boosting(1, 0, groups)
+    features, base = likely[:, None].astype(np.float32), np.full(len(hit), -np.log(PAIRS), np.float32)
+    found.learn(features, base, np.zeros(len(hit), np.float32), np.repeat(np.arange(groups), PAIRS), hit)
+    assert found.grow() and not found.grow()
+    said, p = said_by(found, np.array([[0.0], [1.0]], np.float32)), 1 / PAIRS
+    hits, pairs = np.array([0, groups]), np.array([PAIRS - 2, 2]) * groups
+    wish = (hits - p * pairs) / (p * (1 - p) * pairs + trees.SMOOTHING)
+    np.testing.assert_allclose(said, boosting.RATE * wish, rtol=1e-4)
+
+
 def test_a_group_whose_choice_was_hardly_possible_is_left_out() -> None:
     found = taught(EARLY)
     features, base, group, hit = choices(1, 7)
@@ -127,7 +141,7 @@ def test_a_tree_asks_what_separates_and_says_the_newton_step() -> None:
     features = np.array([[0.0, 1.0], [0.0, 2.0]] * 200 + [[1.0, 1.0], [1.0, 2.0]] * 200, np.float32)
     gradient = np.where(features[:, 0] > 0, 0.5, -0.5)
     bins = trees.binned(features, trees.edges_of(features))
-    tree = trees.grown(bins, gradient, np.ones(800), np.arange(800), np.arange(2))
+    tree = trees.grown(bins, gradient, np.ones(800), np.arange(2))
     said = trees.answers(bins, tree.column[None], tree.bound[None], tree.value[None])
     wish = 200 / (400 + trees.SMOOTHING)
     assert tree.column[0] == 0

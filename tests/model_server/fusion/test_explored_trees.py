@@ -101,3 +101,12 @@ def test_a_state_from_before_there_were_trees_is_taken_over() -> None:
     again.load_state(older)
     torch.testing.assert_close(scored(found, 1)[0].log_p, scored(again, 1)[0].log_p)
     assert loss(taught(again)) < loss(found) - 0.2
+
+
+def test_how_far_the_candidates_reach_follows_a_catalogue_that_grows() -> None:
+    explores = part()
+    for batch in range(150):
+        score, target = scored(explores, batch)
+        reached = target if batch >= 100 else torch.full_like(target, CANDIDATES)
+        explores.learn(score, reached, torch.ones(USERS, dtype=torch.bool))
+    assert scored(explores, 0)[0].reach.mean() > 0.7

@@ -76,7 +76,7 @@ class Boosting:
             self._seen, self.since = binned(self._seen, self.edges), self.events_per_tree
 
     def grow(self) -> bool:
-        """Grow one of the trees that are due, which takes some 20 ms; whether there was one."""
+        """Grow one of the trees that are due, which takes some 30 ms; whether there was one."""
         due = self.edges is not None and self.since >= self.events_per_tree
         if due:
             self.since -= self.events_per_tree

@@ -13,6 +13,8 @@ from torch import Tensor
 from model_server.fusion import exploring, returning
 from model_server.fusion.boosting import Boosting
 from model_server.fusion.exploring import ExploreNetwork
+from model_server.fusion.moves import FEATURES as MOVES
+from model_server.fusion.moves import Moves
 from model_server.fusion.network import CONTEXT
 from model_server.fusion.newton import NewtonWeights, logistic_step
 from model_server.fusion.trusted_trees import TrustedTrees, tree_features
@@ -22,8 +24,22 @@ REACH_FEATURES = 3
 REACH_FORGET = 0.998  # what is reached grows with the catalogue: memory of 500 discoveries, not of thousands
 CORRECTED = 100
 CIRCUMSTANCES = returning.USER_FEATURES + CONTEXT
-TREE_FEATURES = len(exploring.NAMES) + 4 + CIRCUMSTANCES + 1
+TREE_FEATURES = len(exploring.NAMES) + 4 + MOVES + CIRCUMSTANCES + 1
 FIRST_GROUPS, EVENTS_PER_TREE, FADING = 100, 8, 0.998  # discoveries are rare, and those among the likeliest rarer
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What only the trees ask about, beside the features.
+
+    ``category`` [users, candidates], the category ``before`` [users] of the last place and the time ``gap_s`` [users] since,
+    ``of_user`` [users, ``CIRCUMSTANCES``].
+    """
+
+    category: Tensor
+    before: Tensor
+    gap_s: Tensor
+    of_user: Tensor
 
 
 @dataclass(frozen=True)
@@ -37,6 +53,7 @@ class ExploreScore:
     """
 
     rows: Tensor
+    circumstances: Circumstances
     features: Tensor
     mixture: Tensor
     likely: Tensor
@@ -66,14 +83,10 @@ class ExplorePart:
         self.reach = NewtonWeights(torch.zeros(REACH_FEATURES, device=device), precision=3.0, forget=REACH_FORGET)
         boosting = Boosting(TREE_FEATURES, seed, FIRST_GROUPS, EVENTS_PER_TREE, FADING)
         self.trees = None if "trees" in without else TrustedTrees(boosting, device)
+        self.moves = Moves(device)
 
-    def score(
-        self, rows: Tensor, features: Tensor, gate: Tensor, category: Tensor, circumstances: Tensor
-    ) -> ExploreScore:
-        """Of candidate rows int64 [users, candidates] (-1: none) with their features; ``gate`` is P(explore).
-
-        ``category`` [users, candidates] and ``circumstances`` [users, ``CIRCUMSTANCES``] are what only the trees ask about.
-        """
+    def score(self, rows: Tensor, features: Tensor, gate: Tensor, circumstances: Circumstances) -> ExploreScore:
+        """Of candidate rows int64 [users, candidates] (-1: none) with their features; ``gate`` is P(explore)."""
         usable = rows >= 0
         if not self._all_kept:
             features = features * self.kept
@@ -85,15 +98,18 @@ class ExplorePart:
         if self.trees is None:
             nothing = mixture.new_zeros((len(rows), 0))
             return ExploreScore(
-                rows, features, mixture, nothing.long(), _nothing_asked, nothing, mixture, reach_features, reach
-            )
+                rows, circumstances, features, mixture, nothing.long(), _nothing_asked, nothing, mixture,
+                reach_features, reach,
+            )  # fmt: skip
         likeliest, likely = mixture.topk(min(CORRECTED, mixture.shape[1]), 1)
-        of_users = torch.cat((gate_logit[:, None], circumstances), 1)
-        asked = partial(_asked, features, likeliest, likely, category, of_users)
+        of_users = torch.cat((gate_logit[:, None], circumstances.of_user), 1)
+        kind = circumstances.category.gather(1, likely)
+        moves = self.moves.lifts(circumstances.before, circumstances.gap_s, kind)
+        asked = partial(_asked, features, likeliest, likely, kind, moves, of_users)
         said = self.trees.said(likely.numel(), asked).view_as(likeliest)
         log_p = mixture.scatter_add(1, likely, self.trees.trust.weights * said)
         log_p = torch.log_softmax(log_p.masked_fill(~usable, NEVER), 1).masked_fill(~usable, NEVER)
-        return ExploreScore(rows, features, mixture, likely, asked, said, log_p, reach_features, reach)
+        return ExploreScore(rows, circumstances, features, mixture, likely, asked, said, log_p, reach_features, reach)
 
     def learn(self, score: ExploreScore, target: Tensor, explored: Tensor) -> None:
         """Learn from the users that explored (bool [users]), the reach from all of them, the rest where it was reached; ``grow``
@@ -108,6 +124,8 @@ class ExplorePart:
         features, right, usable = score.features[at], right[at], score.rows[at] >= 0
         if self.trees is not None:
             self._learn_trees(self.trees, score, at, right)
+            about = score.circumstances
+            self.moves.count(about.before[at], about.gap_s[at], about.category[at][right])
         p = score.mixture[at].exp() * usable
         apart = features - torch.einsum("uc,ucf->uf", p, features)[:, None]
         weighted = (apart * p[..., None]).flatten(0, 1)
@@ -152,7 +170,7 @@ class ExplorePart:
             "reach": self.reach.state(),
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            **({} if self.trees is None else self.trees.state()),
+            **({} if self.trees is None else {**self.trees.state(), "moves": self.moves.state()}),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -163,6 +181,8 @@ class ExplorePart:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.trees is not None:
             self.trees.load_state(state)
+            if "moves" in state:
+                self.moves.load_state(state["moves"])
 
 
 def _nothing_asked() -> npt.NDArray[np.float32]:
@@ -170,12 +190,12 @@ def _nothing_asked() -> npt.NDArray[np.float32]:
 
 
 def _asked(
-    features: Tensor, likeliest: Tensor, likely: Tensor, category: Tensor, of_users: Tensor
+    features: Tensor, likeliest: Tensor, likely: Tensor, kind: Tensor, moves: Tensor, of_users: Tensor
 ) -> npt.NDArray[np.float32]:
     """What the trees are asked about the ``likely`` candidates, likeliest first: [users x likely, ``TREE_FEATURES``]."""
     users, n = likely.shape
     rank = torch.log1p(torch.arange(n, device=likely.device)).expand(users, n)
-    chances = torch.stack((likeliest, likeliest - likeliest[:, :1], rank, category.gather(1, likely).float()), 2)
+    chances = torch.stack((likeliest, likeliest - likeliest[:, :1], rank, kind.float()), 2)
     about = features.gather(1, likely[..., None].expand(-1, -1, features.shape[2]))
     user = torch.arange(users, device=likely.device).repeat_interleave(n)
-    return tree_features([about.flatten(0, 1), chances.flatten(0, 1)], [of_users], user)
+    return tree_features([about.flatten(0, 1), chances.flatten(0, 1), moves.flatten(0, 1)], [of_users], user)

@@ -14,7 +14,7 @@ from model_server.fusion.candidates import Shortlist
 from model_server.fusion.cpu_features import CpuExploring, PublicRows
 from model_server.fusion.crowds import Crowds
 from model_server.fusion.due import due_now
-from model_server.fusion.explore_part import NEVER, ExplorePart, ExploreScore
+from model_server.fusion.explore_part import NEVER, Circumstances, ExplorePart, ExploreScore
 from model_server.fusion.exploring import explore_features, own_mask
 from model_server.fusion.gate import Gate
 from model_server.fusion.network import time_context
@@ -126,9 +126,10 @@ class Head:
             among = heard.exploring(inside)
             among = (among - torch.logsumexp(among.masked_fill(~usable, NEVER), 1, True)).clamp(min=-14, max=0)
         features = explore_features(candidates, among, True)
-        circumstances = torch.cat((returning.known.of_user, time_context(batch)), 1)
-        category = world.catalogue.category[inside]
-        exploring = self.explores.score(torch.where(usable, candidates, -1), features, gate, category, circumstances)
+        kinds = world.catalogue.category
+        of_user = torch.cat((returning.known.of_user, time_context(batch)), 1)
+        circumstances = Circumstances(kinds[inside], kinds[batch.last_row], batch.gap_s, of_user)
+        exploring = self.explores.score(torch.where(usable, candidates, -1), features, gate, circumstances)
         return Scored(batch, returning, exploring, gate_features, gate, heard)
 
     def _explore_features(self, world: World, batch: UserBatch) -> Callable[[Tensor, Tensor, bool], Tensor]:

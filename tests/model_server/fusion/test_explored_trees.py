@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from model_server.fusion import explore_part, exploring
-from model_server.fusion.explore_part import ExplorePart, ExploreScore
+from model_server.fusion.explore_part import Circumstances, ExplorePart, ExploreScore
 
 USERS, CANDIDATES, CPU = 16, 12, torch.device("cpu")
 FEATURES = len(exploring.NAMES)
@@ -25,8 +25,10 @@ def scored(explores: ExplorePart, seed: int) -> tuple[ExploreScore, Tensor]:
     )
     rows = torch.arange(CANDIDATES).repeat(USERS, 1)
     rows[:, -1] = -1
-    category, circumstances = torch.zeros_like(rows), torch.zeros((USERS, explore_part.CIRCUMSTANCES))
-    score = explores.score(rows, features, torch.full((USERS,), 0.5), category, circumstances)
+    nothing = torch.zeros(USERS)
+    of_user = torch.zeros((USERS, explore_part.CIRCUMSTANCES))
+    circumstances = Circumstances(torch.zeros_like(rows), nothing.long(), nothing, of_user)
+    score = explores.score(rows, features, torch.full((USERS,), 0.5), circumstances)
     return score, wish[:, :-1].argmax(1)
 
 

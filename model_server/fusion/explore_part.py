@@ -12,6 +12,7 @@ from torch import Tensor
 
 from model_server.fusion import exploring, returning
 from model_server.fusion.boosting import Boosting
+from model_server.fusion.cpu_logits import explore_logits_on_cpu
 from model_server.fusion.exploring import ExploreNetwork
 from model_server.fusion.moves import FEATURES as MOVES
 from model_server.fusion.moves import Moves
@@ -160,6 +161,8 @@ class ExplorePart:
             self.optimizer.step()
 
     def _logits(self, features: Tensor) -> Tensor:
+        if self.deep and features.device.type == "cpu" and not torch.is_grad_enabled():
+            return explore_logits_on_cpu(features, self.linear.weights, self.network)
         logits = features @ self.linear.weights
         return logits + self.network(features) if self.deep else logits
 

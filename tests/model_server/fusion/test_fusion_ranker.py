@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from model_server import fusion_ranker
 from model_server.fusion.settings import FusionSettings
 from model_server.fusion_ranker import FusionRanker
 from model_server.ranking import Query, Ranking
@@ -65,6 +66,20 @@ def test_items_come_with_the_shares_of_the_experts(trained: FusionRanker) -> Non
     item = trained.rank([Query(user_id="u0", k=1)])[0].items[0]
     assert len(item.shares) == len(item.experts) > 1 and np.isfinite(item.shares).all()
     assert trained.catalogue.item_ids[item.row] == item.item_id
+
+
+def test_more_users_than_are_ranked_at_once_are_ranked_as_they_are_together(
+    trained: FusionRanker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queries = [Query(user_id=f"u{n}", k=5, now_ms=None if n % 3 else START_MS + 800 * HOUR_MS) for n in range(6)]
+    together = trained.rank(queries)
+    monkeypatch.setattr(fusion_ranker, "RANKED_AT_ONCE", 3)
+    apart = trained.rank(queries)
+    assert [each.user_id for each in apart] == [query.user_id for query in queries]
+    for one, other in zip(apart, together, strict=True):
+        assert [item.item_id for item in one.items] == [item.item_id for item in other.items]
+        expected = pytest.approx([item.probability for item in other.items], rel=1e-5)  # float32
+        assert [item.probability for item in one.items] == expected
 
 
 def test_probabilities_fall_and_sum_to_at_most_one(trained: FusionRanker) -> None:

@@ -9,6 +9,7 @@ from model_server.catalogue import grown
 
 FEATURES = 2
 GAPS, SHORTEST_S, GAP_RATIO = 8, 600.0, 0.8
+MOST_KINDS = 1024  # beyond that categories share a line: each has one of its own for every other
 PRIOR = 5.0  # discoveries of the usual kinds that every line starts from
 
 
@@ -30,6 +31,7 @@ class Moves:
 
     def count(self, before: Tensor, gap_s: Tensor, kind: Tensor) -> None:
         """Discoveries [n] of this category, after one of that, so long after it. O(n), amortised."""
+        before, kind = before % MOST_KINDS, kind % MOST_KINDS
         self._reserve(int(torch.maximum(before.max(), kind.max())) + 1)
         one = torch.ones_like(gap_s)
         self.usual.index_add_(0, kind, one)
@@ -38,6 +40,7 @@ class Moves:
 
     def lifts(self, before: Tensor, gap_s: Tensor, kind: Tensor) -> Tensor:
         """How much likelier than usual the categories int64 [users, n] are, as logarithms, [users, n, FEATURES]."""
+        before, kind = before % MOST_KINDS, kind % MOST_KINDS
         self._reserve(int(torch.maximum(before.max(), kind.max())) + 1)
         usual = self.usual + 0.5
         usual = (usual / usual.sum())[kind]
@@ -52,7 +55,7 @@ class Moves:
 
     def _reserve(self, kinds: int) -> None:
         if kinds > len(self.usual):
-            most = max(kinds, 2 * len(self.usual))
+            most = min(max(kinds, 2 * len(self.usual)), MOST_KINDS)
             self.usual = grown(self.usual, most)
             self.after = grown(grown(self.after, most).T, most).T.contiguous()
             self.later = grown(self.later.T, most).T.contiguous()

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from model_server.fusion.moves import GAP_RATIO, PRIOR, SHORTEST_S, Moves
+from model_server.fusion.moves import GAP_RATIO, MOST_KINDS, PRIOR, SHORTEST_S, Moves
 
 CPU = torch.device("cpu")
 KINDS = 90
@@ -41,6 +41,14 @@ def test_after_a_category_that_nobody_has_been_to_everything_is_as_usual() -> No
     assert (
         not moves.lifts(torch.tensor([300]), torch.tensor([60.0]), torch.tensor([[7, 8]]))[..., 0].abs().gt(1e-6).any()
     )
+
+
+def test_however_many_categories_there_are_the_counts_keep_their_bounds() -> None:
+    moves, many = Moves(CPU), torch.tensor([5, 1_000_000])
+    moves.count(many, torch.tensor([60.0, 60.0]), many.flip(0))
+    moves.count(many[:1], torch.tensor([60.0]), torch.tensor([MOST_KINDS - 1]))
+    lifts = moves.lifts(many, torch.tensor([60.0, 60.0]), many[:, None])
+    assert moves.after.shape == (MOST_KINDS, MOST_KINDS) and bool(lifts.isfinite().all())
 
 
 def test_state_goes_on() -> None:

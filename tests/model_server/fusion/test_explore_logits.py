@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from model_server.fusion.cpu_logits import explore_logits_on_cpu
-from model_server.fusion.explore_part import ExplorePart
+from model_server.fusion.explore_part import Circumstances, ExplorePart
 from model_server.fusion.exploring import NAMES, ExploreNetwork
 
 CPU = torch.device("cpu")
@@ -51,8 +51,9 @@ def test_candidates_are_scored_by_what_was_learned_of_them() -> None:
     part = ExplorePart(deep=True, without=("trees",), device=CPU)
     part.network = some_network(5)
     rows, features = torch.arange(30).expand(4, 30), some_features(6, 4, 30)
-    score = part.score(rows, features, torch.full((4,), 0.5), rows, torch.zeros(4, 0))
+    circumstances = Circumstances(rows, torch.zeros(4).long(), torch.zeros(4), torch.zeros(4, 0))
+    score = part.score(rows, features, torch.full((4,), 0.5), circumstances)
     with torch.no_grad():
-        again = part.score(rows, features, torch.full((4,), 0.5), rows, torch.zeros(4, 0))
+        again = part.score(rows, features, torch.full((4,), 0.5), circumstances)
     assert score.log_p.requires_grad
     torch.testing.assert_close(again.log_p, score.log_p.detach(), rtol=1e-5, atol=1e-4)

@@ -1,5 +1,6 @@
 """One turn of refreshing: answer who asks, refresh whom it is time for, send it all, and note what was sent."""
 
+import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
@@ -39,9 +40,13 @@ class Refresher:
         self._settings, self._users, self._strategies = settings, users, strategies
         self._scheduler, self._desk, self._recommender = scheduler, desk, recommender
         self._feedback, self._predictor, self._metrics = feedback, predictor, metrics
+        self.late = False
 
     def turn(self, publisher: Publisher, owns: Callable[[str], bool]) -> None:
-        """One micro-batch, requests first; only users that this instance ``owns`` are published."""
+        """One micro-batch, requests first; only users that this instance ``owns`` are published.
+
+        From then on ``late`` says whether half of those who were refreshed by an event had waited for half of their patience.
+        """
         self._metrics.pending.set(len(self._scheduler) + len(self._desk))
         urgent = self._desk.next(self._settings.max_batch)
         refreshes = self._scheduler.take(time.monotonic(), self._settings.max_batch - len(urgent))
@@ -58,6 +63,13 @@ class Refresher:
                 each.answer.set_result(msgspec.json.encode(answered.recommendation))
         if self._settings.shadow is not None:
             self._rank_shadow(self._settings.shadow, made)
+        self._note_lateness(refreshes)
+
+    def _note_lateness(self, refreshes: Sequence[Refresh]) -> None:
+        now_ms = time.time_ns() // 1_000_000
+        waited_ms = [now_ms - refresh.since_ms for refresh in refreshes if refresh.trigger == "event"]
+        if waited_ms:
+            self.late = statistics.median(waited_ms) > 500.0 * self._settings.event_patience_s
 
     def _standing(self, refresh: Refresh) -> Task:
         record = self._users.get(refresh.user_id)

@@ -43,6 +43,8 @@ OWNED_TOPICS = (EVENTS, REQUESTS, FEEDBACK)
 SHARED_TOPICS = (CATALOG, *PATTERN_TOPICS)
 SETTLE_EVERY_S = 0.2
 STANDSTILL_S = 60.0
+# Of learning's share of the time, what it keeps while recommendations come late.
+LATE_PART = 0.25
 
 
 class Server:
@@ -165,10 +167,14 @@ class Server:
         self.publisher.settle()
         if self._checkpoints is not None and self._checkpoints.due and not self._learner.behind():
             self._save_or_end_block(self._checkpoints)
-        elif learning and (not (busy or records) or self._learning_share.allows()):
+        elif learning and (not (busy or records) or self._may_learn()):
             self._learn_step()
         if time.monotonic() - self._stored_at_s > SETTLE_EVERY_S:
             self._store_offsets(owned)
+
+    def _may_learn(self) -> bool:
+        """Whether learning may go on although recommendations wait."""
+        return self._learning_share.allows(LATE_PART if self._refresher.late else 1.0)
 
     def _save_or_end_block(self, checkpoints: CheckpointKeeper) -> None:
         """A checkpoint holds no half-learned block; to end one all at once would hold everybody up for half a second."""

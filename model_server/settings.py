@@ -51,7 +51,10 @@ class ServerSettings(BaseSettings):
     torch_threads: int = Field(1, ge=1, description="Torch threads within one operation.")
     seed: int = Field(0, ge=0, description="Seed of everything random in the models.")
     learning_share: float = Field(
-        0.2, ge=0, le=1, description="Share of the time that goes into learning while recommendations wait."
+        0.2,
+        ge=0,
+        le=1,
+        description="Share of the time that goes into learning while recommendations wait; a quarter of it while they come late.",
     )
     most_untrained_events: int = Field(
         2_048, ge=1, description="Events that may wait to be learned; beyond that the oldest are only counted."

@@ -108,6 +108,6 @@ class TimeShare:
         """Part of it went into the work."""
         self._spent_s += seconds
 
-    def allows(self) -> bool:
-        """Whether the work may go on although other work waits."""
-        return self._spent_s < self._share * self._passed_s
+    def allows(self, part: float = 1.0) -> bool:
+        """Whether the work may go on although other work waits, with this part of its share."""
+        return self._spent_s < part * self._share * self._passed_s

@@ -1,5 +1,6 @@
 """Learning waits its turn: in order, in blocks, a step at a time; under overload events are counted, never lost."""
 
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -8,10 +9,14 @@ import pytest
 from model_server.fusion_ranker import FusionRanker, FusionSettings
 from model_server.metrics import ServerMetrics
 from model_server.ranking import LazyLearner, Query
+from model_server.refresh.scheduler import Refresh
+from model_server.refreshing import Refresher
 from model_server.rules.fallback import FallbackRanker
+from model_server.settings import ServerSettings
 from model_server.strategies import Strategy, StrategySet
 from model_server.training import TimeShare, TrainingBacklog
 from schemas.events import BehaviorEvent
+from schemas.recommendations import Trigger
 
 START_MS = 1_333_238_400_000
 
@@ -140,6 +145,39 @@ def test_learning_keeps_to_its_share_of_the_time() -> None:
         share.passed(0.03 + step_s)
         spent_s += step_s
     assert 0.17 < spent_s / (30.0 + spent_s) < 0.23
+
+
+def test_a_part_of_the_share_is_spent_sooner() -> None:
+    share = TimeShare(0.2)
+    share.passed(1.0)
+    share.spent(0.1)
+    assert share.allows() and not share.allows(0.25)
+
+
+@pytest.mark.parametrize(
+    ("waited_ms", "triggers", "late"),
+    [
+        ((10, 20, 90), ("event",) * 3, False),
+        ((10, 40, 90), ("event",) * 3, True),
+        ((90, 90, 10), ("pattern", "due", "event"), False),
+    ],
+)
+def test_refreshes_are_late_when_half_of_those_by_events_waited_for_half_their_patience(
+    waited_ms: tuple[int, ...], triggers: tuple[Trigger, ...], late: bool
+) -> None:
+    refresher: Any = Refresher.__new__(Refresher)
+    refresher.late = False
+    refresher._settings = ServerSettings(redis=None, event_patience_s=0.06)
+    now_ms = time.time_ns() // 1_000_000
+    refresher._note_lateness(
+        [
+            Refresh(user_id="u", trigger=trigger, not_before_s=0.0, deadline_s=0.0, since_ms=now_ms - waited)
+            for waited, trigger in zip(waited_ms, triggers, strict=True)
+        ]
+    )
+    assert refresher.late is late
+    refresher._note_lateness([])
+    assert refresher.late is late
 
 
 def test_the_fused_strategy_knows_at_once_what_it_learns_later() -> None:

@@ -2,7 +2,7 @@
 
 What lies fetched grows old: stock aiokafka asks for the next records as soon as it has given some away, so that a busy worker
 computes what was there a whole round of its stages ago, and is told of what came since a round later. Here the next fetch begins
-when the agents have taken nearly all of the last one. Only behind a backlog, where nothing is fresh anyway, records are fetched
+when the agents have computed nearly all of the last one and of what came of it. Only behind a backlog, where nothing is fresh anyway, records are fetched
 ahead.
 """
 
@@ -48,7 +48,7 @@ class FetchDemand:
 
 
 class Round:
-    """The batches that were delivered and that no agent has taken yet; they are taken in turn.
+    """The batches that were delivered and that no agent has computed yet; they are computed in turn.
 
     Between two turns of the event loop one batch is computed, and not one by each agent that has some: whatever else waits for
     the loop, acknowledgements above all, would wait for all of them.
@@ -64,7 +64,7 @@ class Round:
         self._waiting += 1
 
     def note_taken(self) -> None:
-        """An agent has taken a batch."""
+        """An agent has computed a batch, or given it up."""
         self._waiting = max(0, self._waiting - 1)
         self._fewer.set()
 

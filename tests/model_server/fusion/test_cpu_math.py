@@ -1,5 +1,8 @@
 """Logarithms and exponentials that loops over arrays are made of vectors for are right to float32's last digits."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -10,20 +13,20 @@ from model_server.fusion.cpu_math import LEAST, MOST, exp_of, log_of
 Floats = npt.NDArray[np.float32]
 
 
-@njit
-def logs(values: Floats) -> Floats:
-    out = np.empty_like(values)
-    for n in range(len(values)):
-        out[n] = log_of(values[n])
-    return out
+def of_each(function: Any) -> Callable[[Floats], Floats]:
+    """The function in a loop that the compiler may make vectors of."""
+
+    @njit
+    def results(values: Floats) -> Floats:
+        out = np.empty_like(values)
+        for n in range(len(values)):
+            out[n] = function(values[n])
+        return out
+
+    return results  # type: ignore[no-any-return]
 
 
-@njit
-def exponentials(values: Floats) -> Floats:
-    out = np.empty_like(values)
-    for n in range(len(values)):
-        out[n] = exp_of(values[n])
-    return out
+logs, exponentials = of_each(log_of), of_each(exp_of)
 
 
 def test_a_logarithm_is_right_to_the_last_digits() -> None:

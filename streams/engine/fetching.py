@@ -2,8 +2,8 @@
 
 What lies fetched grows old: stock aiokafka asks for the next records as soon as it has given some away, so that a busy worker
 computes what was there a whole round of its stages ago, and is told of what came since a round later. Here the next fetch begins
-when the agents have computed nearly all of the last one and of what came of it. Only behind a backlog, where nothing is fresh anyway, records are fetched
-ahead.
+when the agents have computed nearly all of the last one and of what came of it. Only behind a backlog, where nothing is fresh
+anyway, records are fetched ahead.
 """
 
 import asyncio

@@ -203,6 +203,28 @@ def test_rows_wait_until_the_round_is_over_and_a_telling_does_not() -> None:
     asyncio.run(play())
 
 
+def test_a_round_is_over_when_it_is_computed_and_acknowledged_and_what_came_of_it_is_delivered() -> None:
+    one, acknowledged = Delivering(), asyncio.Event()
+
+    async def told(at_most_s: float) -> None:
+        await acknowledged.wait()
+
+    async def play() -> None:
+        one.consumer.app.writer.told = told
+        one.consumer.round.note_delivered()
+        over = asyncio.create_task(one.consumer._see_round_through())
+        await a_few_turns()
+        one.consumer.round.note_taken()
+        one.consumer._handed.hold(placed(5, 6), {ROWS})
+        await a_few_turns()
+        assert (one.got, over.done()) == ([], False)
+        acknowledged.set()
+        await asyncio.wait_for(over, 1.0)
+
+    asyncio.run(play())
+    assert one.got == [([5, 6], 5)]
+
+
 def test_what_was_handed_over_before_a_rebalance_is_not_delivered_after_it() -> None:
     one = Delivering()
     one.consumer._handed.hold(placed(5), {ROWS})

@@ -64,6 +64,20 @@ def poisson_significance(count: float, expected: float) -> float:
     return min(-(log_first + log_series) / math.log(10), MAX_SIGNIFICANCE)
 
 
+def poisson_significances(count: Floats, expected: Floats) -> Floats:
+    """:func:`poisson_significance` of many patterns at once, float64[n] each. O(n).
+
+    >>> poisson_significances(np.array([10.0, 0.0]), np.array([1.0, 1.0])).round(2).tolist()
+    [6.95, 0.0]
+    """
+    tail = special.gammainc(np.maximum(count, 1e-300), np.maximum(expected, 0.0))
+    plain = (count > 0) & (expected > 0) & (expected < MAX_SIGNIFICANCE * 1e6) & (tail > 1e-290)
+    out = np.maximum(-np.log10(np.where(plain, tail, 1.0)), 0.0)
+    for row in np.flatnonzero(~plain).tolist():
+        out[row] = poisson_significance(float(count[row]), float(expected[row]))
+    return out
+
+
 def binomial_significance(count: float, total: float, share: float) -> float:
     """-log10 P(X >= count) for X Binomial(total, share); decayed counts need not be whole.
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from processors.sequence.frequent import FrequentSequences
 from processors.sequence.graph import BehaviourGraph
+from processors.sequence.moves import moves_between
 from processors.sequence.sessions import Sessions
 from processors.sequence.sketches import UserSketches
 from processors.sequence.transition_counts import TransitionCounts
@@ -35,3 +36,4 @@ def warm_up() -> None:
     sketches = UserSketches(hashes=4)
     sketches.update(codes // 3, codes, times)
     sketches.similar_users(1)
+    moves_between(codes, codes // 2, codes, codes, gap_ms=1)

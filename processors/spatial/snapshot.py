@@ -17,7 +17,8 @@ from processors.spatial.records import is_core, site_of
 def points_in_order(state: State) -> NDArray[np.int32]:
     """The slots of the live points, oldest first."""
     head, n = int(state.meta[RING_HEAD]), int(state.meta[RING_LEN])
-    at = state.ring[(np.arange(head, head + n)) & (len(state.ring) - 1)]
+    begin, size = head & (len(state.ring) - 1), len(state.ring)
+    at = np.concatenate([state.ring[begin : begin + n], state.ring[: max(begin + n - size, 0)]])
     late = state.late[: state.meta[LATE_LEN]]
     if len(late) == 0:
         return at

@@ -139,14 +139,10 @@ class ClusterUnion:
     def _carry_over(self, was: Ids, went: Ids, sizes: Ids) -> Ids:
         """The id of each part: the oldest of those that went into it, each going to the largest part that took it in."""
         ids = np.full(len(sizes), -1, np.int64)
-        held = np.unique(np.stack([was, went], axis=1)[was >= 0], axis=0)
-        taken: set[int] = set()
-        order = np.lexsort((held[:, 1], -sizes[held[:, 1]], held[:, 0]))
-        for former, p in held[order].tolist():
-            if former not in taken:
-                taken.add(former)
-                if ids[p] < 0:
-                    ids[p] = former
+        was, went = was[was >= 0], went[was >= 0]
+        order = np.lexsort((went, -sizes[went], was))
+        first = order[np.append(True, was[order][1:] != was[order][:-1])[: len(order)]]
+        ids[went[first[::-1]]] = was[first[::-1]]  # of several the last one counts: the oldest
         fresh = np.flatnonzero(ids < 0)
         ids[fresh] = self._next_id + np.arange(len(fresh))
         self._next_id += len(fresh)

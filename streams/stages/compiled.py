@@ -4,7 +4,7 @@ from processors import code_index, profile, sequence
 from processors.spatial import SlidingDBSCAN, hull, tiles
 from processors.temporal import PeriodicityBank
 from streams import event_hash
-from streams.stages import admission, growth, last_items
+from streams.stages import admission, growth, last_items, ragged
 
 
 def warm_up() -> None:
@@ -20,3 +20,4 @@ def warm_up() -> None:
     SlidingDBSCAN.warm_up()
     hull.warm_up()
     tiles.warm_up()
+    ragged.warm_up()

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
 
+from processors.code_index import Ints
 from processors.spatial import TileReport
 from streams.stages.columns import InternalBatch, decode_internal, encode_internal
 from streams.stages.crowd_counts import NO_BINS, Bins, PackedVisits, VisitCounts, pack_visits, unpack_visits
 from streams.stages.crowd_moves import Whereabouts, pack_whereabouts, unpack_whereabouts
-from streams.stages.crowd_parts import CrowdPart, pack_part, unpack_part
+from streams.stages.crowd_parts import NO_LABELS, NO_PARTS, CrowdParts, pack_parts, unpack_listed, unpack_parts
 
 
 class Cut(msgspec.Struct, frozen=True, array_like=True, tag="cut"):
@@ -32,10 +34,10 @@ class Cut(msgspec.Struct, frozen=True, array_like=True, tag="cut"):
 
 
 class RegionReport(msgspec.Struct, frozen=True):
-    """A region's crowds at a cut: the structure of its clusters (None: as before) and the own parts that changed,
-    by label (None: no point of it is the region's own); ``visits`` are those of the region's own points in the cut's bins
-    (None: another piece has them), ``whereabouts`` those of its own points that are in any crowd (None: the cut does not ask, or
-    other pieces have them).
+    """A region's crowds at a cut: the structure of its clusters (None: as before), the own parts that changed, and in ``gone``
+    the labels of those of which no point is the region's own (any more). ``visits`` are those of the region's own points in the
+    cut's bins (None: another piece has them), ``whereabouts`` those of its own points that are in any crowd (None: the cut does
+    not ask, or other pieces have them).
 
     ``points`` counts the window's own points; ``exact`` is false if the region had absorbed more than the cut's rows. ``number``
     counts a region's reports from 1: one that is sent again, by whoever owned the region before, has the number that it had.
@@ -45,26 +47,30 @@ class RegionReport(msgspec.Struct, frozen=True):
     partition: int
     points: int
     structure: TileReport | None
-    parts: dict[int, CrowdPart | None]
+    parts: CrowdParts
     visits: VisitCounts | None
     cut: Cut | None = None
     exact: bool = True
     number: int = 0
     more: bool = False
     whereabouts: Whereabouts | None = None
+    gone: Ints = NO_LABELS
 
 
 class _PackedReport(msgspec.Struct, frozen=True, array_like=True, tag="report"):
     partition: int
     points: int
     structure: bytes | None
-    parts: list[tuple[int, tuple[Any, ...] | None]]
+    parts: (
+        bytes | list[tuple[int, tuple[Any, ...] | None]]
+    )  # one by one with its label, None if it is gone: older reports
     visits: PackedVisits | None
     cut: Cut
     exact: bool
     number: int
     more: bool
     whereabouts: bytes | None = None
+    gone: list[int] = []
 
 
 Message = InternalBatch | Cut | RegionReport
@@ -72,7 +78,7 @@ _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(Cut | _PackedReport)
 _FIXSTR, _KIND = 0xA0, 0xE0
 PIECE_BYTES = 500_000
-_EMPTY_PART_BYTES, _WHEREABOUTS_BYTES = 16, 26
+_WHEREABOUTS_BYTES = 26
 
 
 def encode_message(message: Message) -> bytes:
@@ -96,28 +102,29 @@ def decode_message(data: bytes) -> Message:
 def pieces_of(report: RegionReport, after: int = 0) -> list[RegionReport]:
     """A report in pieces that a broker takes: each ends with the part that exceeds ``PIECE_BYTES``. Numbers follow ``after``.
 
-    The first one holds the structure and the visits, the last ones who was where. The structure is not divided: 16 bytes for
-    each core at a border.
+    The first one holds the structure, the visits and what is gone, the last ones who was where. The structure is not divided:
+    16 bytes for each core at a border.
     """
-    shares: list[dict[int, CrowdPart | None]] = [{}]
-    held = 0
-    for label, part in report.parts.items():
+    pieces, held = [list[int]()], 0
+    for row, size in enumerate(report.parts.nbytes.tolist()):
         if held > PIECE_BYTES:
-            shares.append({})
+            pieces.append([])
             held = 0
-        shares[-1][label] = part
-        held += _EMPTY_PART_BYTES if part is None else part.nbytes
-    contents: list[tuple[dict[int, CrowdPart | None], Whereabouts | None]] = [(parts, None) for parts in shares]
+        pieces[-1].append(row)
+        held += size
+    contents: list[tuple[CrowdParts, Whereabouts | None]] = [
+        (report.parts.select(np.array(rows, np.int64)) if len(pieces) > 1 else report.parts, None) for rows in pieces
+    ]
     where = report.whereabouts
     if where is not None and held + _WHEREABOUTS_BYTES * len(where.labels) <= PIECE_BYTES:
-        contents[-1] = (shares[-1], where)
+        contents[-1] = (contents[-1][0], where)
     elif where is not None:
-        contents += [({}, some) for some in where.pieces(PIECE_BYTES // _WHEREABOUTS_BYTES + 1)]
+        contents += [(NO_PARTS, some) for some in where.pieces(PIECE_BYTES // _WHEREABOUTS_BYTES + 1)]
     first, *others = (
         msgspec.structs.replace(report, parts=parts, whereabouts=some, number=after + at, more=at < len(contents))
         for at, (parts, some) in enumerate(contents, 1)
     )
-    rest = (msgspec.structs.replace(piece, structure=None, visits=None) for piece in others)
+    rest = (msgspec.structs.replace(piece, structure=None, visits=None, gone=NO_LABELS) for piece in others)
     return [first, *rest]
 
 
@@ -129,19 +136,25 @@ def rows_among(messages: Sequence[Message]) -> list[InternalBatch]:
 def _packed(report: RegionReport) -> _PackedReport:
     assert report.cut is not None
     structure = None if report.structure is None else report.structure.to_bytes()
-    parts = [(label, None if part is None else pack_part(part)) for label, part in report.parts.items()]
     visits = None if report.visits is None else pack_visits(report.visits)
     return _PackedReport(
-        report.partition, report.points, structure, parts, visits, report.cut, report.exact, report.number,
-        report.more, None if report.whereabouts is None else pack_whereabouts(report.whereabouts),
+        report.partition, report.points, structure, pack_parts(report.parts), visits, report.cut, report.exact,
+        report.number, report.more, None if report.whereabouts is None else pack_whereabouts(report.whereabouts),
+        report.gone.tolist(),
     )  # fmt: skip
 
 
 def _unpacked(packed: _PackedReport) -> RegionReport:
     structure = None if packed.structure is None else TileReport.from_bytes(packed.structure)
-    parts = {label: None if part is None else unpack_part(part) for label, part in packed.parts}
+    gone, parts = packed.gone, packed.parts
+    if isinstance(parts, list):
+        gone = [label for label, part in parts if part is None]
+        held = unpack_listed((label, part) for label, part in parts if part is not None)
+    else:
+        held = unpack_parts(parts)
     visits = None if packed.visits is None else unpack_visits(packed.visits)
     return RegionReport(
-        packed.partition, packed.points, structure, parts, visits, packed.cut, packed.exact, packed.number,
+        packed.partition, packed.points, structure, held, visits, packed.cut, packed.exact, packed.number,
         packed.more, None if packed.whereabouts is None else unpack_whereabouts(packed.whereabouts),
+        np.array(gone, np.int64),
     )  # fmt: skip

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from processors.code_index import Ints
-from processors.quality import PatternBook, best_of, binomial_significance
+from processors.quality import PatternBook, best_of, binomial_significances
 from processors.sequence import Moves, moves_between
 from schemas.columns import decode_columns, encode_columns
 from schemas.patterns import NamedShare, TransitionUpdate
@@ -131,24 +131,30 @@ class CrowdMoves:
 
     def _updates(self, moves: Moves, now_ms: int, version: int) -> dict[int, TransitionUpdate]:
         """What is to be told of each crowd that enough people leave for the same other one."""
-        enough = moves.people >= self._settings.min_users
-        entered = _totals(moves.targets, moves.times)
-        every, found = int(moves.times.sum()), {}
-        for source in np.unique(moves.sources[enough]).tolist():
-            mine = slice(*np.searchsorted(moves.sources, [source, source + 1]))
-            targets, times = moves.targets[mine], moves.times[mine]
-            told = np.flatnonzero(enough[mine])
-            told = told[np.lexsort((targets[told], -times[told]))][:MAX_TARGETS]
-            first, total = told[0], int(times.sum())
-            # Nobody goes from a crowd to itself: by chance a target is as frequent as among all other targets.
-            share = entered[int(targets[first])] / (every - entered.get(source, 0))
-            significance = best_of(binomial_significance(float(times[first]), float(total), share), len(targets))
+        told = np.flatnonzero(moves.people >= self._settings.min_users)
+        told = told[np.lexsort((moves.targets[told], -moves.times[told], moves.sources[told]))]
+        sources, first, listed = np.unique(moves.sources[told], return_index=True, return_counts=True)
+        (left, totals, ways), (entered, entries, _) = _totals(moves.sources, moves), _totals(moves.targets, moves)
+        at = np.searchsorted(left, sources)
+        # Nobody goes from a crowd to itself: by chance a target is as frequent as among all other targets.
+        others = moves.times.sum() - np.where(np.isin(sources, entered), _at(entries, entered, sources), 0)
+        likeliest = told[first]
+        share = _at(entries, entered, moves.targets[likeliest]) / others
+        raw = binomial_significances(moves.times[likeliest].astype(np.float64), totals[at].astype(np.float64), share)
+        targets = [self._id_of(target) for target in moves.targets[told].tolist()]
+        shares = (moves.times[told] / np.repeat(totals[at], listed)).tolist()
+        claims, columns = moves.targets[likeliest].tolist(), (sources, first, listed, totals[at], ways[at], raw)
+        found = {}
+        for claim, source, begin, many, total, tried, significance in zip(
+            claims, *(column.tolist() for column in columns), strict=True
+        ):
+            mine = slice(begin, begin + min(many, MAX_TARGETS))
             found[source] = TransitionUpdate(
                 state_kind="cluster", from_state=self._id_of(source), version=version, event_time_ms=now_ms,
-                next_states=[NamedShare(self._id_of(int(targets[at])), int(times[at]) / total) for at in told],
-                total=float(total),
+                next_states=list(map(NamedShare, targets[mine], shares[mine])), total=float(total),
                 quality=self._book.record(
-                    source, time_s=now_ms / MS, claim=int(targets[first]), support=float(total), significance=significance
+                    source, time_s=now_ms / MS, claim=claim, support=float(total),
+                    significance=best_of(significance, tried),
                 ),
             )  # fmt: skip
         return found
@@ -177,9 +183,12 @@ class CrowdMoves:
         self._heard = {region: [unpack_whereabouts(one) for one in found] for region, found in heard.items()}
 
 
-def _totals(keys: Ints, numbers: Ints) -> dict[int, int]:
-    """The sum of the numbers of each key."""
-    present, place = np.unique(keys, return_inverse=True)
-    summed = np.zeros(len(present), np.int64)
-    np.add.at(summed, place, numbers)
-    return dict(zip(present.tolist(), summed.tolist(), strict=True))
+def _totals(states: Ints, moves: Moves) -> tuple[Ints, Ints, Ints]:
+    """The distinct states of the moves' pairs, ascending; how often people went there; in how many pairs each is."""
+    present, place, pairs = np.unique(states, return_inverse=True, return_counts=True)
+    return present, np.bincount(place, moves.times, len(present)).astype(np.int64), pairs
+
+
+def _at(values: Ints, keys: Ints, wanted: Ints) -> Ints:
+    """The value of each wanted key among ascending ones; any value for one that is not there."""
+    return values[np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)] if len(keys) else wanted

@@ -1,148 +1,203 @@
-"""The people and places of a crowd, counted apart where it is parted and added up where it is one."""
+"""The people and places of crowds, counted apart where a crowd is parted and added up where it is one."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from processors.code_index import Ints
 from processors.spatial import EARTH_RADIUS_M
-from processors.spatial.hull import convex_hull, convex_hulls
+from processors.spatial.hull import convex_hulls
+from streams.stages.packing import pack_arrays, unpack_arrays
+from streams.stages.ragged import places_in, starts_of, tallied
 
 HOUR_MS, HOURS_PER_WEEK, EPOCH_SHIFT_H = 3_600_000, 168, 72
 MAX_USERS = 4096
+VALUES = ("labels", "counts", "x", "y", "z", "spread_m2")
+# What is a list in each part: its length there, and the columns that hold it.
+LISTS = {
+    "n_users": ("users",),
+    "n_items": ("items", "item_counts"),
+    "n_hours": ("hours", "hour_counts"),
+    "n_corners": ("corner_lat", "corner_lon"),
+}
+_WHOLE, _REAL = np.int64, np.float64
+KINDS = {
+    "labels": _WHOLE, "counts": _WHOLE, "x": _REAL, "y": _REAL, "z": _REAL, "spread_m2": _REAL,
+    "n_users": _WHOLE, "users": _WHOLE, "n_items": _WHOLE, "items": _WHOLE, "item_counts": _WHOLE,
+    "n_hours": _WHOLE, "hours": _WHOLE, "hour_counts": _WHOLE,
+    "n_corners": _WHOLE, "corner_lat": _REAL, "corner_lon": _REAL,
+}  # fmt: skip
 
 
-class CrowdPart(msgspec.Struct, frozen=True):
-    """Some points of a crowd: parts that share no point add up to the part of all of them.
+class CrowdParts(msgspec.Struct, frozen=True):
+    """Some points of each of many crowds, a row for each: rows that share no point add up to the part of all of them.
 
-    ``direction`` is the sum of the points' unit vectors, ``spread_m2`` the sum of the squared distances from their centre,
-    ``users`` the ``MAX_USERS`` smallest distinct user codes, ascending, ``hull`` the corners of the convex hull.
+    ``x``, ``y``, ``z`` are the sums of the points' unit vectors, ``spread_m2`` sums the squared distances from their centre. The
+    lists of all rows lie one behind the other, ``n_…`` says how long each is: ``users`` are the ``MAX_USERS`` smallest distinct
+    user codes, ascending, ``items`` the distinct items and ``hours`` the hours of the week with how often each occurs, the
+    corners those of the convex hull. All columns are int64 or float64.
     """
 
-    count: int
-    direction: tuple[float, float, float]
-    spread_m2: float
+    labels: Ints
+    counts: Ints
+    x: np.ndarray
+    y: np.ndarray
+    z: np.ndarray
+    spread_m2: np.ndarray
+    n_users: Ints
     users: Ints
+    n_items: Ints
     items: Ints
     item_counts: Ints
+    n_hours: Ints
     hours: Ints
-    hull: list[tuple[float, float]]
+    hour_counts: Ints
+    n_corners: Ints
+    corner_lat: np.ndarray
+    corner_lon: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
 
     @property
-    def nbytes(self) -> int:
-        """About what it takes in a record."""
-        columns = (self.users, self.items, self.item_counts, self.hours)
-        return sum(column.nbytes for column in columns) + 18 * len(self.hull)
+    def nbytes(self) -> Ints:
+        """About what each row takes in a record."""
+        lists = sum(getattr(self, length) * len(columns) for length, columns in LISTS.items())
+        return 8 * (len(VALUES) + len(LISTS) + lists)
 
     @property
-    def centre(self) -> tuple[float, float]:
-        """The mean direction (degrees), right across the date line and at the poles."""
-        x, y, z = self.direction
-        return math.degrees(math.atan2(z, math.hypot(x, y))), math.degrees(math.atan2(y, x))
+    def centres(self) -> tuple[np.ndarray, np.ndarray]:
+        """The mean directions (lat, lon in degrees), right across the date line and at the poles."""
+        lat = np.degrees(np.arctan2(self.z, np.hypot(self.x, self.y)))
+        return lat, np.degrees(np.arctan2(self.y, self.x))
 
     @property
-    def distinct_users(self) -> int:
+    def distinct_users(self) -> Ints:
         """Exact below ``MAX_USERS``, beyond it estimated from where the largest kept code lies (codes are uniform)."""
-        kept = len(self.users)
-        return kept if kept < MAX_USERS else round((kept - 1) * 2.0**63 / float(self.users[-1]))
+        many = np.flatnonzero(self.n_users == MAX_USERS)
+        if not len(many):
+            return self.n_users
+        largest = self.users[starts_of(self.n_users)[many] + MAX_USERS - 1]
+        numbers = self.n_users.copy()
+        numbers[many] = np.round((MAX_USERS - 1) * 2.0**63 / largest)
+        return numbers
+
+    def select(self, rows: Ints) -> "CrowdParts":
+        """These rows, as copies. O(what is in them)."""
+        columns = {name: getattr(self, name)[rows] for name in VALUES}
+        for length, lists in LISTS.items():
+            lengths = getattr(self, length)
+            columns[length] = lengths[rows]
+            at = places_in(starts_of(lengths)[rows], columns[length])
+            columns |= {name: getattr(self, name)[at] for name in lists}
+        return CrowdParts(**columns)
 
 
-def parts_of(points: Mapping[str, np.ndarray], start: Ints) -> list[CrowdPart]:
+NO_LABELS = np.empty(0, np.int64)
+NO_PARTS = CrowdParts(**{name: np.empty(0, kind) for name, kind in KINDS.items()})
+
+
+def parts_of(labels: Ints, points: Mapping[str, np.ndarray], start: Ints) -> CrowdParts:
     """The part that each run of points makes (columns user, item, time_ms, lat, lon), none of them empty.
 
-    ``start`` int64[parts], ascending from 0, are the runs' first points. What can be is computed of all of them at once: most
-    crowds are small, and a call costs more than its work. O(points log points).
+    ``start`` int64[parts], ascending from 0, are the runs' first points. O(points log points).
     """
     if not len(start):
-        return []
+        return NO_PARTS
     lat, lon = points["lat"], points["lon"]
-    count = np.diff(np.append(start, len(lat)))
+    counts = np.diff(np.append(start, len(lat)))
     phi, theta = np.radians(lat), np.radians(lon)
     flat = np.cos(phi)
     x, y, z = (np.add.reduceat(each, start) for each in (flat * np.cos(theta), flat * np.sin(theta), np.sin(phi)))
     centre = np.degrees(np.arctan2(z, np.hypot(x, y))), np.degrees(np.arctan2(y, x))
-    north_m, east_m = offsets_m((np.repeat(centre[0], count), np.repeat(centre[1], count)), lat, lon)
-    spread_m2 = np.add.reduceat(north_m**2 + east_m**2, start)
+    north_m, east_m = offsets_m((np.repeat(centre[0], counts), np.repeat(centre[1], counts)), lat, lon)
     hour = (points["time_ms"] // HOUR_MS + EPOCH_SHIFT_H) % HOURS_PER_WEEK
-    week = np.repeat(np.arange(len(start)) * HOURS_PER_WEEK, count)
-    hours = np.bincount(week + hour, minlength=len(start) * HOURS_PER_WEEK).reshape(-1, HOURS_PER_WEEK)
-    users, (items, item_counts) = _distinct(points["user"], start)[0], _distinct(points["item"], start)
-    corners = convex_hulls(east_m.round(1), north_m.round(1), start)
-    hulls = [list(zip(lat[at].tolist(), lon[at].tolist(), strict=True)) for at in corners]
-    direction = zip(x.tolist(), y.tolist(), z.tolist(), strict=True)
-    columns = (count.tolist(), direction, spread_m2.tolist(), users, items, item_counts, hours, hulls)
-    # Copies: a part must not keep the columns of all others.
-    return [
-        CrowdPart(number, towards, spread, who[:MAX_USERS].copy(), what.copy(), often.copy(), week.copy(), hull)
-        for number, towards, spread, who, what, often, week, hull in zip(*columns, strict=True)
-    ]
-
-
-def _distinct(codes: Ints, start: Ints) -> tuple[list[Ints], list[Ints]]:
-    """The distinct codes of each run, ascending, and how often each occurs there."""
-    run = np.repeat(np.arange(len(start)), np.diff(np.append(start, len(codes))))
-    ordered = codes[np.lexsort((codes, run))]
-    new = np.append(True, (ordered[1:] != ordered[:-1]) | (run[1:] != run[:-1]))
-    first = np.flatnonzero(new)
-    bounds = np.cumsum(np.add.reduceat(new, start, dtype=np.int64))[:-1]
-    return np.split(ordered[first], bounds), np.split(np.diff(np.append(first, len(ordered))), bounds)
-
-
-def added(parts: Sequence[CrowdPart]) -> CrowdPart:
-    """The part of all points of several parts (at least one), none of which share a point."""
-    if len(parts) == 1:
-        return parts[0]
-    total = np.sum([part.direction for part in parts], axis=0).tolist()
-    items, place = np.unique(np.concatenate([part.items for part in parts]), return_inverse=True)
-    counts = np.bincount(place, np.concatenate([part.item_counts for part in parts]), len(items))
-    corners = np.array([corner for part in parts for corner in part.hull])
-    whole = CrowdPart(
-        sum(part.count for part in parts), tuple(total), 0.0,
-        np.unique(np.concatenate([part.users for part in parts]))[:MAX_USERS], items, counts.astype(np.int64),
-        np.sum([part.hours for part in parts], axis=0), [],
+    users, _, n_users = tallied(points["user"], counts, at_most=MAX_USERS)
+    items, item_counts, n_items = tallied(points["item"], counts)
+    hours, hour_counts, n_hours = tallied(hour, counts)
+    corners, n_corners = convex_hulls(east_m.round(1), north_m.round(1), start)
+    return CrowdParts(
+        labels=labels, counts=counts, x=x, y=y, z=z, spread_m2=np.add.reduceat(north_m**2 + east_m**2, start),
+        n_users=n_users, users=users, n_items=n_items, items=items, item_counts=item_counts,
+        n_hours=n_hours, hours=hours, hour_counts=hour_counts,
+        n_corners=n_corners, corner_lat=lat[corners], corner_lon=lon[corners],
     )  # fmt: skip
-    lat, lon = np.array([part.centre for part in parts]).T
-    north_m, east_m = offsets_m(whole.centre, lat, lon)
-    apart_m2 = float((np.array([part.count for part in parts]) * (north_m**2 + east_m**2)).sum())
-    return msgspec.structs.replace(
-        whole,
-        spread_m2=sum(part.spread_m2 for part in parts) + apart_m2,
-        hull=hull_of(corners[:, 0], corners[:, 1], *offsets_m(whole.centre, corners[:, 0], corners[:, 1])),
-    )
 
 
-def offsets_m(
-    centre: tuple[float | np.ndarray, float | np.ndarray], lat: np.ndarray, lon: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """(north, east) of a centre in metres, for what is near it; ``centre`` is one for all or one for each."""
+def joined(parts: Sequence[CrowdParts]) -> CrowdParts:
+    """The rows of several, one behind the other."""
+    some = [each for each in parts if len(each)]
+    if len(some) < 2:
+        return some[0] if some else NO_PARTS
+    return CrowdParts(**{name: np.concatenate([getattr(each, name) for each in some]) for name in KINDS})
+
+
+def added(parts: CrowdParts) -> CrowdParts:
+    """A row for each label: the part of all points of its rows, which lie one behind the other. O(what is in them)."""
+    start = np.flatnonzero(np.append(True, parts.labels[1:] != parts.labels[:-1])) if len(parts) else parts.labels
+    rows = np.diff(np.append(start, len(parts)))
+    single, several = start[rows == 1], np.flatnonzero(rows > 1)
+    if not len(several):
+        return parts
+    whole = _summed(parts.select(places_in(start[several], rows[several])), rows[several])
+    both = joined([parts.select(single), whole])
+    return both.select(np.argsort(np.append(np.flatnonzero(rows == 1), several), kind="stable"))
+
+
+def _summed(parts: CrowdParts, rows: Ints) -> CrowdParts:
+    """What so many rows one behind the other add up to."""
+    start = starts_of(rows)
+    lengths = {length: np.add.reduceat(getattr(parts, length), start) for length in LISTS}
+    users, _, n_users = tallied(parts.users, lengths["n_users"], at_most=MAX_USERS)
+    items, item_counts, n_items = tallied(parts.items, lengths["n_items"], parts.item_counts)
+    hours, hour_counts, n_hours = tallied(parts.hours, lengths["n_hours"], parts.hour_counts)
+    x, y, z = (np.add.reduceat(each, start) for each in (parts.x, parts.y, parts.z))
+    centre = np.degrees(np.arctan2(z, np.hypot(x, y))), np.degrees(np.arctan2(y, x))
+    north_m, east_m = offsets_m((np.repeat(centre[0], rows), np.repeat(centre[1], rows)), *parts.centres)
+    around = np.repeat(centre[0], lengths["n_corners"]), np.repeat(centre[1], lengths["n_corners"])
+    up_m, right_m = offsets_m(around, parts.corner_lat, parts.corner_lon)
+    corners, n_corners = convex_hulls(right_m.round(1), up_m.round(1), starts_of(lengths["n_corners"]))
+    return CrowdParts(
+        labels=parts.labels[start], counts=np.add.reduceat(parts.counts, start), x=x, y=y, z=z,
+        spread_m2=np.add.reduceat(parts.spread_m2 + parts.counts * (north_m**2 + east_m**2), start),
+        n_users=n_users, users=users, n_items=n_items, items=items, item_counts=item_counts,
+        n_hours=n_hours, hours=hours, hour_counts=hour_counts,
+        n_corners=n_corners, corner_lat=parts.corner_lat[corners], corner_lon=parts.corner_lon[corners],
+    )  # fmt: skip
+
+
+def offsets_m(centre: tuple[np.ndarray, np.ndarray], lat: np.ndarray, lon: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(north, east) of a centre for each place, in metres, for what is near it."""
     north_m = np.radians(lat - centre[0]) * EARTH_RADIUS_M
     east = np.radians((lon - centre[1] + 180.0) % 360.0 - 180.0)
     return north_m, east * (EARTH_RADIUS_M * np.cos(np.radians(centre[0])))
 
 
-def distance_m(lat: float, lon: float, other_lat: float, other_lon: float) -> float:
-    """How far two places are apart that are near each other."""
-    east = math.radians((lon - other_lon + 180.0) % 360.0 - 180.0) * math.cos(math.radians(other_lat))
-    return math.hypot(math.radians(lat - other_lat), east) * EARTH_RADIUS_M
+def pack_parts(parts: CrowdParts) -> bytes:
+    """Parts as bytes, for ``unpack_parts``."""
+    return pack_arrays({name: getattr(parts, name) for name in KINDS})
 
 
-def hull_of(lat: np.ndarray, lon: np.ndarray, north_m: np.ndarray, east_m: np.ndarray) -> list[tuple[float, float]]:
-    """The corners of the convex hull, to a tenth of a metre; both ends of points on one line."""
-    at = convex_hull(east_m.round(1), north_m.round(1))
-    return list(zip(lat[at].tolist(), lon[at].tolist(), strict=True))
+def unpack_parts(packed: bytes) -> CrowdParts:
+    """The parts of ``pack_parts``."""
+    return CrowdParts(**unpack_arrays(packed))
 
 
-def pack_part(part: CrowdPart) -> tuple[object, ...]:
-    """A part as plain values, for ``unpack_part``: its columns as little-endian bytes."""
-    values = (getattr(part, name) for name in CrowdPart.__struct_fields__)
-    return tuple(value.astype("<i8").tobytes() if isinstance(value, np.ndarray) else value for value in values)
+def unpack_listed(listed: Iterable[tuple[int, Sequence[Any]]]) -> CrowdParts:
+    """The parts of states and reports that were written when each was packed by itself, with its label."""
+    return joined([_unpack_one(label, packed) for label, packed in listed])
 
 
-def unpack_part(packed: Sequence[object]) -> CrowdPart:
-    """The part of ``pack_part``."""
-    count, direction, spread_m2, *columns, hull = packed
-    arrays = (np.frombuffer(column, "<i8") for column in columns)  # type: ignore[call-overload]
-    corners = [(float(lat), float(lon)) for lat, lon in hull]  # type: ignore[attr-defined]
-    return CrowdPart(count, tuple(direction), spread_m2, *arrays, corners)  # type: ignore[arg-type,call-arg]
+def _unpack_one(label: int, packed: Sequence[Any]) -> CrowdParts:
+    count, (x, y, z), spread_m2, *columns, hull = packed
+    users, items, item_counts, week = (np.frombuffer(column, "<i8").astype(np.int64) for column in columns)
+    hours, corners = np.flatnonzero(week), np.array(hull, np.float64).reshape(-1, 2)
+    lengths = {"n_users": users, "n_items": items, "n_hours": hours, "n_corners": corners}
+    return CrowdParts(
+        labels=np.full(1, label), counts=np.full(1, count), x=np.full(1, x), y=np.full(1, y), z=np.full(1, z),
+        spread_m2=np.full(1, spread_m2, np.float64), users=users, items=items, item_counts=item_counts, hours=hours,
+        hour_counts=week[hours], corner_lat=corners[:, 0], corner_lon=corners[:, 1],
+        **{name: np.full(1, len(column)) for name, column in lengths.items()},
+    )  # fmt: skip

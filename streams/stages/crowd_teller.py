@@ -1,7 +1,7 @@
 """What is told of crowds: when one is born, grows, moves, merges, splits or dies, and that it has enough different people."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -9,17 +9,28 @@ import numpy as np
 from processors.quality import PatternBook
 from processors.spatial import ClusterUnion
 from schemas.patterns import ClusterChange, ClusterUpdate, NamedCount, Pattern
-from streams.stages.cluster_summary import ClusterSummary, summarise
+from streams.stages.cluster_summary import ClusterSummary, summaries
 from streams.stages.count_rhythms import CountRhythms
 from streams.stages.crossing import RegionReport
 from streams.stages.crowd_counts import CrowdCounts
 from streams.stages.crowd_moves import CrowdMoves
-from streams.stages.crowd_parts import CrowdPart, added, distance_m, pack_part, unpack_part
+from streams.stages.crowd_parts import (
+    NO_LABELS,
+    NO_PARTS,
+    CrowdParts,
+    added,
+    joined,
+    offsets_m,
+    pack_parts,
+    unpack_listed,
+    unpack_parts,
+)
 from streams.stages.names import Names
 from streams.stages.packing import pack_blobs, unpack_blobs
 from streams.stages.settings import MATERIAL_SHARE, RegionStageSettings
 
 MS = 1000.0
+T = TypeVar("T")
 Node = tuple[int, int]
 
 
@@ -50,8 +61,8 @@ class CrowdTeller:
         self.counts = CrowdCounts(settings)
         self.rhythms = CountRhythms(settings.forecasts, "cluster", self._id)
         self.moves = CrowdMoves(settings, self._id)
-        self._parts: dict[Node, CrowdPart] = {}
-        self._fresh: set[Node] = set()
+        self._parts: dict[int, CrowdParts] = {}  # of each region, in order of their labels
+        self._fresh: dict[int, np.ndarray] = {}
         self._points: dict[int, int] = {}
         self._shared: dict[int, list[Node]] = {}  # the clusters of several parts
 
@@ -69,7 +80,7 @@ class CrowdTeller:
         }
 
     def take(self, report: RegionReport) -> None:
-        """Take a region's report, or a piece of it, in place of what it said before. O(its clusters)."""
+        """Take a region's report, or a piece of it, in place of what it said before. O(what is held of the region)."""
         region = report.partition
         self._points[region] = report.points
         if report.visits is not None:  # the first piece
@@ -77,42 +88,51 @@ class CrowdTeller:
             self.moves.forget(region)
         if report.whereabouts is not None:
             self.moves.take(region, report.whereabouts)
+        held, new = self._parts.get(region, NO_PARTS), np.append(report.parts.labels, report.gone)
+        kept = ~np.isin(held.labels, new)
         if report.structure is not None:
             self.union.update(report.structure)
-            present = set(report.structure.labels.tolist())
-            for node in [node for node in self._parts if node[0] == region and node[1] not in present]:
-                del self._parts[node]
-        for label, part in report.parts.items():
-            self._fresh.add((region, label))
-            if part is None:
-                self._parts.pop((region, label), None)
-            else:
-                self._parts[region, label] = part
+            kept &= np.isin(held.labels, report.structure.labels)
+        if len(new) or not kept.all():
+            both = joined([held.select(np.flatnonzero(kept)), report.parts])
+            self._parts[region] = both.select(np.argsort(both.labels))
+            self._fresh[region] = np.union1d(self._fresh.get(region, NO_LABELS), new)
 
     def tell(self, now_ms: int, window_area_m2: float, names: Names, version: int) -> list[Pattern]:
         """The messages that the reports since the last call give rise to; they must all be of one moment. O(clusters)."""
         changes = self.union.resolve()
         regions, labels, ids, cores = self.union.nodes()
         order = np.argsort(ids, kind="stable")
-        present, start = np.unique(ids[order], return_index=True)
-        large = np.add.reduceat(cores[order], start) >= self._settings.min_samples if len(start) else start > 0
-        bounds = dict(zip(present[large].tolist(), zip(start[large], np.append(start, len(ids))[1:][large])))
+        regions, labels, ids = regions[order], labels[order], ids[order]
+        present, start = np.unique(ids, return_index=True)
+        several = np.diff(np.append(start, len(ids))) > 1
+        is_large = np.add.reduceat(cores[order], start) >= self._settings.min_samples if len(start) else several
+        large = set(present[is_large].tolist())
         into, parents = dict(changes.merged.tolist()), dict(changes.split.tolist())
-        messages = [self._ended(one, into, now_ms, version) for one in sorted(self.clusters.keys() - bounds.keys())]
-        due = self._touched(regions, labels, ids) & bounds.keys()
-        for one in bounds.keys() - self.clusters.keys():
+        ended = [self._ended(one, into, now_ms, version) for one in sorted(self.clusters.keys() - large)]
+        due = self._touched(regions, labels, ids, np.repeat(several, np.diff(np.append(start, len(ids))))) & large
+        for one in large - self.clusters.keys():
             self.clusters[one] = LiveCluster(now_ms, "split" if one in parents else "born", parents.get(one))
             due.add(one)
-        told: list[ClusterUpdate | None] = [*messages]
-        for one in sorted(due):
-            nodes = order[slice(*bounds[one])]
-            parts = [self._parts.get(node) for node in zip(regions[nodes].tolist(), labels[nodes].tolist())]
-            crowd = added([part for part in parts if part is not None])
-            told.append(self._looked_at(one, crowd, now_ms, window_area_m2, names, version))
+        crowds = added(self._parts_of(regions, labels, ids, np.array(sorted(due), np.int64)))
+        looked_at = self._looked_at(crowds, now_ms, window_area_m2, names, version)
         public = self._public
         self._close_bins(now_ms, public)
         moves = self.moves.tell(now_ms, public, self._points, self.union.global_ids, version)
-        return [*(message for message in told if message is not None), *moves]
+        return [*(message for message in ended if message is not None), *looked_at, *moves]
+
+    def _parts_of(self, regions: np.ndarray, labels: np.ndarray, ids: np.ndarray, due: np.ndarray) -> CrowdParts:
+        """The parts of the clusters that are ``due``, labelled with the clusters' ids, in their order."""
+        wanted, found = np.isin(ids, due), []
+        for region, held in sorted(self._parts.items()):
+            own = np.flatnonzero(wanted & (regions == region))
+            at = np.minimum(np.searchsorted(held.labels, labels[own]), len(held) - 1) if len(held) else own[:0]
+            own = own[: len(at)]
+            told = held.labels[at] == labels[own]
+            parts = held.select(at[told])
+            found.append(msgspec.structs.replace(parts, labels=ids[own[told]]))
+        parts = joined(found)
+        return parts.select(np.argsort(parts.labels, kind="stable"))
 
     def asks_for_moves(self) -> bool:
         """Whether the reports that are asked for now are to say who was where."""
@@ -131,47 +151,53 @@ class CrowdTeller:
         if len(self.rhythms) or any(len(one.keys) for one in closed):
             self.rhythms.close(closed)
 
-    def _touched(self, regions: np.ndarray, labels: np.ndarray, ids: np.ndarray) -> set[int]:
+    def _touched(self, regions: np.ndarray, labels: np.ndarray, ids: np.ndarray, several: np.ndarray) -> set[int]:
         """The clusters of which a part was told anew, and those that consist of other parts than before."""
-        fresh, touched, parts = self._fresh, set[int](), dict[int, list[Node]]()
-        _, place, numbers = np.unique(ids, return_inverse=True, return_counts=True)
-        several = numbers[place] > 1
-        rows = zip(regions.tolist(), labels.tolist(), ids.tolist(), several.tolist(), strict=True)
-        for region, label, one, is_part in rows:
-            if (region, label) in fresh:
-                touched.add(one)
-            if is_part:
-                parts.setdefault(one, []).append((region, label))
+        touched, parts = set[int](), dict[int, list[Node]]()
+        for region, fresh in self._fresh.items():
+            touched.update(ids[(regions == region) & np.isin(labels, fresh)].tolist())
+        columns = (column[several].tolist() for column in (regions, labels, ids))
+        for region, label, one in zip(*columns, strict=True):
+            parts.setdefault(one, []).append((region, label))
         before, self._shared = self._shared, parts
-        self._fresh = set()
+        self._fresh = {}
         return touched | {one for one in before.keys() | parts.keys() if before.get(one) != parts.get(one)}
 
     def _looked_at(
-        self, cluster: int, crowd: CrowdPart, now_ms: int, window_area_m2: float, names: Names, version: int
-    ) -> ClusterUpdate | None:
-        known = self.clusters[cluster]
-        if not self._is_news(known, crowd):
-            return None
-        known.count, (known.lat, known.lon) = crowd.count, crowd.centre
-        if crowd.distinct_users < self._settings.min_users:
-            if not known.published:
-                return None
-            known.change = "died"  # no longer enough people: withdrawn, and born again when they are back
-            update = self._ending(cluster, known, now_ms, version)
-            known.published, known.change = False, "born"
-            return update
-        known.published = True
-        summary = summarise(crowd, self.window_points, window_area_m2)
-        return self._message(cluster, known, summary, now_ms, names, version)
+        self, crowds: CrowdParts, now_ms: int, window_area_m2: float, names: Names, version: int
+    ) -> list[ClusterUpdate]:
+        """The messages about those of these crowds that differ enough from what they were at the last look."""
+        crowds = crowds.select(self._news(crowds))
+        enough = crowds.distinct_users >= self._settings.min_users
+        summary_of = summaries(crowds.select(np.flatnonzero(enough)), self.window_points, window_area_m2)
+        told = []
+        for cluster, is_public in zip(crowds.labels.tolist(), enough.tolist(), strict=True):
+            known = self.clusters[cluster]
+            if is_public:
+                known.published = True
+                told.append(self._message(cluster, known, next(summary_of), now_ms, names, version))
+            elif known.published:  # no longer enough people: withdrawn, and born again when they are back
+                known.change = "died"
+                told.append(self._ending(cluster, known, now_ms, version))
+                known.published, known.change = False, "born"
+        return told
 
-    def _is_news(self, known: LiveCluster, crowd: CrowdPart) -> bool:
-        """Whether a crowd differs enough from what it was at the last look; notes how."""
-        resized = abs(crowd.count - known.count) >= MATERIAL_SHARE * known.count
-        moved = distance_m(*crowd.centre, known.lat, known.lon) > self._settings.eps_m
-        if known.count and known.published and (resized or moved):
-            known.change = ("grown" if crowd.count > known.count else "shrunk") if resized else "moved"
-            known.related = None
-        return resized or moved
+    def _news(self, crowds: CrowdParts) -> np.ndarray:
+        """The rows of the crowds that differ enough from what they were at the last look; notes how, and what they are."""
+        clusters = [self.clusters[one] for one in crowds.labels.tolist()]
+        was = np.array([(known.count, known.lat, known.lon) for known in clusters]).reshape(-1, 3)
+        lat, lon = crowds.centres
+        resized = np.abs(crowds.counts - was[:, 0]) >= MATERIAL_SHARE * was[:, 0]
+        north_m, east_m = offsets_m((was[:, 1], was[:, 2]), lat, lon)
+        news = np.flatnonzero(resized | (np.hypot(north_m, east_m) > self._settings.eps_m))
+        columns = (column[news].tolist() for column in (crowds.counts, lat, lon, resized))
+        for row, count, *centre, is_resized in zip(news.tolist(), *columns, strict=True):
+            known = clusters[row]
+            if known.count and known.published:
+                known.change = ("grown" if count > known.count else "shrunk") if is_resized else "moved"
+                known.related = None
+            known.count, (known.lat, known.lon) = count, centre
+        return news
 
     def _message(
         self, cluster: int, known: LiveCluster, summary: ClusterSummary, now_ms: int, names: Names, version: int
@@ -214,8 +240,8 @@ class CrowdTeller:
         """Everything, for ``load``."""
         told = {
             "clusters": self.clusters,
-            "parts": [(node, pack_part(part)) for node, part in self._parts.items()],
-            "fresh": sorted(self._fresh),
+            "parts": {region: pack_parts(parts) for region, parts in self._parts.items()},
+            "fresh": {region: labels.tolist() for region, labels in self._fresh.items()},
             "points": self._points,
             "shared": self._shared,
         }
@@ -240,7 +266,25 @@ class CrowdTeller:
         if "moves" in blobs:  # states written before crowds had moves
             self.moves.load(blobs["moves"])
         self.clusters = msgspec.convert(told["clusters"], dict[int, LiveCluster])
-        self._parts = {(region, label): unpack_part(part) for (region, label), part in told["parts"]}
-        self._fresh = {(region, label) for region, label in told["fresh"]}
+        if isinstance(told["parts"], list):  # states written when each part was held by itself
+            parts = {
+                region: unpack_listed(listed)
+                for region, listed in _grouped(
+                    (region, (label, packed)) for (region, label), packed in told["parts"]
+                ).items()
+            }
+            self._parts = {region: held.select(np.argsort(held.labels)) for region, held in parts.items()}
+            self._fresh = {region: np.array(sorted(labels)) for region, labels in _grouped(told["fresh"]).items()}
+        else:
+            self._parts = {region: unpack_parts(packed) for region, packed in told["parts"].items()}
+            self._fresh = {region: np.array(labels, np.int64) for region, labels in told["fresh"].items()}
         self._points = told["points"]
         self._shared = {one: [(region, label) for region, label in nodes] for one, nodes in told["shared"].items()}
+
+
+def _grouped(pairs: Iterable[tuple[int, T]]) -> dict[int, list[T]]:
+    """The second elements of the pairs with the same first one."""
+    groups: dict[int, list[T]] = {}
+    for key, value in pairs:
+        groups.setdefault(key, []).append(value)
+    return groups

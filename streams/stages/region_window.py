@@ -6,14 +6,16 @@ from collections.abc import Mapping
 import msgspec
 import numpy as np
 
+from processors.code_index import CodeIndex
 from processors.spatial import EARTH_RADIUS_M, ClusterChanges, SlidingDBSCAN, TileReport
 from streams.stages.crossing import RegionReport
 from streams.stages.crowd_counts import Bins, visits_in
 from streams.stages.crowd_moves import Whereabouts, whereabouts_of
-from streams.stages.crowd_parts import CrowdPart, parts_of
+from streams.stages.crowd_parts import CrowdParts, parts_of
 from streams.stages.internal_stage import Rows
 from streams.stages.mixing import pair_codes
 from streams.stages.packing import pack_arrays, pack_blobs, unpack_arrays, unpack_blobs
+from streams.stages.ragged import places_in, starts_of
 from streams.stages.settings import MATERIAL_SHARE, MiningSettings
 from streams.stages.tiles import Regions
 from streams.stages.window_points import WindowPoints
@@ -84,15 +86,13 @@ class RegionWindow:
         return OWN * (self._regions.owners(lat, lon) == self.partition) + BORDER * border
 
     def report(self, bins: Bins, full: bool = False, moves: bool = False) -> RegionReport:
-        """What changed since the last report, or everything, the visits in ``bins``, and who was where. O(points log points)."""
+        """What changed since the last report, or everything, the visits in ``bins``, and who was where. O(points)."""
         numbers, labels, core = self.dbscan.snapshot()
         self.points.drop_before(int(numbers.min()) if len(numbers) else 2**62)
-        found = np.flatnonzero(labels >= 0)
-        order = found[np.argsort(labels[found], kind="stable")]
+        present, order, start = _runs(labels)
         members, label, core = numbers[order], labels[order], core[order]
         flags = self.points.column("flags", members)
         own, linking = (flags & OWN) > 0, core & ((flags & BORDER) > 0)
-        present, start = np.unique(label, return_index=True)
         cores = _summed(own & core, start)
         source = self.points.column("source", members) if self._shared else members
         tile = TileReport(self.partition, present, cores, source[linking], label[linking], self._lineage(present))
@@ -100,7 +100,7 @@ class RegionWindow:
         if self._shared:
             now["digest"] = _summed(pair_codes(source, source) * own, start)
         due = np.full(len(present), full) | self._has_changed(now)
-        parts = self._parts(members, own, present[due], start[due], np.append(start[1:], len(order))[due])
+        parts, gone = self._parts(members, own, present[due], start[due], np.diff(np.append(start, len(order)))[due])
         self._remember(now, due)
         changed = full or self._structure is None or tile.to_bytes() != self._structure.to_bytes()
         self._structure = tile
@@ -108,18 +108,22 @@ class RegionWindow:
         counted = own & (bins[0] < bins[1])
         time_ms = self.points.column("time_ms", members[counted])
         visits = visits_in(bins, self._settings.forecasts.bin_s, label[counted], time_ms)
-        whereabouts = self._whereabouts(members[own], label[own]) if moves else None
-        return RegionReport(self.partition, held, tile if changed else None, parts, visits, whereabouts=whereabouts)
+        where = self._whereabouts(members[own], label[own]) if moves else None
+        return RegionReport(
+            self.partition, held, tile if changed else None, parts, visits, whereabouts=where, gone=gone
+        )
 
     def _parts(
-        self, members: np.ndarray, own: np.ndarray, labels: np.ndarray, start: np.ndarray, end: np.ndarray
-    ) -> dict[int, CrowdPart | None]:
-        """The own parts of the clusters with these labels, whose members are the runs from ``start`` to ``end``."""
-        mine = np.concatenate([np.empty(0, np.int64), *(np.arange(a, b) for a, b in zip(start.tolist(), end.tolist()))])
-        cluster = np.repeat(np.arange(len(labels)), end - start)[own[mine]]
+        self, members: np.ndarray, own: np.ndarray, labels: np.ndarray, start: np.ndarray, size: np.ndarray
+    ) -> tuple[CrowdParts, np.ndarray]:
+        """The own parts of the clusters with these labels, whose members are runs of ``size`` from ``start``; the labels of
+        those that have none."""
+        mine = places_in(start, size)
+        is_own = own[mine]
+        cluster = np.repeat(np.arange(len(labels)), size)[is_own]
         some, first = np.unique(cluster, return_index=True)
-        found = parts_of(self.points.select(members[mine[own[mine]]]), first)
-        return dict.fromkeys(labels.tolist()) | dict(zip(labels[some].tolist(), found, strict=True))
+        parts = parts_of(labels[some], self.points.select(members[mine[is_own]]), first)
+        return parts, np.delete(labels, some)
 
     def _whereabouts(self, members: np.ndarray, label: np.ndarray) -> Whereabouts:
         columns = [self.points.column(name, members) for name in ("user", "time_ms", "source")]
@@ -196,6 +200,19 @@ class RegionWindow:
         self._sent = unpack_arrays(blobs["sent"])
         self._structure = TileReport.from_bytes(blobs["structure"]) if blobs["structure"] else None
         self._came_from = msgspec.msgpack.decode(blobs["came_from"], type=dict[int, set[int]])
+
+
+def _runs(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(labels of clusters, ascending; the points of all of them, cluster by cluster; where each begins there). O(points)."""
+    found = np.flatnonzero(labels >= 0)
+    index = CodeIndex()
+    seen_as = index.rows(labels[found])
+    by_code = np.argsort(index.codes)
+    rank = np.empty(len(by_code), np.uint16 if len(by_code) <= 1 << 16 else np.int64)  # 16 bits are sorted in one pass
+    rank[by_code] = np.arange(len(by_code))
+    place = rank[seen_as]
+    start = starts_of(np.bincount(place, minlength=len(rank)))
+    return index.codes[by_code], found[np.argsort(place, kind="stable")], start
 
 
 def _summed(values: np.ndarray, start: np.ndarray) -> np.ndarray:

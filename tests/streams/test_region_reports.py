@@ -25,7 +25,7 @@ from streams.stages import union as union_stage
 from streams.stages.crossing import Cut, RegionReport, decode_message, encode_message
 from streams.stages.crowd_counts import VisitCounts
 from streams.stages.crowd_moves import whereabouts_of
-from streams.stages.crowd_parts import CrowdPart, parts_of
+from streams.stages.crowd_parts import NO_PARTS, parts_of
 from streams.stages.factory import stage_factory
 
 
@@ -44,20 +44,23 @@ def test_reports_in_many_pieces_tell_the_same_as_whole_ones(monkeypatch: pytest.
 
 
 def test_a_piece_holds_what_a_broker_takes_and_each_part_is_in_one_piece() -> None:
-    one = np.arange(4096)
-    parts = {label: CrowdPart(1, (1.0, 0.0, 0.0), 0.0, one, one, one, one, []) for label in range(40)}
-    labels = np.array(sorted(parts))
+    one, start = np.arange(4096), np.arange(40) * 4096
+    columns = {name: np.tile(one, 40) for name in ("user", "item", "time_ms")}
+    parts = parts_of(np.arange(40), columns | {"lat": np.zeros(40 * 4096), "lon": np.zeros(40 * 4096)}, start)
+    labels = parts.labels
     structure = TileReport(2, labels, labels, labels[:0], labels[:0], labels[:0].reshape(0, 2))
     whereabouts = whereabouts_of(*(np.arange(300_000) for _ in range(4)))
     whole = RegionReport(
-        2, 9, structure, parts | {50: None}, VisitCounts(one, one, one), Cut(1, [0], 0, True, False), whereabouts=whereabouts
+        2, 9, structure, parts, VisitCounts(one, one, one), Cut(1, [0], 0, True, False), whereabouts=whereabouts,
+        gone=np.array([50]),
     )  # fmt: skip
     pieces = [decode_message(encode_message(piece)) for piece in crossing.pieces_of(whole, after=7)]
     assert max(len(encode_message(piece)) for piece in pieces) < 1_000_000
     assert [(piece.number, piece.more) for piece in pieces] == [
         (8 + at, at < len(pieces) - 1) for at in range(len(pieces))
     ]
-    assert [label for piece in pieces for label in piece.parts] == [*parts, 50]
+    assert [label for piece in pieces for label in piece.parts.labels.tolist()] == list(range(40))
+    assert [piece.gone.tolist() for piece in pieces] == [[50], *[[]] * (len(pieces) - 1)]
     assert (
         [piece.structure is None for piece in pieces]
         == [piece.visits is None for piece in pieces]
@@ -65,7 +68,9 @@ def test_a_piece_holds_what_a_broker_takes_and_each_part_is_in_one_piece() -> No
     )
     users = [piece.whereabouts.users for piece in pieces if piece.whereabouts is not None]
     assert np.array_equal(np.concatenate(users), whereabouts.users)
-    small = msgspec.structs.replace(whole, parts={}, whereabouts=whereabouts_of(*(np.arange(3) for _ in range(4))))
+    small = msgspec.structs.replace(
+        whole, parts=NO_PARTS, whereabouts=whereabouts_of(*(np.arange(3) for _ in range(4)))
+    )
     assert [piece.more for piece in crossing.pieces_of(small)] == [False]
 
 
@@ -178,12 +183,3 @@ def test_a_report_that_comes_again_does_not_bring_the_past_back() -> None:
     for stage in (union, resumed):
         output = stage.apply([first, last], stage.absorbed_offset + 2)
         assert (stage.teller.to_bytes(), output.patterns) == (present, [])
-
-
-def test_the_part_of_a_small_crowd_holds_nothing_of_a_large_one_that_was_told_with_it() -> None:
-    names = ("user", "item", "time_ms", "lat", "lon")
-    points = {name: np.arange(10.0 if name in ("lat", "lon") else 10) for name in names}
-    small, large = parts_of(points, np.array([0, 2]))
-    assert (small.users.tolist(), small.items.tolist(), small.item_counts.tolist()) == ([0, 1], [0, 1], [1, 1])
-    assert large.users.tolist() == list(range(2, 10))
-    assert all(column.base is None for column in (small.users, small.items, small.item_counts, small.hours))

@@ -25,7 +25,13 @@ def test_the_corners_run_counter_clockwise():
 
 @pytest.mark.parametrize(
     ("points", "expected"),
-    [([(3.0, 4.0)], [0]), ([(1.0, 1.0)] * 4, [0]), ([(0.0, 0.0), (2.0, 4.0), (1.0, 2.0)], [0, 1]), ([], [])],
+    [
+        ([(3.0, 4.0)], [0]),
+        ([(1.0, 1.0)] * 4, [0]),
+        ([(0.0, 0.0), (2.0, 4.0), (1.0, 2.0)], [0, 1]),
+        ([(5.0, 7.0), (5.0, 6.0), (5.0, 9.0), (5.0, 9.0)], [1, 2]),
+        ([], []),
+    ],
 )
 def test_a_point_has_one_corner_and_a_line_two(points, expected):
     x, y = np.array(points).reshape(-1, 2).T
@@ -38,4 +44,22 @@ def test_hulls_of_many_crowds_at_once_are_those_of_each() -> None:
     x, y = rng.integers(0, 12, (2, sum(sizes))).astype(float)
     start = np.cumsum([0, *sizes[:-1]])
     each = [convex_hull(x[a : a + n], y[a : a + n]) + a for a, n in zip(start.tolist(), sizes, strict=True)]
-    assert [hull.tolist() for hull in convex_hulls(x, y, start)] == [hull.tolist() for hull in each]
+    corners, numbers = convex_hulls(x, y, start)
+    assert corners.tolist() == np.concatenate(each).tolist()
+    assert numbers.tolist() == [len(hull) for hull in each]
+
+
+def test_corners_on_upright_edges_are_named_once_and_the_first_of_coincident_points_is() -> None:
+    points = [
+        (0.0, 1.0),
+        (2.0, 3.0),
+        (0.0, 0.0),
+        (0.0, 2.0),
+        (2.0, 0.0),
+        (2.0, 1.0),
+        (1.0, 1.0),
+        (2.0, 3.0),
+        (0.0, 0.0),
+    ]
+    x, y = np.array(points).T
+    assert convex_hull(x, y).tolist() == [2, 4, 1, 3]

@@ -166,9 +166,11 @@ class StageRunner:
         async with self._round.turn:
             try:
                 await self._absorb(batch, done)
-                await asyncio.sleep(0)  # its outputs are handed over before the next batch is computed
+                await asyncio.sleep(0)  # its outputs are gathered before the next batch is computed
             finally:
                 self._round.note_taken()
+        if self._round.is_over:
+            self._writer.release()
         await self._settled_below(MAX_IN_HAND, MAX_CHUNK_BYTES_IN_HAND)
 
     async def _absorb(self, batch: FetchedBatch, done: Callable[[], None]) -> None:

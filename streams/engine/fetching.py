@@ -68,6 +68,11 @@ class Round:
         self._waiting = max(0, self._waiting - 1)
         self._fewer.set()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether no batch waits."""
+        return self._waiting == 0
+
     def forget(self) -> None:
         """Nobody takes what was delivered: the queues were emptied."""
         self._waiting = 0

@@ -19,6 +19,9 @@ Target = tuple[str, int]
 POLL_S = 0.001
 # When the brokers have been silent for long.
 LONG_S, SELDOM_POLL_S = 0.1, 0.01
+# So long writes are gathered: librdkafka makes a request for each partition of what it is given at a time, and a broker works
+# as long for a small one as for a large one.
+GATHER_S = 0.01
 # As long as the producer's queue is full.
 ROOM_PAUSE_S = 0.005
 CLOSE_WITHIN_S = 5.0
@@ -55,17 +58,31 @@ Hearer = Callable[[Sequence[Placed]], None]
 class Delivery:
     """The acknowledgements of one write; ``done`` holds the last offset per partition.
 
-    ``hear`` is told of those records that were written with ``on_placed``; ``heard`` says that there are some.
+    ``hear`` is told of those records that are of the ``heard`` topics; ``is_heard`` says that there are some.
     """
 
-    def __init__(self, awaited: int, hear: Hearer, heard: bool) -> None:
-        self.heard = heard
+    def __init__(self, records: Sequence[OutRecord], heard: frozenset[str], hear: Hearer) -> None:
+        # There are no gaps, so the last record of a partition is not acknowledged before the others are.
+        last = {(record.topic, record.partition): at for at, record in enumerate(records)}
+        self._told = {at: record for at, record in enumerate(records) if record.topic in heard}
+        self._awaited = self._told.keys() | set(last.values())
+        self._open = len(self._awaited)
         self._loop = asyncio.get_running_loop()
         self._hear = hear
         self._placed: list[Placed] = []
         self.done: asyncio.Future[dict[Target, int]] = self._loop.create_future()
-        self.awaited = awaited
         self._last: dict[Target, int] = {}
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether somebody is told where some of the records are."""
+        return bool(self._told)
+
+    def callback(self, at: int) -> Callable[..., None] | None:
+        """What is to be called when the brokers have the record at this place, None if nobody waits for it."""
+        if at in self._told:
+            return partial(self.on_placed, self._told[at])
+        return self.on_delivery if at in self._awaited else None
 
     def on_placed(self, record: OutRecord, error: KafkaError | None, message: Message) -> None:
         """The brokers have a record of which ``hear`` is to be told, or never will."""
@@ -76,7 +93,7 @@ class Delivery:
 
     def on_delivery(self, error: KafkaError | None, message: Message) -> None:
         """The brokers have a record, or never will."""
-        self.awaited -= 1
+        self._open -= 1
         if self._loop.is_closed() or self.done.done():  # nobody waits any more, or it has failed
             return
         if error is not None:
@@ -86,7 +103,7 @@ class Delivery:
         if offset is not None:  # of a record that was sent twice the brokers do not say it
             target = message.topic(), message.partition()
             self._last[target] = max(offset, self._last.get(target, -1))  # type: ignore[index,arg-type]
-        if not self.awaited:
+        if not self._open:
             self.done.set_result(self._last)
             if self._placed:
                 self._hear(self._placed)
@@ -103,7 +120,9 @@ class BatchWriter:
     def __init__(self, config: Mapping[str, Any]) -> None:
         self._config = dict(config) | NO_GAPS
         self._producer: Producer | None = None
-        self._turn = asyncio.Lock()
+        self._gathered: list[tuple[Sequence[OutRecord], Delivery]] = []
+        self._sending: asyncio.Task[None] | None = None
+        self._at_latest: asyncio.TimerHandle | None = None
         self._first: dict[Target, asyncio.Future[Any]] = {}
         self._under_way: list[Delivery] = []
         self._listening: asyncio.Task[None] | None = None
@@ -117,28 +136,46 @@ class BatchWriter:
     async def write(self, records: Sequence[OutRecord]) -> dict[Target, int]:
         """Write all records, those of one partition in order; the last offset of each (topic, partition), once acknowledged.
 
+        Writes are gathered until ``release``, for a few milliseconds at most, and not if one of the records is urgent.
+
         Raises KafkaException if one of them fails: the caller must then not acknowledge its source.
         """
         if not records:
             return {}
-        async with self._turn:  # or a write that waits for room would be overtaken
-            # There are no gaps, so the last record of a partition is not acknowledged before the others are.
-            last = {(record.topic, record.partition): at for at, record in enumerate(records)}
-            heard = {at for at, record in enumerate(records) if record.topic in self._heard_topics}
-            awaited = heard.union(last.values())
-            delivery = Delivery(len(awaited), self._hearer, bool(heard))
-            await self._let_first_arrive(set(last), delivery.done)
-            self._listen_for(delivery)
+        delivery = Delivery(records, self._heard_topics, self._hearer)
+        self._gathered.append((records, delivery))
+        self._listen_for(delivery)
+        if any(record.urgent for record in records):
+            self.release()
+        elif self._at_latest is None:
+            self._at_latest = asyncio.get_running_loop().call_later(GATHER_S, self.release)
+        return await delivery.done
+
+    def release(self) -> None:
+        """Send what was gathered."""
+        if self._at_latest is not None:
+            self._at_latest.cancel()
+            self._at_latest = None
+        if self._gathered and (self._sending is None or self._sending.done()):
+            self._sending = asyncio.create_task(self._send())
+
+    async def _send(self) -> None:
+        """Hand over what is gathered, one write after the other: one that waits for room must not be overtaken."""
+        while self._gathered:
+            records, delivery = self._gathered.pop(0)
+            await self._let_first_arrive({(record.topic, record.partition) for record in records}, delivery.done)
+            if delivery.done.done():  # what was written before it has failed
+                continue
             try:
                 for at, record in enumerate(records):
-                    await self._hand_over(record, delivery if at in awaited else None)
-            except (KafkaException, ValueError) as error:  # refused by the producer itself
+                    await self._hand_over(record, delivery.callback(at))
+            except Exception as error:  # refused by the producer itself
                 delivery.fail(error)
-        return await delivery.done
 
     async def told(self, at_most_s: float) -> None:
         """Return when the hearer knows of all that was written so far, or after ``at_most_s``."""
-        if waiting := [delivery.done for delivery in self._under_way if delivery.heard]:
+        self.release()
+        if waiting := [delivery.done for delivery in self._under_way if delivery.is_heard]:
             await asyncio.wait(waiting, timeout=at_most_s)
 
     async def _let_first_arrive(self, targets: set[Target], done: asyncio.Future[Any]) -> None:
@@ -152,10 +189,8 @@ class BatchWriter:
         for one in targets - self._first.keys():
             self._first[one] = done
 
-    async def _hand_over(self, record: OutRecord, delivery: Delivery | None) -> None:
+    async def _hand_over(self, record: OutRecord, acknowledged: Callable[..., None] | None) -> None:
         producer, time_ms = self._started(), record.timestamp_ms or int(time.time() * 1000)
-        heard = delivery is not None and record.topic in self._heard_topics
-        acknowledged = delivery and (partial(delivery.on_placed, record) if heard else delivery.on_delivery)
         while True:
             try:
                 producer.produce(

@@ -144,7 +144,6 @@ class BatchWriter:
             return {}
         delivery = Delivery(records, self._heard_topics, self._hearer)
         self._gathered.append((records, delivery))
-        self._listen_for(delivery)
         if any(record.urgent for record in records):
             self.release()
         elif self._at_latest is None:
@@ -163,6 +162,7 @@ class BatchWriter:
         """Hand over what is gathered, one write after the other: one that waits for room must not be overtaken."""
         while self._gathered:
             records, delivery = self._gathered.pop(0)
+            self._listen_for(delivery)
             await self._let_first_arrive({(record.topic, record.partition) for record in records}, delivery.done)
             if delivery.done.done():  # what was written before it has failed
                 continue
@@ -175,7 +175,8 @@ class BatchWriter:
     async def told(self, at_most_s: float) -> None:
         """Return when the hearer knows of all that was written so far, or after ``at_most_s``."""
         self.release()
-        if waiting := [delivery.done for delivery in self._under_way if delivery.is_heard]:
+        written = [*self._under_way, *(delivery for _, delivery in self._gathered)]
+        if waiting := [delivery.done for delivery in written if delivery.is_heard]:
             await asyncio.wait(waiting, timeout=at_most_s)
 
     async def _let_first_arrive(self, targets: set[Target], done: asyncio.Future[Any]) -> None:

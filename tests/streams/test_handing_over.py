@@ -18,6 +18,7 @@ from streams.engine.writer import OutRecord, Placed
 from streams.records import internal_records
 from streams.stages.columns import InternalBatch
 from streams.stages.crossing import Cut, Message, RegionReport
+from streams.stages.crowd_parts import NO_PARTS
 from streams.stages.output import Routed
 
 ROWS = TP("rows", 0)
@@ -69,7 +70,7 @@ def test_a_record_that_is_handed_over_is_as_it_would_be_fetched() -> None:
 def test_only_a_telling_is_urgent() -> None:
     batch = InternalBatch(0, 0, True, b"", b"")
     cuts = [Cut(1, [], 0, tell, False) for tell in (False, True)]
-    report = RegionReport(0, 0, None, {}, None, cut=cuts[1])
+    report = RegionReport(0, 0, None, NO_PARTS, None, cut=cuts[1])
     messages: list[Message] = [batch, *cuts, report]
     records = internal_records(Routed(INTERNAL_REGION, 0, message) for message in messages)
     assert [record.urgent for record in records] == [False, False, True, True]

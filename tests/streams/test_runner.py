@@ -32,6 +32,10 @@ class Log:
         self.failing: Any = None
         self.due = set[int]()
         self.owned = set[int]()
+        self.released = 0
+
+    def release(self) -> None:
+        self.released += 1
 
     async def write(self, records: Sequence[OutRecord]) -> None:
         await self.gate.wait()
@@ -288,6 +292,19 @@ def test_agents_compute_one_batch_between_two_turns_of_the_loop() -> None:
 
     asyncio.run(run())
     assert len(set(computed)) == 3
+
+
+def test_what_the_batches_of_a_round_write_is_sent_when_none_of_them_waits_any_more() -> None:
+    async def play(runner: StageRunner, log: Log, acked: list[Any], _: list[Any]) -> None:
+        log.gate.set()
+        for _ in range(2):
+            runner._round.note_delivered()
+        await runner.take(batch(0, 4), lambda: acked.append(4))
+        assert log.released == 0
+        await runner.take(batch(5, 9), lambda: acked.append(9))
+        assert log.released == 1
+
+    assert scenario(play)[1] == [4, 9]
 
 
 def test_a_batch_is_taken_when_it_is_computed_whatever_became_of_it() -> None:

@@ -14,6 +14,7 @@ from chronotope.local.embedded import EmbeddedBroker
 from schemas.settings import KafkaSettings
 from schemas.topics import INTERNAL_PLACE, LATE
 from streams.app import writer_config
+from streams.engine import writer as writer_module
 from streams.engine.writer import BatchWriter, OutRecord
 from streams.settings import WorkerSettings
 
@@ -161,6 +162,91 @@ def test_a_record_that_the_brokers_have_without_saying_where_is_written_and_nobo
 def test_whoever_waits_hears_of_an_error_before_what_comes_after_it(error: Exception) -> None:
     outcome, producer = answered(error, 7)
     assert outcome is error and producer.purged
+
+
+class Told:
+    """A producer that only notes what it is given."""
+
+    def __init__(self) -> None:
+        self.given: list[bytes] = []
+
+    def produce(self, topic: str, value: bytes, *_: Any, **__: Any) -> None:
+        self.given.append(value)
+
+    def poll(self, _: float) -> int:
+        return 0
+
+
+def gathered(play: Callable[[BatchWriter, Told, Callable[..., None]], Awaitable[None]]) -> None:
+    """Let ``play`` begin writes of one record with its third argument, to a writer whose producer only notes them."""
+
+    async def run() -> None:
+        writer: Any = BatchWriter({})
+        writer._producer = told = Told()
+        writes: list[asyncio.Task[Any]] = []
+
+        def write(value: bytes, *, urgent: bool = False) -> None:
+            writes.append(asyncio.create_task(writer.write([OutRecord("t", 0, None, value, urgent=urgent)])))
+
+        writer._let_first_arrive = _at_once
+        await play(writer, told, write)
+        for one in writes:
+            one.cancel()
+        await asyncio.gather(*writes, return_exceptions=True)
+
+    asyncio.run(run())
+
+
+async def _at_once(*_: Any) -> None:
+    return None
+
+
+async def _some_turns() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def test_writes_are_gathered_until_they_are_released_and_sent_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer_module, "GATHER_S", 60.0)
+
+    async def play(writer: BatchWriter, told: Told, write: Callable[..., None]) -> None:
+        for value in (b"a", b"b", b"c"):
+            write(value)
+            await _some_turns()
+        assert told.given == []
+        writer.release()
+        await _some_turns()
+        assert told.given == [b"a", b"b", b"c"]
+        write(b"d")
+        await _some_turns()
+        assert told.given == [b"a", b"b", b"c"]
+        await writer.told(0.0)
+        await _some_turns()
+        assert told.given == [b"a", b"b", b"c", b"d"]
+
+    gathered(play)
+
+
+def test_what_is_urgent_is_not_gathered_and_overtakes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer_module, "GATHER_S", 60.0)
+
+    async def play(_: BatchWriter, told: Told, write: Callable[..., None]) -> None:
+        write(b"a")
+        write(b"cut", urgent=True)
+        await _some_turns()
+        assert told.given == [b"a", b"cut"]
+
+    gathered(play)
+
+
+def test_nothing_is_gathered_for_long() -> None:
+    async def play(_: BatchWriter, told: Told, write: Callable[..., None]) -> None:
+        for value in (b"a", b"b"):
+            write(value)
+            await asyncio.sleep(10 * writer_module.GATHER_S)
+            assert told.given[-1] == value
+
+    gathered(play)
 
 
 def test_nothing_to_write_asks_no_broker() -> None:

@@ -120,7 +120,8 @@ class UserProfiles:
 
     def _rows(self, users: Ints) -> Ints:
         """The row of each user; those without one get one."""
-        while len(self) and len(self) + self._newcomers(users) > self.settings.max_users:
+        room = self.settings.max_users
+        while len(self) and len(self) + len(users) > room and len(self) + self._newcomers(users) > room:
             self._drop_least_active()
         held = len(self)
         rows = self._index.rows(users)

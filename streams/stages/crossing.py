@@ -61,9 +61,8 @@ class _PackedReport(msgspec.Struct, frozen=True, array_like=True, tag="report"):
     partition: int
     points: int
     structure: bytes | None
-    parts: (
-        bytes | list[tuple[int, tuple[Any, ...] | None]]
-    )  # one by one with its label, None if it is gone: older reports
+    # Older reports: a list of labels with their parts, packed one by one, None for what is gone.
+    parts: bytes | list[tuple[int, tuple[Any, ...] | None]]
     visits: PackedVisits | None
     cut: Cut
     exact: bool

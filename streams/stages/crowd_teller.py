@@ -267,17 +267,14 @@ class CrowdTeller:
             self.moves.load(blobs["moves"])
         self.clusters = msgspec.convert(told["clusters"], dict[int, LiveCluster])
         if isinstance(told["parts"], list):  # states written when each part was held by itself
-            parts = {
-                region: unpack_listed(listed)
-                for region, listed in _grouped(
-                    (region, (label, packed)) for (region, label), packed in told["parts"]
-                ).items()
-            }
-            self._parts = {region: held.select(np.argsort(held.labels)) for region, held in parts.items()}
-            self._fresh = {region: np.array(sorted(labels)) for region, labels in _grouped(told["fresh"]).items()}
+            listed = _grouped((region, (label, packed)) for (region, label), packed in told["parts"])
+            parts = {region: unpack_listed(sorted(some)) for region, some in listed.items()}
+            fresh = _grouped(told["fresh"])
         else:
-            self._parts = {region: unpack_parts(packed) for region, packed in told["parts"].items()}
-            self._fresh = {region: np.array(labels, np.int64) for region, labels in told["fresh"].items()}
+            parts = {region: unpack_parts(packed) for region, packed in told["parts"].items()}
+            fresh = told["fresh"]
+        self._parts = parts
+        self._fresh = {region: np.array(sorted(labels), np.int64) for region, labels in fresh.items()}
         self._points = told["points"]
         self._shared = {one: [(region, label) for region, label in nodes] for one, nodes in told["shared"].items()}
 

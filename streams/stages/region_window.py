@@ -86,7 +86,7 @@ class RegionWindow:
         return OWN * (self._regions.owners(lat, lon) == self.partition) + BORDER * border
 
     def report(self, bins: Bins, full: bool = False, moves: bool = False) -> RegionReport:
-        """What changed since the last report, or everything, the visits in ``bins``, and who was where. O(points)."""
+        """What changed since the last report, or everything, the visits in ``bins``, and who was where. O(points log points)."""
         numbers, labels, core = self.dbscan.snapshot()
         self.points.drop_before(int(numbers.min()) if len(numbers) else 2**62)
         present, order, start = _runs(labels)

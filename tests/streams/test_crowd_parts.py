@@ -6,13 +6,17 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from walking_crowds import EVENTS_SEEN, STEP, settings_for
 
 from processors.quality import poisson_significance
 from processors.spatial.hull import convex_hull
+from streams.pipeline import PatternPipeline
 from streams.stages import crowd_parts
 from streams.stages.cluster_summary import MAX_HULL, summaries
 from streams.stages.crossing import RegionReport, decode_message
 from streams.stages.crowd_parts import KINDS, NO_PARTS, CrowdParts, added, joined, pack_parts, parts_of, unpack_parts
+from streams.stages.factory import stage_factory
+from streams.stages.packing import pack_blobs, unpack_blobs
 
 HOUR_MS = 3_600_000
 Points = dict[str, np.ndarray]
@@ -129,3 +133,23 @@ def test_reports_that_were_written_part_by_part_are_still_read() -> None:
     assert isinstance(report, RegionReport)
     assert_same(report.parts, parts)
     assert report.gone.tolist() == [5]
+
+
+def test_a_state_that_was_written_part_by_part_goes_on_as_if_it_had_been_written_now() -> None:
+    pipeline = PatternPipeline(settings_for(2))
+    for start in range(0, 800, STEP):
+        pipeline.update(EVENTS_SEEN[start : start + STEP])
+    blobs = unpack_blobs(pipeline.stages["union"][0].to_bytes())
+    teller = unpack_blobs(blobs["teller"])
+    told = msgspec.msgpack.decode(teller["told"], strict=False)
+    parts = {region: unpack_parts(packed) for region, packed in told["parts"].items()}
+    told["parts"] = [
+        ((region, label), listed_as_before(held, row))
+        for region, held in parts.items()
+        for row, label in enumerate(held.labels.tolist())
+    ]
+    told["fresh"] = [(region, label) for region, labels in told["fresh"].items() for label in labels]
+    before = pack_blobs(blobs | {"teller": pack_blobs(teller | {"told": msgspec.msgpack.encode(told)})})
+    resumed = stage_factory("union", pipeline.settings)(0, before)
+    assert len(told["parts"]) > 5
+    assert resumed.teller.to_bytes() == pipeline.stages["union"][0].teller.to_bytes()

@@ -7,7 +7,7 @@ from typing import Any
 from streams.records import internal_records
 from streams.runner import StageRunner
 
-LOOK_EVERY_S = 0.05
+LOOK_EVERY_S = 0.025
 FIRST_AFTER_S, LAST_AFTER_S = 0.1, 60.0
 
 

@@ -28,8 +28,9 @@ def metres_between(lat: float, lon: float, other_lat: float, other_lon: float) -
     return 2 * EARTH_RADIUS_M * math.asin(min(1.0, math.sqrt(half_chord)))
 
 
-def distance_m(lat: float, lon: float, lats: Floats, lons: Floats) -> Floats:
-    """Great-circle distances in metres from one point to many (WGS84 degrees); NaN where a place is unknown.
+def distance_m(lat: float | Floats, lon: float | Floats, lats: Floats, lons: Floats) -> Floats:
+    """Great-circle distances in metres from one point to many, or from each to its own (WGS84 degrees); NaN where a place is
+    unknown.
 
     >>> float(distance_m(0.0, 0.0, np.array([0.0]), np.array([1.0]))[0].round())
     111195.0
@@ -96,10 +97,23 @@ class ItemTable:
         lat, lon = self._lat.item(row), self._lon.item(row)
         return None if math.isnan(lat) else (lat, lon)
 
+    def places(self, item_ids: Iterable[str]) -> tuple[Floats, Floats]:
+        """The latitudes and longitudes of these items (WGS84 degrees), NaN where a place is not known. O(items)."""
+        row_of = self._row.get
+        rows = np.array([row_of(item_id, -1) for item_id in item_ids], np.int64)
+        known = rows >= 0
+        return np.where(known, self._lat[rows], np.nan), np.where(known, self._lon[rows], np.nan)
+
     def categories_of(self, item_id: str) -> tuple[str, ...]:
         """The categories of an item; none if it is unknown."""
         row = self._row.get(item_id)
         return self.categories[row] if row is not None else ()
+
+    def main_category(self, item_id: str) -> str | None:
+        """The first category of an item, if it has one. O(1)."""
+        row = self._row.get(item_id)
+        categories = self.categories[row] if row is not None else ()
+        return categories[0] if categories else None
 
     def touch(self, item_ids: Iterable[str]) -> None:
         """These items exist."""

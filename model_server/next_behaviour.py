@@ -1,8 +1,8 @@
 """What, where and when comes next for a user: calibrated probabilities, and the errors that they had."""
 
 import bisect
-from collections import OrderedDict, defaultdict
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -10,11 +10,13 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from model_server.items import ItemTable, metres_between
+from model_server.items import ItemTable
+from model_server.live_clusters import LiveClusters
 from model_server.metrics import ServerMetrics
+from model_server.ranking import RankedItem
 from model_server.recommending import Made
 from schemas.events import BehaviorEvent
-from schemas.patterns import ClusterUpdate, NamedShare, Pattern
+from schemas.patterns import NamedShare, Pattern
 from schemas.recommendations import NextBehaviour
 
 Floats = npt.NDArray[np.float64]
@@ -63,17 +65,17 @@ class Calibrator:
     def __init__(self, prior: float = 20.0, decay: float = 0.9999, redraw: int = 100) -> None:
         self._prior, self._decay, self._redraw = prior, decay, redraw
         bins = len(PROBABILITY_EDGES) - 1
-        self._count = np.zeros(bins)
-        self._stated = np.zeros(bins)
-        self._hits = np.zeros(bins)
+        # Lists, of which one number at a time is read and written faster than of arrays.
+        self._count, self._stated, self._hits = [0.0] * bins, [0.0] * bins, [0.0] * bins
         self._lessons = 0
         self._x, self._y = self._curve()
 
     def learn(self, stated: float, came_true: bool) -> None:
         """One statement was tested. O(1), amortised."""
         index = min(bisect.bisect_right(EDGE_LIST, stated) - 1, len(self._count) - 1)
-        for column, value in ((self._count, 1.0), (self._stated, stated), (self._hits, float(came_true))):
-            column[index] = self._decay * column[index] + value
+        self._count[index] = self._decay * self._count[index] + 1.0
+        self._stated[index] = self._decay * self._stated[index] + stated
+        self._hits[index] = self._decay * self._hits[index] + came_true
         self._lessons += 1
         if self._lessons % self._redraw == 0:
             self._x, self._y = self._curve()
@@ -82,27 +84,37 @@ class Calibrator:
         """The calibrated probabilities of these statements, never decreasing in the statement. O(n log bins)."""
         return np.interp(stated, self._x, self._y)
 
+    def frequency(self, stated: float) -> float:
+        """The same of one statement, without an array. O(log bins)."""
+        above = bisect.bisect_right(self._x, stated)
+        if not 0 < above < len(self._x):
+            return self._y[0 if above == 0 else -1]
+        x, y, next_x, next_y = self._x[above - 1], self._y[above - 1], self._x[above], self._y[above]
+        return y + (stated - x) * (next_y - y) / (next_x - x)
+
     def error(self) -> float:
         """Expected calibration error of what was stated: mean |frequency - statement|."""
-        total = self._count.sum()
-        return float(np.abs(self._hits - self._stated).sum() / total) if total else 0.0
+        total = sum(self._count)
+        return sum(abs(hits - stated) for hits, stated in zip(self._hits, self._stated)) / total if total else 0.0
 
     def state(self) -> list[Floats]:
         """What was learned, as arrays."""
-        return [self._count, self._stated, self._hits]
+        return [np.array(column) for column in (self._count, self._stated, self._hits)]
 
     def load_state(self, state: list[Floats]) -> None:
         """Take over what ``state`` gave; ValueError if its shape is another."""
-        if [column.shape for column in state] != [self._count.shape] * 3:
-            raise ValueError(f"a calibrator's state has three columns of {self._count.shape}")
-        self._count, self._stated, self._hits = (column.copy() for column in state)
+        bins = len(self._count)
+        if [column.shape for column in state] != [(bins,)] * 3:
+            raise ValueError(f"a calibrator's state has three columns of {bins}")
+        self._count, self._stated, self._hits = (column.tolist() for column in state)
         self._x, self._y = self._curve()
 
-    def _curve(self) -> tuple[Floats, Floats]:
+    def _curve(self) -> tuple[list[float], list[float]]:
         middle = (PROBABILITY_EDGES[1:] + PROBABILITY_EDGES[:-1]) / 2
-        x = np.where(self._count > 0, self._stated / np.maximum(self._count, 1e-9), middle)
-        y = never_falling((self._hits + self._prior * x) / (self._count + self._prior), self._count + 1e-3)
-        return np.concatenate(([0.0], x, [1.0])), np.concatenate(([0.0], y, [y[-1]]))
+        count, stated, hits = self.state()
+        x = np.where(count > 0, stated / np.maximum(count, 1e-9), middle)
+        y = never_falling((hits + self._prior * x) / (count + self._prior), count + 1e-3)
+        return [0.0, *x.tolist(), 1.0], [0.0, *y.tolist(), float(y[-1])]
 
 
 class GapModel:
@@ -117,8 +129,8 @@ class GapModel:
         self._max_users, self._shrink, self._rate = max_users, shrink, rate
         self._everybody = np.full((24, BINS), 0.1)
         self._own: OrderedDict[str, npt.NDArray[np.float32]] = OrderedDict()
-        self._level = np.array(LEVELS)
-        self.covered = np.array(LEVELS)
+        self._level: list[float] = list(LEVELS)
+        self.covered: list[float] = list(LEVELS)
 
     def observe(self, user_id: str, since_ms: int, time_ms: int) -> None:
         """The user came ``time_ms - since_ms`` after the event before."""
@@ -141,30 +153,33 @@ class GapModel:
         own = np.stack([self._own.get(user, NO_GAPS) for user in user_ids])
         share = (own + self._shrink * share) / (own.sum(1, keepdims=True) + self._shrink)
         reached = np.cumsum(share, 1)
-        index = np.minimum((reached[:, :, None] < self._level).sum(1), BINS - 1)
+        level = np.array(self._level)
+        index = np.minimum((reached[:, :, None] < level).sum(1), BINS - 1)
         within = np.take_along_axis(share, index, 1)
-        missing = self._level - (np.take_along_axis(reached, index, 1) - within)
+        missing = level - (np.take_along_axis(reached, index, 1) - within)
         quantiles: Floats = GAP_EDGES_S[index] + np.clip(missing / within, 0.0, 1.0) * GAP_WIDTHS_S[index]
         return quantiles
 
-    def test(self, stated_s: Floats, gap_s: float) -> None:
-        """What was stated for a gap that has now ended: corrects the levels."""
-        covered = (gap_s <= stated_s).astype(np.float64)
-        self.covered += 0.005 * (covered - self.covered)
-        self._level = np.clip(self._level + self._rate * (np.array(LEVELS) - covered), 0.001, 0.999)
-        self._level = np.maximum.accumulate(self._level)
+    def test(self, stated_s: Sequence[float], gap_s: float) -> None:
+        """What was stated for a gap that has now ended: corrects the levels. O(levels)."""
+        least = 0.001
+        for index, (stated, nominal) in enumerate(zip(stated_s, LEVELS)):
+            covered = gap_s <= stated
+            self.covered[index] += 0.005 * (covered - self.covered[index])
+            least = max(least, min(self._level[index] + self._rate * (nominal - covered), 0.999))
+            self._level[index] = least
 
     def state(self) -> dict[str, Any]:
         """What was learned, as arrays and plain values."""
         own = np.stack(list(self._own.values())) if self._own else np.zeros((0, BINS), np.float32)
-        return {"everybody": self._everybody, "users": list(self._own), "own": own, "level": self._level}
+        return {"everybody": self._everybody, "users": list(self._own), "own": own, "level": np.array(self._level)}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take over what ``state`` gave; ValueError if its shape is another."""
         users, own = state["users"], state["own"]
         if state["everybody"].shape != (24, BINS) or own.shape != (len(users), BINS):
             raise ValueError(f"a gap model's state has {BINS} bins, not {state['everybody'].shape}")
-        self._everybody, self._level = state["everybody"].copy(), state["level"].copy()
+        self._everybody, self._level = state["everybody"].copy(), state["level"].tolist()
         self._own = OrderedDict((user, row.copy()) for user, row in zip(users, own))
 
 
@@ -172,7 +187,7 @@ class _Stated(msgspec.Struct, frozen=True):
     item_id: str
     probability: float
     since_ms: int
-    gaps_s: Floats
+    gaps_s: list[float]
 
 
 class NextBehaviourPredictor:
@@ -182,19 +197,14 @@ class NextBehaviourPredictor:
         self._items, self._metrics, self._max_users = items, metrics, max_users
         self._calibrator = Calibrator()
         self._gaps = GapModel(max_users)
-        self._clusters: dict[str, ClusterUpdate] = {}
+        self._clusters = LiveClusters()
         self._stated: OrderedDict[str, _Stated] = OrderedDict()
         self._brier = 0.0
         self._tested = 0
 
     def note(self, patterns: Sequence[Pattern]) -> None:
         """Keep the live clusters: they name the where."""
-        for pattern in patterns:
-            if isinstance(pattern, ClusterUpdate):
-                if pattern.change in ("died", "merged"):
-                    self._clusters.pop(pattern.cluster_id, None)
-                else:
-                    self._clusters[pattern.cluster_id] = pattern
+        self._clusters.note(patterns)
 
     def observe(self, event: BehaviorEvent, previous_ms: int | None) -> None:
         """The next event of a user tests what was predicted, then is learned from."""
@@ -208,33 +218,39 @@ class NextBehaviourPredictor:
         """What, where and when next for each of these users, as of the user's last event."""
         if not made:
             return []
-        stated = np.zeros((len(made), max(1, *(len(each.ranking.items) for each in made))))
-        for row, each in enumerate(made):
-            stated[row, : len(each.ranking.items)] = [item.probability for item in each.ranking.items]
-        stated = np.nan_to_num(stated, posinf=0.0, neginf=0.0)
+        stated = _probabilities([each.ranking.items for each in made])
         shares = self._calibrator.calibrated(stated)
         shares = np.round(shares / np.maximum(1.0, shares.sum(1, keepdims=True)), 5)
         gaps_s = self._gaps.quantiles_s([each.task.user_id for each in made], last_event_ms)
         when_ms = np.array(last_event_ms)[:, None] + (1000 * gaps_s).astype(np.int64)
+        holding = self._clusters_of(made) if len(self._clusters) else {}
         predictions = []
         for each, since_ms, gaps, times, own, top in zip(
-            made, last_event_ms, gaps_s, when_ms.tolist(), shares.tolist(), stated[:, 0].tolist()
+            made, last_event_ms, gaps_s.tolist(), when_ms.tolist(), shares.tolist(), stated[:, 0].tolist()
         ):
             if each.ranking.items:
                 self._remember(each.task.user_id, _Stated(each.ranking.items[0].item_id, top, since_ms, gaps))
-            predictions.append(self._worded(each, own, dict(zip(LEVEL_NAMES, times))))
+            predictions.append(self._worded(each, own, dict(zip(LEVEL_NAMES, times)), holding))
         return predictions
 
-    def _worded(self, made: Made, shares: Sequence[float], when_ms: dict[str, int]) -> NextBehaviour:
-        named = [NamedShare(item.item_id, share) for item, share in zip(made.ranking.items, shares)]
+    def _clusters_of(self, made: Sequence[Made]) -> dict[str, str | None]:
+        """The cluster that each ranked item lies in."""
+        names = list({item.item_id for each in made for item in each.ranking.items})
+        return dict(zip(names, self._clusters.holding(self._items, names)))
+
+    def _worded(
+        self, made: Made, shares: Sequence[float], when_ms: dict[str, int], holding: Mapping[str, str | None]
+    ) -> NextBehaviour:
+        names = [item.item_id for item in made.ranking.items]
+        recommendation = made.recommendation
         return NextBehaviour(
             user_id=made.task.user_id,
-            version=made.recommendation.version,
-            generated_at_ms=made.recommendation.generated_at_ms,
-            model_version=made.recommendation.model_version,
-            items=named,
-            categories=self._by_category(named),
-            clusters=self._by_cluster(named),
+            version=recommendation.version,
+            generated_at_ms=recommendation.generated_at_ms,
+            model_version=recommendation.model_version,
+            items=[NamedShare(name, share) for name, share in zip(names, shares)],
+            categories=_summed(map(self._items.main_category, names), shares),
+            clusters=_summed(map(holding.get, names), shares) if holding else [],
             when_ms=when_ms,
             explore_probability=made.ranking.explore_probability,
         )
@@ -256,7 +272,7 @@ class NextBehaviourPredictor:
 
     def _test(self, stated: _Stated, event: BehaviorEvent) -> None:
         hit = stated.item_id == event.item_id
-        calibrated = float(self._calibrator.calibrated(np.array([stated.probability]))[0])
+        calibrated = self._calibrator.frequency(stated.probability)
         self._brier += max(0.005, 1 / (self._tested + 1)) * ((calibrated - hit) ** 2 - self._brier)
         self._calibrator.learn(stated.probability, hit)
         self._gaps.test(stated.gaps_s, (event.event_time_ms - stated.since_ms) / 1000)
@@ -271,34 +287,25 @@ class NextBehaviourPredictor:
         for level, covered in zip(LEVELS, self._gaps.covered):
             error.labels(f"coverage_{level}").set(float(covered) - level)
 
-    def _by_category(self, named: Sequence[NamedShare]) -> list[NamedShare]:
-        shares: dict[str, float] = {}
-        for each in named:
-            categories = self._items.categories_of(each.name)
-            if categories:
-                shares[categories[0]] = shares.get(categories[0], 0.0) + each.share
-        return _largest_first(shares)
-
-    def _by_cluster(self, named: Sequence[NamedShare]) -> list[NamedShare]:
-        if not self._clusters:
-            return []
-        shares: dict[str, float] = defaultdict(float)
-        for each in named:
-            place = self._items.place(each.name)
-            if place is None:
-                continue
-            for cluster in self._clusters.values():
-                if metres_between(*place, cluster.lat, cluster.lon) <= cluster.radius_m:
-                    shares[cluster.cluster_id] += each.share
-                    break
-        return _largest_first(shares)
-
 
 _SECOND = itemgetter(1)
 
 
-def _largest_first(shares: dict[str, float]) -> list[NamedShare]:
-    return [NamedShare(name, round(share, 5)) for name, share in sorted(shares.items(), key=_SECOND, reverse=True)]
+def _probabilities(ranked: Sequence[Sequence[RankedItem]]) -> Floats:
+    """The finite probabilities of these lists, [lists, longest], 0 behind their ends."""
+    lengths = np.array([len(items) for items in ranked])
+    stated = np.zeros((len(ranked), max(1, int(lengths.max()))))
+    stated[np.arange(stated.shape[1]) < lengths[:, None]] = [item.probability for items in ranked for item in items]
+    return np.nan_to_num(stated, posinf=0.0, neginf=0.0)
+
+
+def _summed(names: Iterable[str | None], shares: Sequence[float]) -> list[NamedShare]:
+    """The sum of the shares of each name, largest first; what has no name counts for none."""
+    sums: dict[str, float] = {}
+    for name, share in zip(names, shares):
+        if name:
+            sums[name] = sums.get(name, 0.0) + share
+    return [NamedShare(name, round(share, 5)) for name, share in sorted(sums.items(), key=_SECOND, reverse=True)]
 
 
 def _gap_bin(gap_s: float) -> int:

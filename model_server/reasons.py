@@ -1,15 +1,17 @@
 """Reasons in words: which expert gave how much of a score, said so that the user understands it."""
 
 import itertools
+import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from model_server.items import Floats, ItemTable, distance_m, metres_between
+from model_server.items import Floats, ItemTable, distance_m
 from model_server.ranking import RankedItem
 from schemas.patterns import ClusterUpdate, Pattern, PeriodicityUpdate
 from schemas.recommendations import Reason
@@ -75,6 +77,7 @@ class ReasonWriter:
         self._items, self._most, self._max_periods = items, reasons_per_item, max_periods
         self._clusters: dict[str, ClusterUpdate] = {}
         self._crowds: tuple[list[ClusterUpdate], Floats, Floats] | None = None  # as columns, until one of them changes
+        self._near_crowds: dict[str, str | None] = {}  # by item, within one call: many lists name the same few
         self._periods: OrderedDict[tuple[str, str], str] = OrderedDict()
 
     def note(self, patterns: Sequence[Pattern]) -> None:
@@ -91,60 +94,72 @@ class ReasonWriter:
         Their weights are shares of the positive evidence; what rounds to none of it is no reason. The lists are taken
         together, since a few operations on all of them cost less than a few on each.
         """
-        strongest = iter(self._strongest([item for each in shown for item in each.items]))
+        self._near_crowds.clear()
+        items = [item for each in shown for item in each.items]
+        lasts = [each.last_item for each in shown for _ in each.items]
+        told = zip(*self._strongest(items), self._away_m(lasts, items))
+        usual = self._usual_words()
+        return [self._reasons(each, told, usual) for each in shown]
+
+    def _reasons(
+        self, shown: Shown, told: Iterator[tuple[list[int], list[float], float]], usual: dict[str, str]
+    ) -> list[list[Reason]]:
+        """The reasons of one list; ``told`` goes on by its items: their strongest experts, and how far they are away."""
+        if shown.last_item:
+            usual = usual | {expert: text + shown.last_item for expert, text in FROM_LAST.items()}
         return [
             [
-                [
-                    Reason(pattern=expert, weight=weight, text=self._words(expert, each, item.item_id))
-                    for expert, weight in next(strongest)
-                ]
-                for item in each.items
+                Reason(
+                    pattern=(expert := item.experts[column]),
+                    weight=part,
+                    text=usual.get(expert) or self._words(expert, shown, item.item_id, away_m),
+                )
+                for column, part in zip(columns, parts)
+                if part > 0.0
             ]
-            for each in shown
+            for item, (columns, parts, away_m) in zip(shown.items, told)
         ]
 
-    def _strongest(self, items: Sequence[RankedItem]) -> list[list[tuple[str, float]]]:
-        """Of each item the experts that gave most, with the part that each has in what was given."""
-        found: list[list[tuple[str, float]]] = []
+    def _strongest(self, items: Sequence[RankedItem]) -> tuple[list[list[int]], list[list[float]]]:
+        """Of each item the columns of the experts that gave most, and the part that each has in what was given."""
+        columns: list[list[int]] = []
+        parts: list[list[float]] = []
         for experts, some in itertools.groupby(items, _EXPERTS):
-            given: Floats = np.array([item.shares for item in some], np.float64)
+            shares = [item.shares for item in some]
+            given: Floats = np.concatenate(shares, dtype=np.float64).reshape(len(shares), len(experts))
             given[~(given > 0.0)] = 0.0
             total = given.sum(1, keepdims=True)
-            order = np.argsort(-given, 1, kind="stable")[:, : self._most]
             telling = (total > 0.0) & (total < np.inf)
-            parts: Floats = np.take_along_axis(given, order, 1) / np.where(telling, total, 1.0)
-            rounded = np.round(np.where(telling, parts, 0.0), 3).tolist()
-            found += [
-                [(experts[index], part) for index, part in zip(indexes, line) if part > 0.0]
-                for indexes, line in zip(order.tolist(), rounded)
-            ]
-        return found
+            order, most = _largest(given, self._most)
+            columns += order.tolist()
+            parts += np.round(np.where(telling, most / np.where(telling, total, 1.0), 0.0), 3).tolist()
+        return columns, parts
 
-    def _words(self, expert: str, shown: Shown, item_id: str) -> str:
-        if expert in PERIOD_EXPERTS:
-            visits = self._periods.get((shown.user_id, item_id)) if self._periods else None
-            if visits is not None:
-                return visits
-        elif expert in CROWD_EXPERTS:
-            crowd = self._nearest_crowd(item_id) if self._clusters else None
-            if crowd is not None:
-                return crowd
-        elif expert == "distance":
-            return self._distance(item_id, shown.last_item)
-        elif expert in FROM_LAST and shown.last_item:
-            return FROM_LAST[expert] + shown.last_item
-        return WORDS.get(expert) or f"the {expert} expert favours it"
+    def _away_m(self, lasts: Sequence[str], items: Sequence[RankedItem]) -> list[float]:
+        """How far each item is from the last one of its list, NaN where that is not known."""
+        places = self._items.places
+        return distance_m(*places(lasts), *places(item.item_id for item in items)).tolist()
 
-    def _distance(self, item_id: str, last_item: str) -> str:
-        here, there = self._items.place(last_item), self._items.place(item_id)
-        if here is None or there is None:
-            return WORDS["distance"]
-        if item_id == last_item:
-            return "it is where you were last"
-        away_m = metres_between(*here, *there)
-        if away_m < NEXT_DOOR_M:
-            return "it is next to where you were last"
-        return f"it is {metres(away_m)} from where you were last"
+    def _usual_words(self) -> dict[str, str]:
+        """By expert the words of those who have nothing of their own to tell of an item."""
+        usual = WORDS.copy()
+        del usual["distance"]
+        for experts, known in ((CROWD_EXPERTS, self._clusters), (PERIOD_EXPERTS, self._periods)):
+            for expert in experts if known else ():
+                del usual[expert]
+        return usual
+
+    def _words(self, expert: str, shown: Shown, item_id: str, away_m: float) -> str:
+        told = None
+        if expert == "distance" and not math.isnan(away_m):
+            told = "it is where you were last" if item_id == shown.last_item else far_from_last(away_m)
+        elif expert in PERIOD_EXPERTS:
+            told = self._periods.get((shown.user_id, item_id))
+        elif expert in CROWD_EXPERTS and self._clusters:
+            if item_id not in self._near_crowds:
+                self._near_crowds[item_id] = self._nearest_crowd(item_id)
+            told = self._near_crowds[item_id]
+        return told or WORDS.get(expert) or f"the {expert} expert favours it"
 
     def _nearest_crowd(self, item_id: str) -> str | None:
         place = self._items.place(item_id)
@@ -179,6 +194,28 @@ class ReasonWriter:
             self._periods[key] = visits_in_words(strongest.period_s, strongest.next_due_ms, place[1] if place else None)
             if len(self._periods) > self._max_periods:
                 self._periods.popitem(last=False)
+
+
+def _largest(values: Floats, most: int) -> tuple[npt.NDArray[np.int64], Floats]:
+    """The columns and the values of the largest of each line, largest first, of equals the first; of ``values`` nothing stays.
+
+    A few times the largest is found faster than all are put in order. What is not positive comes in no order.
+    """
+    lines = np.arange(len(values))
+    order = np.zeros((len(values), min(most, values.shape[1])), np.int64)
+    found = np.zeros(order.shape)
+    for place in range(order.shape[1]):
+        largest = values.argmax(1)
+        order[:, place], found[:, place] = largest, values[lines, largest]
+        values[lines, largest] = 0.0
+    return order, found
+
+
+def far_from_last(away_m: float) -> str:
+    """How far an item is from the last one, as people say it."""
+    if away_m < NEXT_DOOR_M:
+        return "it is next to where you were last"
+    return f"it is {metres(away_m)} from where you were last"
 
 
 def visits_in_words(period_s: float, next_due_ms: int, lon: float | None = None) -> str:

@@ -133,3 +133,12 @@ def test_errors_are_reported_and_the_state_survives_a_restart() -> None:
     restored = NextBehaviourPredictor(ItemTable(), ServerMetrics(), max_users=10)
     restored.load_state(predictor.state())
     assert predict(restored, {"cafe": 0.8}) == predict(predictor, {"cafe": 0.8})
+
+
+def test_one_statement_is_calibrated_as_many_are() -> None:
+    calibrator = Calibrator(redraw=10)
+    rng = np.random.default_rng(3)
+    for p in rng.uniform(0, 1, 2_000):
+        calibrator.learn(float(p), bool(rng.uniform() < p**2))
+    stated = np.concatenate(([0.0, 1.0], rng.uniform(0, 1, 500)))
+    np.testing.assert_allclose([calibrator.frequency(p) for p in stated.tolist()], calibrator.calibrated(stated))

@@ -119,3 +119,20 @@ def test_lists_that_are_written_together_keep_their_own_reasons(writer: ReasonWr
 
 def test_an_expert_without_words_is_named(writer: ReasonWriter) -> None:
     assert texts(writer, item("cafe", oracle=1.0)) == ["the oracle expert favours it"]
+
+
+def test_distances_are_told_of_every_list_from_its_own_last_item(writer: ReasonWriter) -> None:
+    near, far = item("cafe", distance=1.0), item("bakery", distance=1.0, habit=2.0)
+    lists = [Shown("ann", "gym", [near, far]), Shown("bob", "", [near]), Shown("eve", "bakery", [far, near])]
+    assert [[[reason.text for reason in of_item] for of_item in each] for each in writer.write(lists)] == [
+        [["it is 1.1 km from where you were last"], ["you come here often", "it is 1.1 km from where you were last"]],
+        [["it is close to where you were last"]],
+        [["you come here often", "it is where you were last"], ["it is next to where you were last"]],
+    ]
+
+
+def test_an_item_that_comes_to_be_placed_is_told_of_a_crowd_near_it(writer: ReasonWriter) -> None:
+    writer.note([crowd("moved", lat=40.0)])
+    assert texts(writer, item("web", crowd=1.0)) == ["people are gathering here"]
+    writer._items.upsert([Item(item_id="web", lat=40.0, lon=0.0)])
+    assert texts(writer, item("web", crowd=1.0)) == ["a crowd of 12 has gathered here"]

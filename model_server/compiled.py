@@ -1,13 +1,14 @@
 """Compiles every kernel that ranking and learning use on a CPU, so that no user's batch waits for it."""
 
 from model_server import neighbours
-from model_server.fusion import cells, cpu_features, cpu_logits, cpu_returning, cpu_rows, trees
+from model_server.fusion import cells, cpu_chances, cpu_features, cpu_logits, cpu_returning, cpu_rows, trees
 from model_server.sequence_model import cpu_exploring
 
 
 def warm_up() -> None:
     """Compile (or read from numba's cache) all kernels. Seconds the first time, well under one afterwards."""
     cells.warm_up()
+    cpu_chances.warm_up()
     cpu_features.warm_up()
     cpu_logits.warm_up()
     cpu_returning.warm_up()

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from model_server.fusion import exploring, returning
 from model_server.fusion.boosting import Boosting
+from model_server.fusion.chances import NEVER, log_chances
 from model_server.fusion.cpu_logits import explore_logits_on_cpu
 from model_server.fusion.exploring import ExploreNetwork
 from model_server.fusion.moves import FEATURES as MOVES
@@ -20,7 +21,6 @@ from model_server.fusion.network import CONTEXT
 from model_server.fusion.newton import NewtonWeights, logistic_step
 from model_server.fusion.trusted_trees import TrustedTrees, tree_features
 
-NEVER = -1e9
 REACH_FEATURES = 3
 REACH_FORGET = 0.998  # what is reached grows with the catalogue: memory of 500 discoveries, not of thousands
 CORRECTED = 100
@@ -88,11 +88,9 @@ class ExplorePart:
 
     def score(self, rows: Tensor, features: Tensor, gate: Tensor, circumstances: Circumstances) -> ExploreScore:
         """Of candidate rows int64 [users, candidates] (-1: none) with their features; ``gate`` is P(explore)."""
-        usable = rows >= 0
         if not self._all_kept:
             features = features * self.kept
-        logits = self._logits(features).masked_fill(~usable, NEVER)
-        mixture = (logits - torch.logsumexp(logits, 1, True)).masked_fill(~usable, NEVER)
+        mixture = log_chances(self._logits(features), rows)
         surest, gate_logit = mixture.amax(1).clamp(min=-12), torch.logit(gate.clamp(1e-4, 1 - 1e-4))
         reach_features = torch.stack((torch.ones_like(surest), surest / 5, gate_logit / 3), 1)
         reach = torch.sigmoid(reach_features @ self.reach.weights)
@@ -108,8 +106,7 @@ class ExplorePart:
         moves = self.moves.lifts(circumstances.before, circumstances.gap_s, kind)
         asked = partial(_asked, features, likeliest, likely, kind, moves, of_users)
         said = self.trees.said(likely.numel(), asked).view_as(likeliest)
-        log_p = mixture.scatter_add(1, likely, self.trees.trust.weights * said)
-        log_p = torch.log_softmax(log_p.masked_fill(~usable, NEVER), 1).masked_fill(~usable, NEVER)
+        log_p = log_chances(mixture.scatter_add(1, likely, self.trees.trust.weights * said), rows)
         return ExploreScore(rows, circumstances, features, mixture, likely, asked, said, log_p, reach_features, reach)
 
     def learn(self, score: ExploreScore, target: Tensor, explored: Tensor) -> None:

@@ -11,11 +11,12 @@ from torch import Tensor
 from model_server.catalogue import Catalogue
 from model_server.fusion.batch import UserBatch, gather_users, padded
 from model_server.fusion.candidates import Shortlist
+from model_server.fusion.chances import append_chances, choosable, log_chances
 from model_server.fusion.cpu_features import CpuExploring, PublicRows
 from model_server.fusion.crowds import Crowds
 from model_server.fusion.due import due_now
-from model_server.fusion.explore_part import NEVER, Circumstances, ExplorePart, ExploreScore
-from model_server.fusion.exploring import explore_features, own_mask
+from model_server.fusion.explore_part import Circumstances, ExplorePart, ExploreScore
+from model_server.fusion.exploring import explore_features
 from model_server.fusion.gate import Gate
 from model_server.fusion.network import time_context
 from model_server.fusion.placement import Placement
@@ -28,6 +29,7 @@ from model_server.sequence_model.listening import Heard
 from model_server.visits import VisitCounts
 
 LEAST_PROBABILITY = 1e-6  # of what was in nobody's list
+LEAST_HEARD = -14.0
 
 
 @dataclass(frozen=True)
@@ -76,10 +78,7 @@ def merge(scored: Scored, available: Tensor) -> Merged:
     probability = torch.full(rows.shape, -1.0, device=rows.device)
     probability[own.user, place] = (1 - g[own.user]) * scored.returning.log_p.exp()
     found = scored.exploring
-    rows = torch.cat((rows, found.rows), 1)
-    probability = torch.cat((probability, (g * found.reach)[:, None] * found.log_p.exp()), 1).masked_fill(
-        rows < 0, -1.0
-    )
+    rows, probability = append_chances(rows, probability, found.rows, found.log_p, g * found.reach)
     first = rows.shape[1] - found.rows.shape[1]
     return Merged(rows, probability, (torch.arange(rows.shape[1], device=rows.device) >= first).expand(rows.shape))
 
@@ -119,17 +118,15 @@ class Head:
         gate_features = self.gate.features(batch, returning.known.of_user, returning.log_p, listened)
         gate = self.gate.probability(gate_features)
         candidates = world.shortlist.of(batch)
-        inside = candidates.clamp(min=0)
-        usable = (candidates >= 0) & world.catalogue.rankable()[inside] & ~own_mask(own_rows, candidates)
-        among = torch.zeros(inside.shape, device=slots.device)
+        chosen = choosable(candidates, own_rows, world.catalogue.rankable())
+        among = torch.zeros(candidates.shape, device=slots.device)
         if heard is not None:
-            among = heard.exploring(inside)
-            among = (among - torch.logsumexp(among.masked_fill(~usable, NEVER), 1, True)).clamp(min=-14, max=0)
+            among = log_chances(heard.exploring(candidates), chosen).clamp(min=LEAST_HEARD, max=0)
         features = explore_features(candidates, among, True)
         kinds = world.catalogue.category
         of_user = torch.cat((returning.known.of_user, time_context(batch)), 1)
-        circumstances = Circumstances(kinds[inside], kinds[batch.last_row], batch.gap_s, of_user)
-        exploring = self.explores.score(torch.where(usable, candidates, -1), features, gate, circumstances)
+        circumstances = Circumstances(kinds[candidates.clamp(min=0)], kinds[batch.last_row], batch.gap_s, of_user)
+        exploring = self.explores.score(chosen, features, gate, circumstances)
         return Scored(batch, returning, exploring, gate_features, gate, heard)
 
     def _explore_features(self, world: World, batch: UserBatch) -> Callable[[Tensor, Tensor, bool], Tensor]:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from model_server.fusion import exploring, returning
+from model_server.fusion.chances import expected
 from model_server.fusion.experts import SHARED
 from model_server.fusion.head import Head, Scored
 from model_server.fusion.return_part import MIXED
@@ -40,7 +41,7 @@ def expert_shares(head: Head, scored: Scored, columns: Tensor) -> Tensor:
     from_own = from_own + (apart(scored.returning.mixed) * mix) @ MIX.to(device)
 
     features = scored.exploring.features
-    mean = torch.einsum("uc,ucf->uf", scored.exploring.log_p.exp(), features)
+    mean = expected(scored.exploring.log_p, features)
     chosen = (columns - width).clamp(min=0)
     shown = features.gather(1, chosen[..., None].expand(-1, -1, features.shape[2]))
     from_explore = ((shown - mean[:, None]) * head.explores.linear.weights) @ EXPLORE.to(device)

@@ -43,7 +43,9 @@ class Heard:
 
     @torch.no_grad()
     def exploring(self, rows: Tensor) -> Tensor:
-        """Unnormalised log P [B, C] of catalogue rows [B, C] that are not the user's own; ``NEVER`` where one is not known."""
+        """Unnormalised log P [B, C] of catalogue rows [B, C] that are not the user's own; ``NEVER`` for one that is not known or
+        below 0.
+        """
         return self._explore_logits(self._answer, rows)
 
     def full(self) -> Tensor:
@@ -62,7 +64,7 @@ class Heard:
                 asking = Explorers(answer.query, history.lat[:, -1], history.lon[:, -1], history.items[:, -1], column)
                 seen = Explored(self._scorer.catalogue(), worth, items.lat[:n], items.lon[:n], items.known[:n])
                 return explore_logits_on_cpu(rows, asking, seen, head.distance_table())
-        inside = rows < items.rows
+        inside = (rows >= 0) & (rows < items.rows)
         safe = torch.where(inside, rows, 0)
         near = head.near(answer.history, answer.query_time_s, items, safe)
         if whole:

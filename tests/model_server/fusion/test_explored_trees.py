@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model_server.fusion import explore_part, exploring
+from model_server.fusion import chances, explore_part, exploring
 from model_server.fusion.explore_part import Circumstances, ExplorePart, ExploreScore
 
 USERS, CANDIDATES, CPU = 16, 12, torch.device("cpu")
@@ -70,7 +70,7 @@ def test_only_the_likeliest_are_corrected(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_what_is_no_candidate_stays_impossible_and_the_rest_are_all_there_is() -> None:
     score, _ = scored(taught(part()), 1)
-    assert (score.log_p[:, -1] == explore_part.NEVER).all()
+    assert (score.log_p[:, -1] == chances.NEVER).all()
     torch.testing.assert_close(score.log_p.exp().sum(1), torch.ones(USERS))
 
 

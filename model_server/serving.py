@@ -226,8 +226,9 @@ class Server:
         if not records:
             return
         wall_ms = time.time_ns() // 1_000_000
-        for record in records:
-            self.ledger.consumed(record.source, record.offset)
+        latest = {record.source: record.offset for record in records}  # those of a partition come in order
+        for source, offset in latest.items():
+            self.ledger.consumed(source, offset)
         events, feedback = [], []
         for received in self._intake.receive(records, wall_ms):
             if isinstance(received.message, BehaviorEvent):
@@ -238,8 +239,8 @@ class Server:
                 feedback.append(received)
         self._learner.take(events)
         self._feedback.take(feedback)
-        for record in records:
-            self._learner.advance(record.source, record.offset)
+        for source, offset in latest.items():
+            self._learner.advance(source, offset)
 
     def _take_shared(self, records: Sequence[Record]) -> None:
         if records:

@@ -1,4 +1,4 @@
-"""Choosing among candidates, [users, n]: which can be chosen, how likely each is, and what is expected of their features.
+"""Choosing among candidates, [users, n]: which can be chosen, how likely each is, which are likeliest, what to expect of them.
 
 On a CPU kernels do it (``cpu_chances``), to the rounding of float32.
 """
@@ -12,6 +12,7 @@ from model_server.fusion.cpu_chances import (
     expected_on_cpu,
     log_chances_on_cpu,
 )
+from model_server.fusion.cpu_likeliest import likeliest_on_cpu
 from model_server.fusion.exploring import own_mask
 
 NEVER = -1e9
@@ -39,6 +40,19 @@ def log_chances(logits: Tensor, rows: Tensor) -> Tensor:
     nobody = rows < 0
     held = logits.masked_fill(nobody, NEVER)
     return (held - torch.logsumexp(held, 1, True)).masked_fill(nobody, NEVER)
+
+
+def likeliest(log_p: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """The ``most`` largest of each user's logarithms [users, n], or all, largest first, and their columns; NaN spoils its user.
+
+    >>> [each.tolist() for each in likeliest(torch.tensor([[-1.0, -3.0, -0.5, -2.0]]), 2)]
+    [[[-0.5, -1.0]], [[2, 0]]]
+    """
+    most = min(most, log_p.shape[1])
+    if log_p.device.type == "cpu" and not log_p.requires_grad:
+        return likeliest_on_cpu(log_p, most)
+    found = log_p.topk(most, 1)
+    return found.values, found.indices
 
 
 def expected(log_p: Tensor, features: Tensor) -> Tensor:

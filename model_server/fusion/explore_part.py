@@ -12,7 +12,8 @@ from torch import Tensor
 
 from model_server.fusion import exploring, returning
 from model_server.fusion.boosting import Boosting
-from model_server.fusion.chances import NEVER, log_chances
+from model_server.fusion.chances import NEVER, likeliest, log_chances
+from model_server.fusion.cpu_asking import asked_on_cpu
 from model_server.fusion.cpu_logits import explore_logits_on_cpu
 from model_server.fusion.exploring import ExploreNetwork
 from model_server.fusion.moves import FEATURES as MOVES
@@ -100,12 +101,12 @@ class ExplorePart:
                 rows, circumstances, features, mixture, nothing.long(), _nothing_asked, nothing, mixture,
                 reach_features, reach,
             )  # fmt: skip
-        likeliest, likely = mixture.topk(min(CORRECTED, mixture.shape[1]), 1)
+        best, likely = likeliest(mixture, CORRECTED)
         of_users = torch.cat((gate_logit[:, None], circumstances.of_user), 1)
         kind = circumstances.category.gather(1, likely)
         moves = self.moves.lifts(circumstances.before, circumstances.gap_s, kind)
-        asked = partial(_asked, features, likeliest, likely, kind, moves, of_users)
-        said = self.trees.said(likely.numel(), asked).view_as(likeliest)
+        asked = partial(_asked, features, best, likely, kind, moves, of_users)
+        said = self.trees.said(likely.numel(), asked).view_as(best)
         log_p = log_chances(mixture.scatter_add(1, likely, self.trees.trust.weights * said), rows)
         return ExploreScore(rows, circumstances, features, mixture, likely, asked, said, log_p, reach_features, reach)
 
@@ -190,12 +191,14 @@ def _nothing_asked() -> npt.NDArray[np.float32]:
 
 
 def _asked(
-    features: Tensor, likeliest: Tensor, likely: Tensor, kind: Tensor, moves: Tensor, of_users: Tensor
+    features: Tensor, best: Tensor, likely: Tensor, kind: Tensor, moves: Tensor, of_users: Tensor
 ) -> npt.NDArray[np.float32]:
     """What the trees are asked about the ``likely`` candidates, likeliest first: [users x likely, ``TREE_FEATURES``]."""
+    if features.device.type == "cpu":
+        return asked_on_cpu(features, best, likely, kind, moves, of_users)
     users, n = likely.shape
     rank = torch.log1p(torch.arange(n, device=likely.device)).expand(users, n)
-    chances = torch.stack((likeliest, likeliest - likeliest[:, :1], rank, kind.float()), 2)
+    chances = torch.stack((best, best - best[:, :1], rank, kind.float()), 2)
     about = features.gather(1, likely[..., None].expand(-1, -1, features.shape[2]))
     user = torch.arange(users, device=likely.device).repeat_interleave(n)
     return tree_features([about.flatten(0, 1), chances.flatten(0, 1), moves.flatten(0, 1)], [of_users], user)

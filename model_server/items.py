@@ -109,11 +109,11 @@ class ItemTable:
         row = self._row.get(item_id)
         return self.categories[row] if row is not None else ()
 
-    def main_category(self, item_id: str) -> str | None:
-        """The first category of an item, if it has one. O(1)."""
-        row = self._row.get(item_id)
-        categories = self.categories[row] if row is not None else ()
-        return categories[0] if categories else None
+    def main_categories(self, item_ids: Iterable[str]) -> list[str | None]:
+        """The first category of each item; None for one without any. O(items)."""
+        row_of, categories = self._row.get, self.categories
+        known = (categories[row] if (row := row_of(item_id)) is not None else () for item_id in item_ids)
+        return [each[0] if each else None for each in known]
 
     def touch(self, item_ids: Iterable[str]) -> None:
         """These items exist."""

@@ -249,7 +249,7 @@ class NextBehaviourPredictor:
             generated_at_ms=recommendation.generated_at_ms,
             model_version=recommendation.model_version,
             items=[NamedShare(name, share) for name, share in zip(names, shares)],
-            categories=_summed(map(self._items.main_category, names), shares),
+            categories=_summed(self._items.main_categories(names), shares),
             clusters=_summed(map(holding.get, names), shares) if holding else [],
             when_ms=when_ms,
             explore_probability=made.ranking.explore_probability,

@@ -93,7 +93,6 @@ class SequenceExpert:
             self.memory.append(events)
             self.model.ensure_users(self.memory.rows)
             self.model.items.ensure(int(events.items.max()) + 1)
-            self.scorer.admitted()
 
     def forget(self, user_rows: Tensor) -> None:
         """These user rows belong to somebody else now, of whom nothing is known; rows never heard of are ignored."""
@@ -114,6 +113,8 @@ class SequenceExpert:
             return
         if self.model.items.touch(events.items, events.time_s, events.lat, events.lon):
             self.scorer.admitted()
+        else:
+            self.scorer.counted()
         if not train:
             return
         self._pending.append(events.users)
@@ -121,7 +122,8 @@ class SequenceExpert:
         if self._pending_events >= self.training.batch_events:
             users = torch.cat(self._pending)
             self._pending, self._pending_events = [], 0
-            self.model.items.expire(float(events.time_s.max()))
+            if self.model.items.expire(float(events.time_s.max())):
+                self.scorer.refreshed()
             for changed in self.trainer.recent_steps(users):
                 if changed:
                     self.scorer.refreshed()

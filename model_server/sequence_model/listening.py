@@ -56,8 +56,7 @@ class Heard:
         head, items = self._scorer.model.explore_head(answer.mode), self._items
         whole = items.rows <= ROWS_PER_CANDIDATE * rows.shape[1]
         if whole:
-            everything = torch.arange(items.rows, device=rows.device)
-            worth = head.bias(items, everything) + head.fame(items, everything)
+            worth = self._scorer.worth(answer.mode)
             if rows.device.type == "cpu":
                 n, history = items.rows, answer.history
                 column = head.column(history, answer.query_time_s)

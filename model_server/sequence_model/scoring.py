@@ -10,25 +10,33 @@ from model_server.sequence_model.model import NEVER, Answer, OwnItems, SequenceM
 
 
 class Scorer:
-    """Reads a model and a memory; ``refreshed`` must be called after the weights or the item table changed.
+    """Reads a model and a memory; ``refreshed`` must be called after the weights or the item table changed, ``admitted`` after
+    items got vectors of their own, ``counted`` after touches were.
 
-    The state of a user and the vectors of the catalogue are kept until then.
+    The state of a user and what the catalogue's rows have of themselves are kept until then: new events change neither.
     """
 
     def __init__(self, model: SequenceModel, memory: UserMemory) -> None:
         self.model, self.memory = model, memory
         self.encoder = CachedEncoder(model, memory)
-        self._catalogue: Tensor | None = None
+        self._catalogue = torch.zeros(0)
+        self._worth: dict[str, Tensor] = {}
 
     def refreshed(self) -> None:
         """Forget what was derived from the weights."""
-        self._catalogue = None
+        self._catalogue = torch.zeros(0)
+        self.counted()
         self.encoder.forget()
 
     def admitted(self) -> None:
         """Forget what depends on which items have vectors of their own."""
-        self._catalogue = None
+        self._catalogue = torch.zeros(0)
+        self.counted()
         self.encoder.forget_provisional()  # a remembered event may have been scored before it was counted
+
+    def counted(self) -> None:
+        """Forget what depends on how often items were touched."""
+        self._worth = {}
 
     @torch.no_grad()
     def answer(self, users: Tensor, before: Tensor | None, query_time_s: Tensor | None) -> Answer:
@@ -47,9 +55,18 @@ class Scorer:
     @torch.no_grad()
     def catalogue(self) -> Tensor:
         """The vectors of all catalogue rows [N, d]."""
-        if self._catalogue is None:
+        if len(self._catalogue) != self.model.items.rows:  # events may have named new ones
             self._catalogue = self.model.items.catalogue()
         return self._catalogue
+
+    @torch.no_grad()
+    def worth(self, mode: str) -> Tensor:
+        """The logits of all catalogue rows that they have of themselves in exploring, [N]: their bias and their fame."""
+        items, held = self.model.items, self._worth.get(mode)
+        if held is None or len(held) != items.rows:
+            rows, head = torch.arange(items.rows, device=items.touches.device), self.model.explore_head(mode)
+            held = self._worth[mode] = head.bias(items, rows) + head.fame(items, rows)
+        return held
 
     @torch.no_grad()
     def full(self, answer: Answer) -> Tensor:

@@ -1,5 +1,6 @@
 """The expert learns online, answers as of the right moment, and survives whatever a stream does to it."""
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -179,6 +180,31 @@ def test_the_kernel_says_of_rows_what_the_chain_of_operations_does(
     monkeypatch.setattr(listening, "ROWS_PER_CANDIDATE", 0)
     torch.testing.assert_close(found, heard.exploring(rows))
     assert bool((found[:, -3:] == NEVER).all()) and bool((found[:, :-3] > NEVER).all())
+
+
+@pytest.mark.parametrize("mode", ["refresh", "request"])
+def test_what_is_kept_of_the_catalogue_is_what_would_be_made_of_it_now(mode: str) -> None:
+    expert = SequenceExpert(ModelSettings(dim=16, window=8, memory=16, pointers=3, expire_after_s=2 * 86_400.0), QUICK)
+    stream, random = _stream(300, items=60), np.random.default_rng(1)
+    columns = [stream[name] for name in ("user_rows", "item_rows", "time_s", "lat", "lon")]
+    start = 0
+    while start < 300:
+        stop = start + int(random.integers(1, 9))
+        events = Events.of(*(column[start:stop] for column in columns))
+        expert.remember(events)
+        for _ in itertools.chain([None], expert.absorbing(events), [None]):
+            rows = torch.arange(expert.rows)
+            items, head = expert.model.items, expert.model.explore_head(mode)
+            assert torch.equal(expert.scorer.catalogue(), items.catalogue())
+            assert torch.equal(expert.scorer.worth(mode), head.bias(items, rows) + head.fame(items, rows))
+        start = stop
+
+
+def test_an_event_leaves_what_is_known_of_the_catalogue_as_it_was() -> None:
+    expert = _observed(training=TrainerSettings(batch_events=10**6))
+    catalogue, worth = expert.scorer.catalogue(), expert.scorer.worth("refresh")
+    expert.remember(Events.of(np.zeros(3, int), np.arange(3), 1.4e9 + np.arange(3.0)))
+    assert expert.scorer.catalogue() is catalogue and expert.scorer.worth("refresh") is worth
 
 
 def test_a_row_that_the_sequence_model_never_heard_of_is_no_candidate_of_its() -> None:

@@ -1,6 +1,6 @@
 """Choosing among candidates, [users, n]: which can be chosen, how likely each is, which are likeliest, what to expect of them.
 
-On a CPU kernels do it (``cpu_chances``), to the rounding of float32.
+On a CPU kernels do it (``cpu_chances``), to the rounding of float32, but for what is learned through.
 """
 
 import torch
@@ -35,7 +35,7 @@ def choosable(candidates: Tensor, own_rows: Tensor, rankable: Tensor) -> Tensor:
 
 def log_chances(logits: Tensor, rows: Tensor) -> Tensor:
     """The logarithms of a softmax of each user's logits over the rows that there are; ``NEVER`` where there is none (-1)."""
-    if logits.device.type == "cpu" and not torch.is_grad_enabled():
+    if logits.device.type == "cpu" and not logits.requires_grad:
         return log_chances_on_cpu(logits, rows)
     nobody = rows < 0
     held = logits.masked_fill(nobody, NEVER)
@@ -57,7 +57,7 @@ def likeliest(log_p: Tensor, most: int) -> tuple[Tensor, Tensor]:
 
 def expected(log_p: Tensor, features: Tensor) -> Tensor:
     """The mean of features [users, n, ...] by chances whose logarithms are ``log_p`` [users, n]: [users, ...]."""
-    if features.device.type == "cpu" and not torch.is_grad_enabled():
+    if features.device.type == "cpu" and not (features.requires_grad or log_p.requires_grad):
         return expected_on_cpu(log_p, features)
     return torch.einsum("uc,ucf->uf", log_p.exp(), features)
 
@@ -69,7 +69,7 @@ def append_chances(
 
     A candidate's probability is exp(``log_p``) times its user's ``weight``.
     """
-    if rows.device.type == "cpu" and not torch.is_grad_enabled():
+    if rows.device.type == "cpu" and not log_p.requires_grad:
         return append_chances_on_cpu(rows, probability, found, log_p, weight)
     rows = torch.cat((rows, found), 1)
     probability = torch.cat((probability, weight[:, None] * log_p.exp()), 1)

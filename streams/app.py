@@ -26,6 +26,7 @@ from streams.engine.table import StateTable
 from streams.engine.transport import BatchApp
 from streams.engine.writer import BatchWriter
 from streams.health import HealthServer, Heartbeat
+from streams.memory_allocator import give_back_large_pieces
 from streams.metrics import WorkerMetrics, WorkerMonitor
 from streams.period_search import PeriodSearch
 from streams.rehearsal import warm_up
@@ -177,6 +178,7 @@ def run_worker(settings: WorkerSettings) -> None:
     Raises TopicsMissingError if the topics are not there. A crash ends with SystemExit(1): a supervisor starts it again.
     """
     quiet_logs()
+    give_back_large_pieces()  # before there are threads with heaps of their own
     partitions = check_topics(settings)
     started = time.perf_counter()
     warm_up()

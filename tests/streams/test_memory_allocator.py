@@ -1,0 +1,38 @@
+"""What a worker frees goes back to the system, whatever lies between it."""
+
+import subprocess
+import sys
+
+import pytest
+
+MB_KEPT_OF_FREED_PIECES = """
+import sys
+import numpy as np
+from streams.memory_allocator import give_back_large_pieces
+
+def rss_mb():
+    status = open("/proc/self/status").read()
+    return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmRSS"))
+
+if sys.argv[1] == "given back":
+    assert give_back_large_pieces()
+for _ in range(2):
+    np.ones(30 << 17)  # 30 MB, from which glibc learns to keep smaller ones
+before = rss_mb()
+pieces, between = [], []
+for _ in range(40):
+    pieces.append(np.ones(6 << 17))
+    between.append(np.ones(1 << 13))
+del pieces
+print(rss_mb() - before)
+"""
+
+
+def mb_kept(how: str) -> float:
+    command = [sys.executable, "-c", MB_KEPT_OF_FREED_PIECES, how]
+    return float(subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc is told")
+def test_large_pieces_go_back_though_small_ones_between_them_stay() -> None:
+    assert mb_kept("given back") < 20 < 100 < mb_kept("as by default")

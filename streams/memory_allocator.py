@@ -1,4 +1,4 @@
-"""Memory that a worker has freed does not pile up: it runs for weeks, and what it holds comes and goes in pieces of all sizes."""
+"""Memory that a worker has freed piles up less: it runs for weeks, and what it holds comes and goes in pieces of all sizes."""
 
 import ctypes
 import sys
@@ -13,7 +13,7 @@ def give_back_large_pieces() -> bool:
 
     By default glibc learns from the first ones that are freed to keep pieces of up to 32 MB in its heaps, of which there are
     many with many threads, and smaller ones that stay keep it from using the rooms between them: a worker that held the same
-    all the time needed 9 MB more after each million events. Where the library is not glibc nothing is changed.
+    all the time needed 9 MB more after each million events, and with this 4. Where the library is not glibc nothing is changed.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is None:

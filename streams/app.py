@@ -178,7 +178,7 @@ def run_worker(settings: WorkerSettings) -> None:
     Raises TopicsMissingError if the topics are not there. A crash ends with SystemExit(1): a supervisor starts it again.
     """
     quiet_logs()
-    give_back_large_pieces()  # before there are threads with heaps of their own
+    give_back_large_pieces()
     partitions = check_topics(settings)
     started = time.perf_counter()
     warm_up()

@@ -57,6 +57,20 @@ class CodeIndex:
         _fill(self._codes, self._size, self._slots)
 
 
+def ranks(codes: Ints) -> tuple[Ints, Ints]:
+    """(the place of each code among the distinct ones, the distinct ones ascending): ``np.unique`` without sorting all.
+
+    >>> [column.tolist() for column in ranks(np.array([50, 7, 50]))]
+    [[1, 0, 1], [7, 50]]
+    """
+    index = CodeIndex()
+    rows = index.rows(codes)
+    order = np.argsort(index.codes)
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    return rank[rows], index.codes[order]
+
+
 def grown(array: np.ndarray, rows: int, fill: float) -> np.ndarray:
     """``array`` if it has at least ``rows`` rows, else a copy twice as long, the new rows holding ``fill``."""
     if len(array) >= rows:

@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from processors.code_index import CodeIndex
+from processors.code_index import ranks
 
 Ints = NDArray[np.int64]
 
@@ -47,8 +47,8 @@ def moves_between(users: Any, states: Any, time_ms: Any, turns: Any, gap_ms: int
     """
     user, state, time = (np.ascontiguousarray(column, np.int64) for column in (users, states, time_ms))
     turn = np.ascontiguousarray(turns, np.int64)
-    who, people = _ranks(user)
-    where, places = _ranks(state)
+    who, people = ranks(user)
+    where, places = ranks(state)
     order = _order(who, len(people), time)
     pairs, goers = _went(order, who, where, time, turn, gap_ms)
     pair = np.sort((pairs[:, 0] * len(places) + pairs[:, 1]) * len(people) + goers)
@@ -58,16 +58,6 @@ def moves_between(users: Any, states: Any, time_ms: Any, turns: Any, gap_ms: int
     different = np.add.reduceat(_is_first(pair), starts, dtype=np.int64) if len(starts) else times
     sources, targets = np.divmod(between[starts], max(len(places), 1))
     return Moves(places[sources], places[targets], times, different)
-
-
-def _ranks(codes: Ints) -> tuple[Ints, Ints]:
-    """(the place of each code among the distinct ones, the distinct ones, ascending)."""
-    index = CodeIndex()
-    rows = index.rows(codes)
-    order = np.argsort(index.codes)
-    rank = np.empty(len(order), np.int64)
-    rank[order] = np.arange(len(order))
-    return rank[rows], index.codes[order]
 
 
 def _order(who: Ints, people: int, time: Ints) -> Ints:

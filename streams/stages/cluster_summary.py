@@ -9,8 +9,8 @@ import numpy as np
 
 from processors.code_index import Ints
 from processors.quality import poisson_significances
+from processors.ragged import places_in, starts_of
 from streams.stages.crowd_parts import HOURS_PER_WEEK, CrowdParts, offsets_m
-from streams.stages.ragged import places_in, starts_of
 
 T = TypeVar("T")
 MAX_HULL = 24

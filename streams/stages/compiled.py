@@ -1,10 +1,10 @@
 """Compiles every kernel that the stages use, so that no user's batch waits for it."""
 
-from processors import code_index, profile, sequence
+from processors import code_index, profile, ragged, sequence
 from processors.spatial import SlidingDBSCAN, hull, tiles
 from processors.temporal import PeriodicityBank
 from streams import event_hash
-from streams.stages import admission, growth, last_items, ragged
+from streams.stages import admission, growth, last_items
 
 
 def warm_up() -> None:

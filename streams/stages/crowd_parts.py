@@ -7,10 +7,10 @@ import msgspec
 import numpy as np
 
 from processors.code_index import Ints
+from processors.ragged import places_in, starts_of, tallied
 from processors.spatial import EARTH_RADIUS_M
 from processors.spatial.hull import convex_hulls
 from streams.stages.packing import pack_arrays, unpack_arrays
-from streams.stages.ragged import places_in, starts_of, tallied
 
 HOUR_MS, HOURS_PER_WEEK, EPOCH_SHIFT_H = 3_600_000, 168, 72
 MAX_USERS = 4096
@@ -70,8 +70,7 @@ class CrowdParts(msgspec.Struct, frozen=True):
     @property
     def centres(self) -> tuple[np.ndarray, np.ndarray]:
         """The mean directions (lat, lon in degrees), right across the date line and at the poles."""
-        lat = np.degrees(np.arctan2(self.z, np.hypot(self.x, self.y)))
-        return lat, np.degrees(np.arctan2(self.y, self.x))
+        return _centres(self.x, self.y, self.z)
 
     @property
     def distinct_users(self) -> Ints:
@@ -111,7 +110,7 @@ def parts_of(labels: Ints, points: Mapping[str, np.ndarray], start: Ints) -> Cro
     phi, theta = np.radians(lat), np.radians(lon)
     flat = np.cos(phi)
     x, y, z = (np.add.reduceat(each, start) for each in (flat * np.cos(theta), flat * np.sin(theta), np.sin(phi)))
-    centre = np.degrees(np.arctan2(z, np.hypot(x, y))), np.degrees(np.arctan2(y, x))
+    centre = _centres(x, y, z)
     north_m, east_m = offsets_m((np.repeat(centre[0], counts), np.repeat(centre[1], counts)), lat, lon)
     hour = (points["time_ms"] // HOUR_MS + EPOCH_SHIFT_H) % HOURS_PER_WEEK
     users, _, n_users = tallied(points["user"], counts, at_most=MAX_USERS)
@@ -154,7 +153,7 @@ def _summed(parts: CrowdParts, rows: Ints) -> CrowdParts:
     items, item_counts, n_items = tallied(parts.items, lengths["n_items"], parts.item_counts)
     hours, hour_counts, n_hours = tallied(parts.hours, lengths["n_hours"], parts.hour_counts)
     x, y, z = (np.add.reduceat(each, start) for each in (parts.x, parts.y, parts.z))
-    centre = np.degrees(np.arctan2(z, np.hypot(x, y))), np.degrees(np.arctan2(y, x))
+    centre = _centres(x, y, z)
     north_m, east_m = offsets_m((np.repeat(centre[0], rows), np.repeat(centre[1], rows)), *parts.centres)
     around = np.repeat(centre[0], lengths["n_corners"]), np.repeat(centre[1], lengths["n_corners"])
     up_m, right_m = offsets_m(around, parts.corner_lat, parts.corner_lon)
@@ -166,6 +165,10 @@ def _summed(parts: CrowdParts, rows: Ints) -> CrowdParts:
         n_hours=n_hours, hours=hours, hour_counts=hour_counts,
         n_corners=n_corners, corner_lat=parts.corner_lat[corners], corner_lon=parts.corner_lon[corners],
     )  # fmt: skip
+
+
+def _centres(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return np.degrees(np.arctan2(z, np.hypot(x, y))), np.degrees(np.arctan2(y, x))
 
 
 def offsets_m(centre: tuple[np.ndarray, np.ndarray], lat: np.ndarray, lon: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 import msgspec
 import numpy as np
 
-from processors.code_index import CodeIndex
+from processors.code_index import ranks
+from processors.ragged import places_in, starts_of
 from processors.spatial import EARTH_RADIUS_M, ClusterChanges, SlidingDBSCAN, TileReport
 from streams.stages.crossing import RegionReport
 from streams.stages.crowd_counts import Bins, visits_in
@@ -15,7 +16,6 @@ from streams.stages.crowd_parts import CrowdParts, parts_of
 from streams.stages.internal_stage import Rows
 from streams.stages.mixing import pair_codes
 from streams.stages.packing import pack_arrays, pack_blobs, unpack_arrays, unpack_blobs
-from streams.stages.ragged import places_in, starts_of
 from streams.stages.settings import MATERIAL_SHARE, MiningSettings
 from streams.stages.tiles import Regions
 from streams.stages.window_points import WindowPoints
@@ -205,14 +205,11 @@ class RegionWindow:
 def _runs(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(labels of clusters, ascending; the points of all of them, cluster by cluster; where each begins there). O(points)."""
     found = np.flatnonzero(labels >= 0)
-    index = CodeIndex()
-    seen_as = index.rows(labels[found])
-    by_code = np.argsort(index.codes)
-    rank = np.empty(len(by_code), np.uint16 if len(by_code) <= 1 << 16 else np.int64)  # 16 bits are sorted in one pass
-    rank[by_code] = np.arange(len(by_code))
-    place = rank[seen_as]
-    start = starts_of(np.bincount(place, minlength=len(rank)))
-    return index.codes[by_code], found[np.argsort(place, kind="stable")], start
+    rank, present = ranks(labels[found])
+    start = starts_of(np.bincount(rank, minlength=len(present)))
+    # Numbers of 16 bits are sorted in one pass.
+    short = rank.astype(np.uint16) if len(present) <= 1 << 16 else rank
+    return present, found[np.argsort(short, kind="stable")], start
 
 
 def _summed(values: np.ndarray, start: np.ndarray) -> np.ndarray:

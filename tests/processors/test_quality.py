@@ -16,6 +16,7 @@ from processors.quality import (
     binomial_significance,
     binomial_significances,
     poisson_significance,
+    poisson_significances,
     significance_of,
     strength,
 )
@@ -107,3 +108,11 @@ def test_significances_of_many_are_those_of_each() -> None:
     count, total, share = np.array(cases).T
     expected = [binomial_significance(*case) for case in cases]
     np.testing.assert_allclose(binomial_significances(count, total, share), expected)
+
+
+def test_poisson_significances_of_many_are_those_of_each() -> None:
+    count = np.array([0.0, 10.0, 3.5, 5_000.0, 2.0, 4.0])
+    expected = np.array([1.0, 1.0, 3.0, 1.0, 0.0, 1e13])
+    each = [poisson_significance(*pair) for pair in zip(count.tolist(), expected.tolist(), strict=True)]
+    assert each[3] > 300 and each[4] == MAX_SIGNIFICANCE
+    np.testing.assert_allclose(poisson_significances(count, expected), each)

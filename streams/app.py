@@ -26,7 +26,7 @@ from streams.engine.table import StateTable
 from streams.engine.transport import BatchApp
 from streams.engine.writer import BatchWriter
 from streams.health import HealthServer, Heartbeat
-from streams.memory_allocator import give_back_large_pieces
+from streams.memory_allocator import give_back_large_pieces, give_back_now_and_then
 from streams.metrics import WorkerMetrics, WorkerMonitor
 from streams.period_search import PeriodSearch
 from streams.rehearsal import warm_up
@@ -225,6 +225,7 @@ async def _serve(settings: WorkerSettings, partitions: int) -> int:
         loop.add_signal_handler(number, ending.set)
     watchdog = Watchdog(app, settings, metrics, heartbeat)
     watching = asyncio.create_task(watchdog.watch())
+    giving_back = asyncio.create_task(give_back_now_and_then())
     ended = asyncio.create_task(ending.wait())
     starting = asyncio.create_task(app.start())
     try:
@@ -234,6 +235,7 @@ async def _serve(settings: WorkerSettings, partitions: int) -> int:
         await _stop(app, starting)
     finally:
         watching.cancel()
+        giving_back.cancel()
         app.writer.close()
         health.stop()
     return 1 if watchdog.verdict else 0

@@ -173,6 +173,20 @@ def move_rows(contexts: Any, entries: Any, target: Any) -> Any:
 
 
 @kernel
+def close_gaps(contexts: Any, entries: Any, slots: Any) -> Any:
+    """Move the rows of ``slots``, which come in the order of their blocks, to the start of their arena: the new top."""
+    top = np.int64(0)
+    for slot in slots:
+        context = contexts[slot]
+        block = np.int64(context.block) * SMALLEST_BLOCK
+        for place in range(np.int64(context.capacity)):  # a slice that overlaps itself would be copied first
+            entries[top + place] = entries[block + place]
+        context.block = top // SMALLEST_BLOCK
+        top += np.int64(context.capacity)
+    return top
+
+
+@kernel
 def fade_rows(contexts: Any, entries: Any, scale: float, least: float, target: Any) -> tuple[int, int]:
     """Scale all weights, forget states below ``least``, copy the rest to another arena: (new top, states held)."""
     top, held = 0, 0

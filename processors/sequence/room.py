@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from processors.sequence.contexts import GONE as CONTEXT_GONE
-from processors.sequence.contexts import fade_rows, move_contexts, move_rows, remove_marked
+from processors.sequence.contexts import close_gaps, fade_rows, move_contexts, move_rows, remove_marked
 from processors.sequence.eviction import lightest_eighth
 from processors.sequence.hashing import aligned_zeros, hash_contexts, hash_states
 from processors.sequence.popularity import find_listed, list_heaviest, move_states, remove_states
@@ -78,10 +78,18 @@ def grow_contexts(tables: Tables) -> Tables:
 
 
 def grow_arena(tables: Tables) -> Tables:
-    live = int(tables.contexts["capacity"].sum(dtype=np.int64))
-    spare = max(live // 2, int(tables.ints[NEEDED]), 256)
-    target = aligned_zeros(live + spare, ENTRY)
-    tables.ints[ARENA_TOP] = move_rows(tables.contexts, tables.entries, target)
+    """Leave abandoned blocks behind: in the arena itself if that gives it a quarter of room, or else in one with half of it.
+
+    Once it is as large as it needs to be it stays where it is: a new one each time would leave holes of all sizes in the heap.
+    """
+    contexts, needed = tables.contexts, int(tables.ints[NEEDED])
+    live = int(contexts["capacity"].sum(dtype=np.int64))
+    if live + max(live // 4, needed, 64) <= len(tables.entries):
+        held = np.flatnonzero(contexts["capacity"])
+        tables.ints[ARENA_TOP] = close_gaps(contexts, tables.entries, held[np.argsort(contexts["block"][held])])
+        return tables
+    target = aligned_zeros(live + max(live // 2, needed, 256), ENTRY)
+    tables.ints[ARENA_TOP] = move_rows(contexts, tables.entries, target)
     return tables._replace(entries=target)
 
 

@@ -1,10 +1,14 @@
 """What a worker frees goes back to the system, whatever lies between it."""
 
+import asyncio
+import contextlib
 import platform
 import subprocess
 import sys
 
 import pytest
+
+from streams import memory_allocator
 
 MB_KEPT_OF_FREED_PIECES = """
 import sys
@@ -34,6 +38,44 @@ def mb_kept(how: str) -> float:
     return float(subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout)
 
 
+MB_GIVEN_BACK_BETWEEN_SMALL_PIECES = """
+import numpy as np
+from streams.memory_allocator import give_back_free_pages
+
+def rss_mb():
+    status = open("/proc/self/status").read()
+    return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmRSS"))
+
+pieces, between = [], []
+for _ in range(2000):
+    pieces.append(np.ones(1 << 13))
+    between.append(np.ones(1 << 7))
+del pieces
+before = rss_mb()
+assert give_back_free_pages()
+print(before - rss_mb())
+"""
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told")
 def test_large_pieces_go_back_though_small_ones_between_them_stay() -> None:
     assert mb_kept("given back") < 20 < 100 < mb_kept("as by default")
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told")
+def test_free_pages_between_pieces_in_use_are_given_back() -> None:
+    command = [sys.executable, "-c", MB_GIVEN_BACK_BETWEEN_SMALL_PIECES]
+    assert float(subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout) > 80
+
+
+def test_pages_are_given_back_again_and_again_until_it_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = []
+    monkeypatch.setattr(memory_allocator, "EVERY_S", 0.0)
+    monkeypatch.setattr(memory_allocator, "give_back_free_pages", lambda: times.append(1))
+
+    async def for_a_while() -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(memory_allocator.give_back_now_and_then(), 0.2)
+
+    asyncio.run(for_a_while())
+    assert len(times) > 1

@@ -62,6 +62,17 @@ def test_memory_stays_within_the_bound_when_everything_is_new() -> None:
     assert max(sizes) < 8192 * 100 + 4096 * (2 * 64 + 2 * 32)
 
 
+def test_full_bank_seldom_needs_other_memory_than_it_has() -> None:
+    rng = np.random.default_rng(5)
+    counts = TransitionCounts(half_life_s=1e12, max_contexts=2048, max_transitions=8192)
+    arenas = []
+    for _ in range(60):
+        counts.update(rng.zipf(1.2, 5_000) % 10_000, rng.integers(0, 50, 5_000), np.zeros(5_000))
+        arenas.append(counts.tables.entries)
+    moved = sum(one is not before for before, one in zip(arenas[10:], arenas[11:], strict=False))
+    assert counts.evicted_contexts > 10_000 and moved <= 2
+
+
 def test_ties_are_broken_by_code_whatever_the_history() -> None:
     orders = [np.random.default_rng(seed).permutation(24) for seed in range(40)]
     for order in orders:

@@ -1,4 +1,4 @@
-"""Memory that a worker has freed goes back to the system: it runs for weeks, and what it holds comes and goes in pieces of all sizes."""
+"""Memory that a worker frees goes back to the system: it runs for weeks, and holds pieces of all sizes that come and go."""
 
 import asyncio
 import ctypes

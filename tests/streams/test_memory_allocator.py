@@ -10,14 +10,17 @@ import pytest
 
 from streams import memory_allocator
 
-MB_KEPT_OF_FREED_PIECES = """
-import sys
-import numpy as np
-from streams.memory_allocator import give_back_large_pieces
-
+RSS_MB = """
 def rss_mb():
     status = open("/proc/self/status").read()
     return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmRSS"))
+"""
+MB_KEPT_OF_FREED_PIECES = (
+    RSS_MB
+    + """
+import sys
+import numpy as np
+from streams.memory_allocator import give_back_large_pieces
 
 if sys.argv[1] == "given back":
     assert give_back_large_pieces()
@@ -31,20 +34,14 @@ for _ in range(40):
 del pieces
 print(rss_mb() - before)
 """
+)
 
 
-def mb_kept(how: str) -> float:
-    command = [sys.executable, "-c", MB_KEPT_OF_FREED_PIECES, how]
-    return float(subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout)
-
-
-MB_GIVEN_BACK_BETWEEN_SMALL_PIECES = """
+MB_GIVEN_BACK_BETWEEN_SMALL_PIECES = (
+    RSS_MB
+    + """
 import numpy as np
 from streams.memory_allocator import give_back_free_pages
-
-def rss_mb():
-    status = open("/proc/self/status").read()
-    return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmRSS"))
 
 pieces, between = [], []
 for _ in range(2000):
@@ -55,17 +52,23 @@ before = rss_mb()
 assert give_back_free_pages()
 print(before - rss_mb())
 """
+)
+
+
+def printed_by(program: str, *words: str) -> float:
+    command = [sys.executable, "-c", program, *words]
+    return float(subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told")
 def test_large_pieces_go_back_though_small_ones_between_them_stay() -> None:
-    assert mb_kept("given back") < 20 < 100 < mb_kept("as by default")
+    kept_mb = {how: printed_by(MB_KEPT_OF_FREED_PIECES, how) for how in ("given back", "as by default")}
+    assert kept_mb["given back"] < 20 < 100 < kept_mb["as by default"]
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told")
 def test_free_pages_between_pieces_in_use_are_given_back() -> None:
-    command = [sys.executable, "-c", MB_GIVEN_BACK_BETWEEN_SMALL_PIECES]
-    assert float(subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout) > 80
+    assert printed_by(MB_GIVEN_BACK_BETWEEN_SMALL_PIECES) > 80
 
 
 def test_pages_are_given_back_again_and_again_until_it_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:

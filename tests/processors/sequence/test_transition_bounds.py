@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from exact_counts import HALF_LIFE_S, feed, oracle_of, stream
 from hypothesis import given, settings
@@ -69,7 +71,7 @@ def test_full_bank_seldom_needs_other_memory_than_it_has() -> None:
     for _ in range(60):
         counts.update(rng.zipf(1.2, 5_000) % 10_000, rng.integers(0, 50, 5_000), np.zeros(5_000))
         arenas.append(counts.tables.entries)
-    moved = sum(one is not before for before, one in zip(arenas[10:], arenas[11:], strict=False))
+    moved = sum(one is not before for before, one in itertools.pairwise(arenas[10:]))
     assert counts.evicted_contexts > 10_000 and moved <= 2
 
 

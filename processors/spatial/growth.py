@@ -1,4 +1,4 @@
-"""Growth: before each piece of a batch the arrays are made large enough for it, by at least a sixteenth at a time."""
+"""Growth: before each piece of a batch the arrays are made large enough for it, by at least a sixteenth and a thousand rows at a time."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from processors.spatial.layout import (
     FREE_SITE,
     FREE_STRIP,
     GROWTH,
+    GROWTH_ROWS,
     ID_USED,
     IDLE_HEAD,
     IDLE_LEN,
@@ -118,7 +119,7 @@ def grown(array: NDArray[Any], size: int) -> NDArray[Any]:
 def grow_chained(state: State, name: str, field: str, free: int, needed: int) -> State:
     """Grow a structured array; its new slots are free."""
     old = getattr(state, name)
-    size = max(needed, int(len(old) * GROWTH))
+    size = max(needed, int(len(old) * GROWTH), len(old) + GROWTH_ROWS)
     array = grown(old, size)
     array[field][len(old) :] = np.arange(len(old) + 1, size + 1)
     array[field][-1] = state.meta[free]
@@ -184,7 +185,8 @@ def grow_pool(state: State, cell: int) -> State:
     room = 2 * int(counts[cell]) + 64
     needed = int((1 << np.ceil(np.log2(np.maximum(counts[counts > 0], 4))).astype(np.int64)).sum()) >> 2
     if len(state.record_i) < GAPS * needed:
-        records = grown(state.record_i, int(len(state.record_i) * GROWTH) + room)
+        lines = len(state.record_i)
+        records = grown(state.record_i, max(int(lines * GROWTH), lines + GROWTH_ROWS // 4) + room)
     else:
         records = line_zeros((int(needed * SLACK) + room, 4, 4), np.int32)
         repack(state, records)

@@ -10,6 +10,7 @@ an array of a table is negative, so none is tested for counting from the end, wh
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import operator
 from typing import Any, ClassVar, TypeVar
@@ -29,6 +30,7 @@ from numba.extending import (
     unbox,
 )
 from numba.np.arrayobj import getitem_array_tuple, getitem_arraynd_intp, populate_array, setitem_array
+from numpy.typing import NDArray
 
 __all__ = ["Table", "kernel"]
 
@@ -50,6 +52,8 @@ class Table:
     """Base of frozen dataclasses of C-contiguous arrays of fixed type, ints and floats that kernels take as argument."""
 
     _types: ClassVar[dict[type, TableType]] = {}
+    _words: NDArray[np.int64]
+    _address: int
 
     def __post_init__(self) -> None:
         values = [getattr(self, field.name) for field in dataclasses.fields(self)]  # type: ignore[arg-type]
@@ -66,8 +70,19 @@ class Table:
         return Table._types[type(self)]
 
     def replace(self: Self, **arrays: Any) -> Self:
-        """A table with other arrays."""
-        return dataclasses.replace(self, **arrays)  # type: ignore[type-var]
+        """A table with other arrays, of the same types. What it shares with this one is not looked at: windows grow often."""
+        other, words = object.__new__(type(self)), self._words.copy()
+        for name, array in arrays.items():
+            place = 2 * self._places()[name]
+            words[place : place + 2] = as_words(array)
+        vars(other).update(vars(self) | arrays | {"_words": words, "_address": words.__array_interface__["data"][0]})
+        return other
+
+    @classmethod
+    @functools.cache
+    def _places(cls) -> dict[str, int]:
+        """The place of each member among all of them."""
+        return {field.name: place for place, field in enumerate(dataclasses.fields(cls))}  # type: ignore[arg-type]
 
 
 def as_words(value: Any) -> tuple[int, int]:

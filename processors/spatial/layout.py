@@ -122,7 +122,7 @@ ORDERS = 32
 ROOM = 512  # more clusters, core cells or parts than one event can make or end: all are within two stencils of it
 SPARE = 64  # rows that an array of few has at least, beyond what one event can need
 LOG_FIELDS = 3  # cluster id, the cluster it went into or -1, whether it had been reported
-GROWTH = 1.0625
+GROWTH, GROWTH_ROWS = 1.0625, 1024  # a larger array is so much larger, and so many rows: each growth copies all of it
 
 
 @dataclass(frozen=True, eq=False)

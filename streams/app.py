@@ -81,7 +81,7 @@ def build_app(settings: WorkerSettings, partitions: int, metrics: WorkerMetrics 
         runner = StageRunner(stage, step, table, writer, metrics, app.crash, partitions, app.round)
         add_agent(app, runner)
         if stage == "user":
-            app.task(Ticker(runner).run)
+            app.task(Ticker(runner, app.round).run)
         if stage in ("user", "place", crowd_stage(partitions)):
             app.task(PeriodSearch(runner).run)
     return app

@@ -13,7 +13,7 @@ from schemas.patterns import Pattern
 from schemas.topics import INTERNAL_PLACE, INTERNAL_REGION, INTERNAL_TRANSITION, INTERNAL_UNION
 from streams.decoding import EventDecoder, Reject
 from streams.stages.crossing import Message
-from streams.stages.factory import STAGES, stage_factory
+from streams.stages.factory import STAGES, crowd_stage, stage_factory
 from streams.stages.output import Routed
 from streams.stages.settings import MiningSettings
 
@@ -93,6 +93,8 @@ class PatternPipeline:
             patterns += output.patterns
             routed += output.routed
         patterns += self.pass_on(routed)
+        for stage in self.stages[crowd_stage(self.settings.partitions)]:
+            patterns += stage.tell_moves()
         self._credit += len(events) * self._examinations_per_event
         if self._credit >= 1:
             patterns += self.examine(int(self._credit))

@@ -78,13 +78,14 @@ def grow_contexts(tables: Tables) -> Tables:
 
 
 def grow_arena(tables: Tables) -> Tables:
-    """Leave abandoned blocks behind: in the arena itself if that gives it a quarter of room, or else in one with half of it.
+    """Leave abandoned blocks behind: in an arena with room for half as much again, or in the same one if the bank is full.
 
-    Once it is as large as it needs to be it stays where it is: a new one each time would leave holes of all sizes in the heap.
+    A bank that has come to evict hardly grows: another arena each time would leave holes of all sizes in the heap.
     """
     contexts, needed = tables.contexts, int(tables.ints[NEEDED])
     live = int(contexts["capacity"].sum(dtype=np.int64))
-    if live + max(live // 4, needed, 64) <= len(tables.entries):
+    is_full = tables.floats[CONTEXT_FLOOR] > 0
+    if is_full and live + max(live // 4, needed, 64) <= len(tables.entries):
         held = np.flatnonzero(contexts["capacity"])
         tables.ints[ARENA_TOP] = close_gaps(contexts, tables.entries, held[np.argsort(contexts["block"][held])])
         return tables

@@ -1,4 +1,4 @@
-"""Growth: before each piece of a batch the arrays are made large enough for it, by at least a sixteenth and a thousand rows at a time."""
+"""Growth: before each piece of a batch the arrays are made large enough for it, by a sixteenth and a thousand rows at least."""
 
 from __future__ import annotations
 

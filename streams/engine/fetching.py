@@ -56,8 +56,23 @@ class Round:
 
     def __init__(self) -> None:
         self.turn = asyncio.Lock()
+        self._asking_since_s: float | None = None
         self._waiting = 0
         self._fewer = asyncio.Event()
+
+    def note_asking(self, now_s: float) -> None:
+        """Nothing is to be done but to wait for the next fetch."""
+        if self._asking_since_s is None:
+            self._asking_since_s = now_s
+
+    def note_fetched(self) -> None:
+        """The wait is over: something was fetched."""
+        self._asking_since_s = None
+
+    def has_asked_in_vain(self, now_s: float) -> bool:
+        """Whether the brokers had nothing for as long as they wait for something to come."""
+        asked_s = self._asking_since_s
+        return asked_s is not None and now_s - asked_s >= FETCH_MAX_WAIT_MS / 1000
 
     def note_delivered(self) -> None:
         """A batch waits for its agent."""

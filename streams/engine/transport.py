@@ -6,6 +6,7 @@ a batch of fetched records, so everything else of Faust stays: assignor, agents,
 """
 
 import asyncio
+import time
 from collections import defaultdict, deque
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -135,7 +136,10 @@ class BatchConsumer(driver.Consumer):
         try:
             while not (self._stopped.is_set() or fetcher._stopped.is_set()):
                 await asyncio.sleep(0)
+                self.round.note_asking(time.monotonic())
                 records, active = await self._wait_next_records(1.0)
+                if records:
+                    self.round.note_fetched()
                 if records and not self.flow_active:
                     await self.perform_seek()
                 elif records:

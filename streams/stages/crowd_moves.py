@@ -53,9 +53,24 @@ def unpack_whereabouts(packed: bytes) -> Whereabouts:
     return Whereabouts(**{name: np.asarray(column) for name, column in decode_columns(packed).items()})
 
 
+Packed = dict[int, list[bytes]]
+
+
+class _Saved(msgspec.Struct, frozen=True, array_like=True):
+    """A state of moves; ``due`` is missing in those that were written when moves were told with their crowds."""
+
+    book: bytes
+    told: set[int]
+    new_points: int
+    asked_points: int
+    heard: Packed
+    due: tuple[int, Packed | None] | None = None
+
+
 class CrowdMoves:
     """The moves between public crowds, told when a fifth of the window's points is new.
 
+    Counting them takes as long as all else of a telling: they are told after its crowds, so that these need not wait.
     A move of fewer different people than the privacy limit is not told, though it counts among those that leave.
 
     Args:
@@ -69,6 +84,7 @@ class CrowdMoves:
         self._told: set[int] = set()
         self._new_points = self._asked_points = 0
         self._heard: dict[int, list[Whereabouts]] = {}
+        self._due: tuple[int, dict[int, list[Whereabouts]] | None] | None = None
 
     def __len__(self) -> int:
         return len(self._told)
@@ -93,24 +109,28 @@ class CrowdMoves:
         """A region's whereabouts, or a piece of them."""
         self._heard.setdefault(region, []).append(found)
 
-    def tell(
-        self,
-        now_ms: int,
-        public: Collection[int],
-        regions: Collection[int],
-        ids_of: Callable[[int, Ints], Ints],
-        version: int,
-    ) -> list[TransitionUpdate]:
-        """Withdraw what was told of crowds that are not ``public`` any more; the moves, if all ``regions`` said who was where.
-
-        ``ids_of`` gives the ids of a region's labels. O(whereabouts log whereabouts).
-        """
+    def close(self, now_ms: int, regions: Collection[int]) -> None:
+        """A telling is over, in which each of the ``regions`` said who was where, or none did: its moves are due."""
         heard, self._heard = self._heard, {}
-        told: dict[int, TransitionUpdate] = {}
-        gone = self._told.difference(public)
-        if regions and heard.keys() >= set(regions):
+        is_whole = bool(regions) and heard.keys() >= set(regions)
+        if is_whole:
             self._new_points -= self._asked_points
             self._asked_points = 0
+        self._due = now_ms, heard if is_whole else None
+
+    def tell(
+        self, public: Collection[int], ids_of: Callable[[int, Ints], Ints], version: int
+    ) -> list[TransitionUpdate]:
+        """The moves of the latest telling, once; what was told of crowds that are not ``public`` any more is withdrawn.
+
+        ``ids_of`` gives the ids of a region's labels, and must not have changed since. O(whereabouts log whereabouts).
+        """
+        if self._due is None:
+            return []
+        (now_ms, heard), self._due = self._due, None
+        told: dict[int, TransitionUpdate] = {}
+        gone = self._told.difference(public)
+        if heard is not None:
             moves = self._moves(heard, public, ids_of)
             told = self._updates(moves, now_ms, version)
             gone = self._told - told.keys()
@@ -170,17 +190,32 @@ class CrowdMoves:
 
     def to_bytes(self) -> bytes:
         """Everything, for ``load``."""
-        heard = {region: [pack_whereabouts(one) for one in found] for region, found in self._heard.items()}
+        due = None
+        if self._due is not None:
+            now_ms, heard = self._due
+            due = now_ms, None if heard is None else _packed(heard)
         return msgspec.msgpack.encode(
-            (self._book.to_bytes(), sorted(self._told), self._new_points, self._asked_points, heard)
+            (self._book.to_bytes(), sorted(self._told), self._new_points, self._asked_points, _packed(self._heard), due)
         )
 
     def load(self, data: bytes) -> None:
         """Become the moves of ``to_bytes``."""
-        kinds = tuple[bytes, set[int], int, int, dict[int, list[bytes]]]
-        book, self._told, self._new_points, self._asked_points, heard = msgspec.msgpack.decode(data, type=kinds)
-        self._book = PatternBook.from_bytes(book)
-        self._heard = {region: [unpack_whereabouts(one) for one in found] for region, found in heard.items()}
+        saved = msgspec.msgpack.decode(data, type=_Saved)
+        self._book, self._told = PatternBook.from_bytes(saved.book), saved.told
+        self._new_points, self._asked_points = saved.new_points, saved.asked_points
+        self._heard = _unpacked(saved.heard)
+        self._due = None
+        if saved.due is not None:
+            now_ms, heard = saved.due
+            self._due = now_ms, None if heard is None else _unpacked(heard)
+
+
+def _packed(heard: dict[int, list[Whereabouts]]) -> Packed:
+    return {region: [pack_whereabouts(one) for one in found] for region, found in heard.items()}
+
+
+def _unpacked(packed: Packed) -> dict[int, list[Whereabouts]]:
+    return {region: [unpack_whereabouts(one) for one in found] for region, found in packed.items()}
 
 
 def _totals(states: Ints, moves: Moves) -> tuple[Ints, Ints, Ints]:

@@ -41,6 +41,10 @@ class CrowdStage(InternalStage):
         """Learn from the closed bins of the public crowds; milliseconds for each unit of the budget."""
         return self.teller.rhythms.examine(budget, self.absorbed_offset)
 
+    def tell_moves(self) -> list[Pattern]:
+        """The moves between the crowds that were told last; without it they come with the next records."""
+        return [*self.teller.tell_moves(self.absorbed_offset)]
+
     @property
     def untested(self) -> int:
         """An upper bound of the budget that ``examine`` may find worth it."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from processors.quality import PatternBook
 from processors.spatial import ClusterUnion
-from schemas.patterns import ClusterChange, ClusterUpdate, NamedCount, Pattern
+from schemas.patterns import ClusterChange, ClusterUpdate, NamedCount, Pattern, TransitionUpdate
 from streams.stages.cluster_summary import ClusterSummary, summaries
 from streams.stages.count_rhythms import CountRhythms
 from streams.stages.crossing import RegionReport
@@ -99,7 +99,10 @@ class CrowdTeller:
             self._fresh[region] = np.union1d(self._fresh.get(region, NO_LABELS), new)
 
     def tell(self, now_ms: int, window_area_m2: float, names: Names, version: int) -> list[Pattern]:
-        """The messages that the reports since the last call give rise to; they must all be of one moment. O(clusters)."""
+        """The messages that the reports since the last call give rise to; they must all be of one moment. O(clusters).
+
+        Moves between the crowds are left to ``tell_moves``.
+        """
         changes = self.union.resolve()
         regions, labels, ids, cores = self.union.nodes()
         order = np.argsort(ids, kind="stable")
@@ -116,10 +119,13 @@ class CrowdTeller:
             due.add(one)
         crowds = added(self._parts_of(regions, labels, ids, np.array(sorted(due), np.int64)))
         looked_at = self._looked_at(crowds, now_ms, window_area_m2, names, version)
-        public = self._public
-        self._close_bins(now_ms, public)
-        moves = self.moves.tell(now_ms, public, self._points, self.union.global_ids, version)
-        return [*(message for message in ended if message is not None), *looked_at, *moves]
+        self._close_bins(now_ms, self._public)
+        self.moves.close(now_ms, self._points)
+        return [*(message for message in ended if message is not None), *looked_at]
+
+    def tell_moves(self, version: int) -> list[TransitionUpdate]:
+        """The moves between crowds as of the last ``tell``, before anything else is taken; nothing if they were told."""
+        return self.moves.tell(self._public, self.union.global_ids, version)
 
     def _parts_of(self, regions: np.ndarray, labels: np.ndarray, ids: np.ndarray, due: np.ndarray) -> CrowdParts:
         """The parts of the clusters that are ``due``, labelled with the clusters' ids, in their order."""

@@ -41,7 +41,7 @@ class LoneRegionStage(CrowdStage):
         if self.window.now_s is None:
             return []
         now_ms = round(self.window.now_s * MS)
-        due = self.covisits.due(self.names, now_ms, version)
+        due: list[Pattern] = [*self.teller.tell_moves(version), *self.covisits.due(self.names, now_ms, version)]
         if not self._is_due(len(self.window)):
             return due
         self._note_telling()

@@ -14,7 +14,7 @@ MATERIAL_SHARE = 0.2
 # Crowds are looked at so often, less often where the window is large: to look at it takes a microsecond of each point.
 TELL_EVERY_MS, TELL_EVERY_MS_PER_POINT = 200, 0.01
 # While nothing comes there is more time to look: this share of that pause is enough.
-QUIET_SHARE = 1 / 5
+QUIET_SHARE = 1 / 10
 # They are looked at sooner when so large a share of the window's points is new: a backlog passes days within a second.
 MOST_UNTOLD = 0.1
 # Where there is no wall clock: when so large a share is new.

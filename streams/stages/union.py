@@ -54,12 +54,12 @@ class UnionStage(CrowdStage):
 
     def apply(self, messages: Sequence[Message], last_offset: int) -> StageOutput:
         """Absorb rows and reports up to ``last_offset``: the patterns that are due, and a cut if one is."""
+        patterns: list[Pattern] = [*self.teller.tell_moves(last_offset)]
         batches = rows_among(messages)
         for batch in batches:
             self._heard[batch.origin_partition] = max(int(self._heard[batch.origin_partition]), batch.through)
         before, counts = self._since_told, self._take_in(batches)
         self.absorbed_offset = last_offset
-        patterns: list[Pattern] = []
         for message in messages:
             if isinstance(message, RegionReport):
                 patterns += self._answered(message)

@@ -5,13 +5,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from walking_crowds import clusters_of, teller_stage
+from walking_crowds import clusters_of, moves_of, teller_stage
 
 from schemas.events import BehaviorEvent
 from schemas.patterns import ClusterUpdate, Pattern
+from streams.engine.fetching import Round
 from streams.pipeline import PatternPipeline, pass_on
 from streams.stages.crossing import Cut
 from streams.stages.factory import stage_factory
+from streams.stages.output import Routed
 from streams.stages.settings import QUIET_SHARE, TELL_EVERY_MS, MiningSettings
 from streams.stages.union import UNANSWERED_MS
 from streams.ticking import FIRST_AFTER_S, LAST_AFTER_S, Ticker
@@ -29,20 +31,28 @@ class Live:
 
     def take(self, places: Sequence[tuple[float, float]], sent_ms: int) -> list[ClusterUpdate]:
         """What is told of crowds when somebody is at each of these places."""
+        return clusters_of(self.patterns_of(places, sent_ms))
+
+    def patterns_of(self, places: Sequence[tuple[float, float]], sent_ms: int) -> list[Pattern]:
+        """All that is told behind the user stage when somebody is at each of these places."""
         events = [self._event(lat, lon) for lat, lon in places]
-        patterns: list[Pattern] = []
+        routed: list[Routed] = []
         for partition, mine in self.pipeline._by_partition(events):
             user: Any = self.pipeline.stages["user"][partition]
             offsets = np.arange(user.absorbed_offset + 1, user.absorbed_offset + 1 + len(mine))
             columns, _ = self.pipeline._decoder.columns_of(mine, offsets, np.full(len(mine), NOW_MS))
             output = user.apply(columns, int(offsets[-1]), caught_up=True, sent_ms=sent_ms)
-            patterns += pass_on(self.pipeline.stages, output.routed)
-        return clusters_of(patterns)
+            routed += output.routed
+        return pass_on(self.pipeline.stages, routed)
 
     def tick(self, partition: int, sent_ms: int) -> list[ClusterUpdate]:
         """What is told of crowds when a partition has no events for a while."""
+        return clusters_of(self.patterns_of_tick(partition, sent_ms))
+
+    def patterns_of_tick(self, partition: int, sent_ms: int) -> list[Pattern]:
+        """All that is told when a partition has no events for a while."""
         user: Any = self.pipeline.stages["user"][partition]
-        return clusters_of(pass_on(self.pipeline.stages, user.tick(sent_ms)))
+        return pass_on(self.pipeline.stages, user.tick(sent_ms))
 
     def _event(self, lat: float, lon: float) -> BehaviorEvent:
         self._events += 1
@@ -63,6 +73,21 @@ def test_a_few_people_in_a_new_place_are_told_at_once_though_the_window_holds_th
     live.take(scattered(4_000), NOW_MS)
     told = live.take([CAFE] * 8, NOW_MS + 1_000)
     assert [(one.change, one.lat, one.lon) for one in told] == [("born", pytest.approx(40.75), pytest.approx(-73.99))]
+
+
+@pytest.mark.parametrize("read_back", [False, True])
+@pytest.mark.parametrize("partitions", [1, 4])
+def test_moves_follow_their_crowds_with_the_next_records(partitions: int, read_back: bool) -> None:
+    live, park = Live(partitions), (40.78, -73.97)
+    live.take([CAFE] * 97, NOW_MS)
+    told = live.patterns_of([park] * 97, NOW_MS + 1_000)
+    assert [one.count for one in clusters_of(told)] == [97] and moves_of(told) == []
+    if read_back:
+        name, stage = "region" if partitions == 1 else "union", teller_stage(live.pipeline)
+        live.pipeline.stages[name] = [stage_factory(name, live.pipeline.settings)(0, stage.to_bytes())]
+    (move,) = moves_of(live.patterns_of_tick(0, NOW_MS + 1_100))
+    assert move.total == 97.0
+    assert moves_of(live.patterns_of_tick(0, NOW_MS + 1_200)) == []
 
 
 @pytest.mark.parametrize("partitions", [1, 4])
@@ -146,14 +171,25 @@ def test_a_state_that_was_read_back_keeps_its_pause(partitions: int) -> None:
 
 
 def test_a_quiet_partition_ticks_at_growing_distances_and_then_no_more() -> None:
-    ticker = Ticker(None)  # type: ignore[arg-type]
-    look_s = np.arange(0.0, 3 * LAST_AFTER_S, 0.05)
-    ticks = [float(at) for at in look_s if ticker.notice(3, 7, float(at))]
-    assert ticks[0] == pytest.approx(FIRST_AFTER_S, abs=0.06)
+    ticker = Ticker(None, Round())  # type: ignore[arg-type]
+    look_s = np.arange(0.0, 3 * LAST_AFTER_S, 0.02)
+    ticks = [float(at) for at in look_s if ticker.notice(3, 7, float(at), is_idle=True)]
+    assert ticks[0] == pytest.approx(FIRST_AFTER_S, abs=0.021)
     assert np.allclose(np.diff(ticks), np.array(ticks[:-1]), atol=0.2)
     assert len(ticks) < 12 and ticks[-1] <= LAST_AFTER_S + 0.1
 
 
 def test_a_partition_with_events_does_not_tick() -> None:
-    ticker = Ticker(None)  # type: ignore[arg-type]
-    assert not any(ticker.notice(3, at, 0.75 * FIRST_AFTER_S * at) for at in range(100))
+    ticker = Ticker(None, Round())  # type: ignore[arg-type]
+    assert not any(ticker.notice(3, at, 0.75 * FIRST_AFTER_S * at, is_idle=True) for at in range(100))
+
+
+def test_a_busy_worker_ticks_as_soon_as_it_has_asked_for_events_in_vain() -> None:
+    ticker, round_ = Ticker(None, Round()), Round()  # type: ignore[arg-type]
+    assert not any(ticker.notice(3, 7, at / 10, round_.has_asked_in_vain(at / 10)) for at in range(10))
+    round_.note_asking(1.0)
+    assert not ticker.notice(3, 7, 1.01, round_.has_asked_in_vain(1.01))
+    round_.note_asking(1.02)
+    assert ticker.notice(3, 7, 1.03, round_.has_asked_in_vain(1.03))
+    round_.note_fetched()
+    assert not ticker.notice(3, 7, 9.0, round_.has_asked_in_vain(9.0))

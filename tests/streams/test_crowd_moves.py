@@ -149,6 +149,14 @@ def test_moves_from_a_crowd_that_is_gone_are_withdrawn() -> None:
     assert town.moves() == {} and len(teller_stage(town.pipeline).teller.moves) == 0
 
 
+def all_told(
+    moves: CrowdMoves, now_ms: int, public: Sequence[int], regions: Sequence[int], version: int = 1
+) -> list[TransitionUpdate]:
+    """What a telling of these regions, whose labels are the crowds' ids, has to say of moves."""
+    moves.close(now_ms, regions)
+    return moves.tell(public, lambda region, labels: labels, version)
+
+
 def moves_between_two_regions(store: bool = False) -> list[TransitionUpdate]:
     """Four people from crowd 5 in region 0 to crowd 6 in region 1, told after both have said so."""
     settings = RegionStageSettings(min_users=4)
@@ -166,9 +174,13 @@ def moves_between_two_regions(store: bool = False) -> list[TransitionUpdate]:
         if store:
             kept, moves = moves.to_bytes(), CrowdMoves(settings, str)
             moves.load(kept)
-    told = moves.tell(MINUTE_MS, [5, 6], [0, 1], ids_of, 1)
+    moves.close(MINUTE_MS, [0, 1])
     assert not moves.is_due(1)
-    assert moves.tell(MINUTE_MS, [5, 6], [0, 1], ids_of, 2) == []
+    if store:
+        kept, moves = moves.to_bytes(), CrowdMoves(settings, str)
+        moves.load(kept)
+    told = moves.tell([5, 6], ids_of, 1)
+    assert moves.tell([5, 6], ids_of, 2) == []
     return told
 
 
@@ -181,10 +193,10 @@ def test_a_state_that_is_stored_between_two_regions_reports_tells_the_same() -> 
 def test_what_is_told_of_a_crowd_is_withdrawn_with_it_whether_or_not_moves_are_due() -> None:
     moves, users = CrowdMoves(RegionStageSettings(min_users=1), str), np.zeros(2, np.int64)
     moves.take(0, whereabouts_of(np.array([5, 6]), users, np.arange(2), users))
-    (told,) = moves.tell(0, [5, 6], [0], lambda region, labels: labels, 1)
+    (told,) = all_told(moves, 0, [5, 6], [0], version=1)
     assert told.from_state == "5" and told.next_states
-    assert moves.tell(1, [5], [0], lambda region, labels: labels, 2) == []
-    (withdrawn,) = moves.tell(2, [6], [0], lambda region, labels: labels, 3)
+    assert all_told(moves, 1, [5], [0], version=2) == []
+    (withdrawn,) = all_told(moves, 2, [6], [0], version=3)
     assert (withdrawn.from_state, withdrawn.version, withdrawn.next_states, withdrawn.total) == ("5", 3, [], 0.0)
 
 
@@ -213,7 +225,8 @@ def test_a_report_takes_the_place_of_one_for_a_telling_that_did_not_come_about()
         teller = CrowdTeller(REGION, 0)
         for one in reports:
             teller.take(one)
-        return moves_of(teller.tell(EVENTS_SEEN[400].event_time_ms, 1e9, Names(1), 1))
+        assert moves_of(teller.tell(EVENTS_SEEN[400].event_time_ms, 1e9, Names(1), 1)) == []
+        return teller.tell_moves(2)
 
     assert told([stale, report]) == told([report]) != []
 
@@ -222,7 +235,7 @@ def test_nothing_is_told_before_every_region_has_said_who_was_where() -> None:
     moves, where = CrowdMoves(RegionStageSettings(min_users=1), str), np.array([0, 1])
     moves.note(2)
     moves.take(0, whereabouts_of(where, np.zeros(2, np.int64), where, where))
-    assert moves.tell(0, [0, 1], [0, 1], lambda region, labels: labels, 1) == []
+    assert all_told(moves, 0, [0, 1], [0, 1]) == []
     assert moves.is_due(2)
 
 
@@ -234,7 +247,7 @@ def test_the_most_frequent_targets_are_told(monkeypatch: pytest.MonkeyPatch) -> 
     labels = np.stack([np.zeros(10, np.int64), targets], 1).ravel()
     times = np.tile([0, 1], 10)
     moves.take(0, whereabouts_of(labels, users, times, times))
-    (one,) = moves.tell(0, range(5), [0], lambda region, labels: labels, 1)
+    (one,) = all_told(moves, 0, range(5), [0])
     assert [(to.name, to.share) for to in one.next_states] == [("2", 0.4), ("4", 0.3)] and one.total == 10.0
 
 
@@ -245,6 +258,6 @@ def test_what_comes_while_the_answers_are_on_their_way_is_new_to_the_next_tellin
     moves.note(100)
     nobody = np.empty(0, np.int64)
     moves.take(0, whereabouts_of(nobody, nobody, nobody, nobody))
-    moves.tell(0, (), (0,), lambda region, labels: labels, 1)
+    moves.close(0, (0,))
     assert moves.is_due(100)
     assert not moves.is_due(1_000)

@@ -47,7 +47,7 @@ NO_BOUNDS: Mapping[str, str] = {}
 # Positions of a day are 144,000 events; everybody has been everywhere early.
 SOAK_PLACES = 50
 SOON_FULL = {
-    "WINDOW_S": "86400", "MAX_TRANSITIONS": "65536", "MAX_PERIODIC_KEYS": "2048", "REMEMBERED_EVENT_IDS": "65536",
+    "WINDOW_S": "86400", "MAX_TRANSITIONS": "16384", "MAX_PERIODIC_KEYS": "2048", "REMEMBERED_EVENT_IDS": "65536",
 }  # fmt: skip
 BLOCKS, RESAMPLES = 10, 500
 

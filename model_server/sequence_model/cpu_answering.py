@@ -31,7 +31,8 @@ class CpuAnswering:
     def answer(self, users: Tensor, before: Tensor, state: Tensor, query_time_s: Tensor | None) -> Answer:
         """``SequenceModel.answer`` for states [B, d] of users after their first ``before`` >= 1 events.
 
-        Its history is the latest event alone. O(events log events).
+        Its history is the latest event alone. O(events log events). Raises IndexError for an item or a user that the model's
+        tables have no room for.
         """
         model, memory, mode = self._model, self._memory, "refresh" if query_time_s is None else "request"
         history = memory.history(users, before, 1)

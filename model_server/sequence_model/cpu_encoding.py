@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from model_server.cpu_math import ONE, exp_of
 from model_server.sequence_model import relations as rel
-from model_server.sequence_model.cpu_arrays import arrays_of, memory_of
+from model_server.sequence_model.cpu_arrays import Items, arrays_of, items_of, memory_of
 from model_server.sequence_model.cpu_relations import (
     age_bucket,
     distance_bucket,
@@ -32,19 +32,24 @@ ZERO = np.float32(0)
 
 
 class _Tokens(NamedTuple):
-    """Tokens [T] in the order of their users: whose, which item, when, how long after the one before, and in which column of
-    the user's window; the buckets of the ages and distances of the columns up to theirs, [T, window]; and each user's last
-    token, [B].
+    """Tokens [T] in the order of their users: whose, and in which column of the user's window; the buckets of the ages and
+    distances of the columns up to theirs, [T, window]; and each user's last token, [B].
     """
 
     user: Array
-    row: Array
-    hour: Array
-    gap: Array
     column: Array
     age: Array
     distance: Array
     last: Array
+
+
+class _Tables(NamedTuple):
+    """What a token is the sum of, as arrays: vectors by hour, by gap, by user, and by item."""
+
+    hour: Array
+    gap: Array
+    user: Array
+    items: Items
 
 
 def encode_on_cpu(
@@ -56,17 +61,17 @@ def encode_on_cpu(
 ) -> tuple[Tensor, Tensor]:
     """States [B, d] after the latest event of each user, and which users [B] have a new item without a vector of its own.
 
+    Of items content says nothing. Raises IndexError for an item or a user that the model's tables have no room for.
     ``lines`` are int64 [B]: the number of the first event of each user's window, that of the first that is not cached yet, and
     the line, each another, of the user in the ``cache`` of keys and values [lines, layers, H, window, d / H], which gets the
     new ones.
     """
     anchor, first, line = (each.numpy() for each in lines)
-    counts = memory.count[users].numpy()
-    tokens = _room(counts - first, cache[0].shape[3])
-    _lay_out(users.numpy(), anchor, first, memory_of(memory), tokens)
-    row = torch.from_numpy(tokens.row)
-    x = model.items(row) + model.transducer.hour(torch.from_numpy(tokens.hour))
-    x = x + model.transducer.gap(torch.from_numpy(tokens.gap)) + model.users(users[torch.from_numpy(tokens.user)])
+    tokens = _room(memory.count[users].numpy() - first, cache[0].shape[3])
+    x, provisional = torch.empty(len(tokens.user), model.settings.dim), torch.zeros(len(users), dtype=torch.bool)
+    hour, gap, person = arrays_of(model.transducer.hour.weight, model.transducer.gap.weight, model.users.weight)
+    tables = _Tables(hour, gap, person, items_of(model.items))
+    _lay_out(users.numpy(), anchor, first, memory_of(memory), tables, tokens, x.numpy(), provisional.numpy())
     layers, last = model.transducer.stack(), torch.from_numpy(tokens.last)
     for number, layer in enumerate(layers):
         projected = F.silu(layer.uvqk(layer.norm(x)))
@@ -78,8 +83,6 @@ def encode_on_cpu(
             layer.out_norm.eps, highest, seen.numpy(),
         )  # fmt: skip
         x = (x[last] if highest else x) + layer.out(seen)
-    provisional = torch.zeros(len(users), dtype=torch.bool)
-    provisional[torch.from_numpy(tokens.user)[model.items.slot_of[row] == 0]] = True
     return model.transducer.norm(x), provisional
 
 
@@ -87,9 +90,8 @@ def _room(new: Array, window: int) -> _Tokens:
     """The tokens of users who have so many ``new`` ones each, not yet filled in."""
     stops = np.cumsum(new)
     total = int(stops[-1]) if len(stops) else 0
-    row, hour, gap, column = np.empty((4, total), np.int64)
     age, distance = np.empty((2, total, window), np.uint8)
-    return _Tokens(np.repeat(np.arange(len(new)), new), row, hour, gap, column, age, distance, stops - 1)
+    return _Tokens(np.repeat(np.arange(len(new)), new), np.empty(total, np.int64), age, distance, stops - 1)
 
 
 def warm_up() -> None:
@@ -105,17 +107,29 @@ def warm_up() -> None:
 
 
 @njit(cache=True, error_model="numpy")
-def _lay_out(users: Array, anchors: Array, firsts: Array, memory: Any, tokens: Any) -> None:
-    """Fill in the tokens of each user's events from the ``first`` on."""
+def _lay_out(
+    users: Array, anchors: Array, firsts: Array, memory: Any, tables: Any, tokens: Any, x: Array, provisional: Array
+) -> None:  # fmt: skip
+    """Fill in the tokens of each user's events from the ``first`` on, and whether one is of an item without its own vector."""
     length, t = memory.items.shape[1], 0
     for b in range(len(users)):
         user, anchor, count = users[b], anchors[b], memory.events[users[b]]
+        if user >= len(tables.user):
+            raise IndexError("a user is not in the user table")
         time_s, lat, lon, oldest = memory.time_s[user], memory.lat[user], memory.lon[user], max(count - length, 0)
         for number in range(firsts[b], count):
             at, prev = number % length, (number - 1) % length
-            tokens.row[t], tokens.column[t] = memory.items[user, at], number - anchor
-            tokens.hour[t] = hour_of_week_kind(local_solar_s(time_s[at], lon[at]))
-            tokens.gap[t] = age_bucket(time_s[at] - time_s[prev]) if number > oldest else rel.AGE_BUCKETS
+            row = memory.items[user, at]
+            if row >= len(tables.items.slot_of):
+                raise IndexError("an event's item is not in the item table")
+            slot, hour = tables.items.slot_of[row], hour_of_week_kind(local_solar_s(time_s[at], lon[at]))
+            gap = age_bucket(time_s[at] - time_s[prev]) if number > oldest else rel.AGE_BUCKETS
+            tokens.column[t] = number - anchor
+            provisional[b] |= slot == 0
+            for k in range(x.shape[1]):
+                x[t, k] = (
+                    tables.items.vectors[slot, k] + tables.hour[hour, k] + tables.gap[gap, k] + tables.user[user, k]
+                )
             shrink = shrink_of(lat[at])
             for before in range(anchor, number + 1):
                 other, column = before % length, before - anchor

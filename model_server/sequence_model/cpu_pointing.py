@@ -93,6 +93,8 @@ def answer_all(
     features = np.empty(pointers + OTHER_FEATURES, np.float32)
     for b in range(len(rows)):
         user, length = asked.users[b], memory.items.shape[1]
+        if user >= len(personal):
+            raise IndexError("a user is not in the user table")
         oldest = max(memory.events[user] - length, 0)
         start = max(asked.before[b] - most, oldest)
         n = max(asked.before[b] - start, 0)

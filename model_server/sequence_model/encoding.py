@@ -72,7 +72,7 @@ class CachedEncoder:
         usable = cached & (behind <= CATCH_UP) & (self.anchor(count) == self.anchor(self._count[slot].clamp(min=1)))
         self.cached_encodings += int(usable.sum())
         self.full_encodings += int((~usable).sum())
-        by_kernels = self.memory.device.type == "cpu"
+        by_kernels = self.memory.device.type == "cpu" and self.model.items.project is None
         return (self._states_on_cpu if by_kernels else self._states_on_device)(users, count, usable)
 
     def _states_on_device(self, users: Tensor, count: Tensor, usable: Tensor) -> Tensor:
@@ -93,20 +93,19 @@ class CachedEncoder:
         """The same by kernels: of ``usable`` users as of others what is new is one list."""
         slot = users % len(self._owner)
         out = self._state[slot]
-        behind = usable & (self._count[slot] < count)
-        self._encode_on_cpu(users, count, torch.nonzero(behind).flatten(), self._count[slot], out)
-        fresh = torch.nonzero(~usable).flatten()
-        while len(fresh):
-            winner = torch.empty_like(self._owner).scatter_(0, slot[fresh], fresh)
-            now = winner[slot[fresh]] == fresh  # of users that share a slot one after the other
-            self._encode_on_cpu(users, count, fresh[now], self.anchor(count), out)
-            fresh = fresh[~now]
+        first = torch.where(usable, self._count[slot], self.anchor(count))
+        some, behind = torch.nonzero(first < count).flatten(), torch.nonzero(usable & (first < count)).flatten()
+        while len(some):
+            winner = torch.full_like(self._owner, -1)
+            winner[slot[some]] = some
+            winner[slot[behind]] = behind  # before anybody takes the line that they go on from
+            now = winner[slot[some]] == some  # of users that share a line one after the other
+            self._encode_on_cpu(users, count, some[now], first, out)
+            some, behind = some[~now], behind[:0]
         return out
 
     def _encode_on_cpu(self, users: Tensor, count: Tensor, some: Tensor, first: Tensor, out: Tensor) -> None:
         """Encode the events of ``some`` of the users from the ``first`` on, into the cache and ``out``."""
-        if not len(some):
-            return
         users, count, first = users[some], count[some], first[some]
         slot, anchor = users % len(self._owner), self.anchor(count)
         lines, cache = (anchor, first, slot), (self._keys, self._values)

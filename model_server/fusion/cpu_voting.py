@@ -27,7 +27,7 @@ ZERO, HALF, TINY, WIDEST = F(0), F(0.5), F(1e-9), F(8)
 
 
 class Weights(NamedTuple):
-    """The weights of all networks side by side, [members, in, out], and their biases, [members, out]; copies."""
+    """The weights of all networks side by side, [members, out, in], and their biases, [members, out]; copies."""
 
     linear: Array
     compare: Array
@@ -74,8 +74,8 @@ def weights_of(networks: Sequence[ReturnNetwork]) -> Weights:
     """The present weights of the networks."""
 
     def side_by_side(layers: Sequence[Any]) -> tuple[Array, Array]:
-        weight = torch.stack([layer.weight.detach().T for layer in layers])
-        return weight.contiguous().numpy(), torch.stack([layer.bias.detach() for layer in layers]).numpy()
+        weight = torch.stack([layer.weight.detach() for layer in layers])
+        return weight.numpy(), torch.stack([layer.bias.detach() for layer in layers]).numpy()
 
     features, features_bias = side_by_side([network.from_features for network in networks])
     context, context_bias = side_by_side([network.from_context for network in networks])
@@ -158,7 +158,7 @@ def _lift(user: Array, pair: Array, compared: Array, pairs: Any, weights: Any, l
     """Write the log-lifts of the learned kernels, [pairs, members, kernels]; ``lifts`` begin at 0."""
     members = lifts.shape[1]
     total = np.zeros((pairs.user[-1] + 1, members, lifts.shape[2]), np.float32)
-    hidden, weight = np.empty(weights.compare.shape[2], np.float32), np.empty(lifts.shape[2], np.float32)
+    hidden, weight = np.empty(weights.compare.shape[1], np.float32), np.empty(lifts.shape[2], np.float32)
     for e in range(len(user)):
         for m in range(members):
             _apply(compared[e], weights.compare[m], weights.compare_bias[m], hidden)
@@ -184,8 +184,8 @@ def _score(
     """Write what one network thinks of each pair."""
     fixed, learned, width = pairs.values.shape[1], lifts.shape[2], items.shape[1]
     features = np.empty(fixed + learned + width, np.float32)
-    context, nothing = np.empty(weights.query.shape[1], np.float32), np.zeros(weights.middle.shape[1], np.float32)
-    asking, query = np.empty(weights.query.shape[2], np.float32), np.empty(width, np.float32)
+    context, nothing = np.empty(weights.query.shape[2], np.float32), np.zeros(weights.middle.shape[1], np.float32)
+    asking, query = np.empty(weights.query.shape[1], np.float32), np.empty(width, np.float32)
     of_user, hidden, middle = np.empty_like(nothing), np.empty_like(nothing), np.empty_like(nothing)
     linear, before = weights.linear[member], -1
     for p in range(len(logits)):
@@ -210,7 +210,7 @@ def _score(
             _apply(hidden, weights.middle[member], weights.middle_bias[member], middle)
             _take_silu(middle)
             for k in range(len(middle)):
-                total += middle[k] * weights.out[member, k, 0]
+                total += middle[k] * weights.out[member, 0, k]
             total += weights.out_bias[member, 0]
         logits[p] = total
 
@@ -247,25 +247,14 @@ def _mean(user: Array, users: int, logits: Array, log_p: Array) -> None:
         log_p[p] = most_p + math.log(total_p / F(members))
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract"})
+@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _apply(x: Array, weight: Array, bias: Array, out: Array) -> None:
-    """A linear layer, of ``weight`` [in, out]; four of what comes in at once, so that what goes out is seldom written."""
-    fours = len(x) // 4 * 4
+    """A linear layer, of ``weight`` [out, in]."""
     for k in range(len(out)):
-        out[k] = bias[k]
-    for n in range(0, fours, 4):
-        _add_four(x[n : n + 4], weight[n], weight[n + 1], weight[n + 2], weight[n + 3], out)
-    for n in range(fours, len(x)):
-        times, line = x[n], weight[n]
-        for k in range(len(out)):
-            out[k] += times * line[k]
-
-
-@njit(cache=True, error_model="numpy", fastmath={"contract"})
-def _add_four(x: Array, a: Array, b: Array, c: Array, d: Array, out: Array) -> None:
-    of_a, of_b, of_c, of_d = x[0], x[1], x[2], x[3]
-    for k in range(len(out)):
-        out[k] += of_a * a[k] + of_b * b[k] + of_c * c[k] + of_d * d[k]
+        total, line = bias[k], weight[k]
+        for n in range(len(x)):
+            total += x[n] * line[n]
+        out[k] = total
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract"})

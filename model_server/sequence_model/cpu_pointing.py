@@ -82,7 +82,8 @@ def answer_all(
     asked: Any, memory: Any, items: Any, heads: Any, personal: Array, rows: Array, returns: Array, gates: Array
 ) -> int:
     """Write the own ``rows`` [B, n], ascending and -1 behind them, the logits of returning to them, ``NEVER`` behind, and the
-    logits of exploring; how many own items one has at most. The width n is the most events that count.
+    logits of exploring, 0 of whom nothing is remembered; how many own items one has at most. The width n is the most events that
+    count.
     """
     most, pointers, widest = rows.shape[1], heads.standing[0].shape[1], 0
     visits = _Visits(
@@ -100,7 +101,7 @@ def answer_all(
         n = max(asked.before[b] - start, 0)
         for i in range(n):
             visits.slot[i] = (start + i) % length
-        rows[b], returns[b] = -1, NEVER
+        rows[b], returns[b], gates[b] = -1, NEVER, ZERO
         own = _group(memory.items[user], n, visits, rows[b])
         if n:
             query_s = asked.time_s[b] if len(asked.time_s) else 0.0

@@ -123,3 +123,11 @@ def test_a_state_with_an_item_that_is_not_admitted_yet_is_forgotten_with_it() ->
         encoder.states(torch.tensor([4, 5]))
     encoder.forget_provisional()
     assert encoder._owner[[4, 5]].tolist() == [-1, 5]
+
+
+def test_of_whom_nothing_is_remembered_any_more_nothing_is_said() -> None:
+    expert, user = a_town(0, TINY), torch.tensor([2])
+    assert expert.memory.oldest(user) > 10
+    with torch.no_grad():
+        answer = CpuAnswering(expert.model, expert.memory).answer(user, torch.tensor([9]), torch.zeros(1, 16), None)
+    assert bool((answer.own.rows < 0).all()) and answer.gate.tolist() == [0.0]

@@ -1,30 +1,39 @@
 """Compiles every kernel that ranking and learning use on a CPU, so that no user's batch waits for it."""
 
-from model_server import neighbours
+from model_server import cpu_appending, neighbours
 from model_server.fusion import (
     cells,
     cpu_asking,
     cpu_chances,
     cpu_features,
+    cpu_grouping,
     cpu_likeliest,
+    cpu_liking,
     cpu_logits,
     cpu_returning,
     cpu_rows,
+    cpu_voting,
     trees,
 )
-from model_server.sequence_model import cpu_exploring
+from model_server.sequence_model import cpu_answering, cpu_encoding, cpu_exploring
 
 
 def warm_up() -> None:
     """Compile (or read from numba's cache) all kernels. Seconds the first time, well under one afterwards."""
+    cpu_appending.warm_up()
     cells.warm_up()
     cpu_asking.warm_up()
     cpu_chances.warm_up()
     cpu_features.warm_up()
+    cpu_grouping.warm_up()
     cpu_likeliest.warm_up()
+    cpu_liking.warm_up()
     cpu_logits.warm_up()
     cpu_returning.warm_up()
     cpu_rows.warm_up()
+    cpu_voting.warm_up()
     trees.warm_up()
+    cpu_answering.warm_up()
+    cpu_encoding.warm_up()
     cpu_exploring.warm_up()
     neighbours.warm_up()

@@ -32,7 +32,7 @@ from schemas.patterns import ClusterUpdate, Pattern, PeriodicityUpdate, ProfileU
 
 CONCERN_KM = 2.0
 MONDAY_S = 3 * DAY_S
-RANKED_AT_ONCE = 256  # a batch costs some 6 ms, however few its users are; of 256 the features take 16 MB
+RANKED_AT_ONCE = 256  # a batch costs some 3 ms, however few its users are; of 256 the features take 16 MB
 
 
 class FusionRanker:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from model_server.cpu_appending import append_on_cpu
+
 WEEK_S = 7 * 86400.0
 
 
@@ -85,6 +87,11 @@ class Histories:
 
     def append(self, slots: Tensor, rows: Tensor, time_s: Tensor, week_s: Tensor) -> None:
         """Remember these events in order; a user may come several times. O(length) per event, batched over users."""
+        if self.device.type == "cpu":
+            columns = (each.contiguous().numpy() for each in (slots, rows, time_s, week_s))
+            buffers = tuple(each.numpy() for each in (self.row, self.time_s, self.week_s, self.was_new))
+            append_on_cpu(buffers, self.events.numpy(), *columns)
+            return
         for part in turns(slots):
             self._append_distinct(slots[part], rows[part], time_s[part], week_s[part])
 

@@ -1,5 +1,6 @@
 """What is known at the moment of ranking, for a batch of users, as flat tensors without padding."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,6 +14,7 @@ HOUR_S = 3600.0
 LONG_S = 1e7
 NO_ROW = -1
 RECENT_PLACES = 24
+CONTEXT = 10
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,21 @@ class UserBatch:
     def users(self) -> int:
         """How many they are."""
         return len(self.slots)
+
+    @cached_property
+    def time_context(self) -> Tensor:
+        """The hour, the kind of day, the gap and the pace as float32 [users, CONTEXT]."""
+        angle = self.now_week_s / DAY_S * 2 * math.pi
+        events = torch.log(self.known_events.float())
+        return torch.stack(
+            (
+                torch.cos(angle), torch.sin(angle), torch.cos(2 * angle), torch.sin(2 * angle),
+                (self.now_week_s >= 5 * DAY_S).float(), torch.log(self.gap_s + 600) / 10 - 1,
+                torch.log(self.last_interval_s + 600) / 10 - 1, events / 5,
+                torch.cos(angle / 7), torch.sin(angle / 7),
+            ),
+            1,
+        )  # fmt: skip
 
     @cached_property
     def home_row(self) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from model_server.catalogue import Catalogue
 from model_server.fusion.batch import UserBatch
 from model_server.fusion.cells import CellIndex
-from model_server.fusion.cpu_rows import distinct_rows
+from model_server.fusion.cpu_rows import Sources, collected_rows, distinct_rows
 from model_server.neighbours import ItemNeighbours
 from model_server.patterns import PatternStore
 from model_server.visits import VisitCounts
@@ -80,6 +80,10 @@ class Shortlist:
         if rows <= self._dense_rows:
             return torch.arange(rows, device=batch.slots.device).expand(batch.users, rows)
         linked = batch.recent_rows[:, :LINKED_PLACES]
+        by_kernel = batch.slots.device.type == "cpu"
+        return (self._on_cpu if by_kernel else self._on_device)(batch, linked, sequence_rows)
+
+    def _on_device(self, batch: UserBatch, linked: Tensor, sequence_rows: Tensor | None) -> Tensor:
         parts = [self._near(batch.last_row, scale) for scale in range(len(CELL_DEG))]
         parts.append(self._near(batch.home_row, HOME_SCALE))
         parts += [
@@ -89,7 +93,16 @@ class Shortlist:
         parts.append(self._popular().expand(batch.users, -1))
         if sequence_rows is not None:
             parts.append(sequence_rows)
-        return distinct(torch.cat(parts, 1), rows)
+        return distinct(torch.cat(parts, 1), len(self._catalogue))
+
+    def _on_cpu(self, batch: UserBatch, linked: Tensor, sequence_rows: Tensor | None) -> Tensor:
+        further = linked.new_zeros((batch.users, 0)) if sequence_rows is None else sequence_rows
+        columns = (batch.last_row, batch.home_row, linked, self._popular(), further)
+        squares = tuple(cells.squares() for cells in self._cells)
+        lists = (self._patterns.transitions, self._patterns.covisits, self._neighbours.lists)
+        neighbours = tuple(each.neighbours.numpy() for each in lists)
+        sources = Sources(*(each.contiguous().numpy() for each in columns))
+        return collected_rows(sources, squares, squares[HOME_SCALE], neighbours, len(self._catalogue))
 
     def state(self) -> dict[str, Any]:
         """Where rows are and what the squares hold."""

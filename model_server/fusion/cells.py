@@ -9,6 +9,7 @@ from numba import njit
 from torch import Tensor
 
 from model_server.catalogue import grown
+from model_server.fusion.cpu_rows import Squares
 from model_server.visits import VisitCounts
 
 CELL_ROWS = 20
@@ -51,6 +52,10 @@ class CellIndex:
         known = (rows >= 0) & (rows < len(self._slot_of_row))
         slots = torch.where(known, self._slot_of_row[torch.where(known, rows, 0)], -1)
         return torch.where(slots[:, None] >= 0, self._around[slots.clamp(min=0)], -1)
+
+    def squares(self) -> Squares:
+        """All squares as arrays on the CPU, until one is opened."""
+        return Squares(self.members.numpy(), self._slot_of_row.numpy(), self._around.numpy())
 
     def state(self) -> dict[str, Any]:
         """The squares in use and their members."""

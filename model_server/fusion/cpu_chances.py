@@ -12,7 +12,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from model_server.fusion.cpu_math import exp_of, log_of
+from model_server.cpu_math import exp_of, log_of
 
 Array = npt.NDArray[Any]
 F = np.float32

@@ -16,8 +16,9 @@ from torch import Tensor
 from model_server.catalogue import Catalogue
 from model_server.fusion.batch import HOUR_S, UserBatch, gather_users
 from model_server.fusion.cpu_filling import COLUMNS, FEW, Links, Places, Users, fill_features
+from model_server.fusion.cpu_liking import category_lifts_on_cpu
 from model_server.fusion.crowds import Crowds
-from model_server.fusion.exploring import NAMES, TOUCHES, category_lifts, public_features
+from model_server.fusion.exploring import NAMES, TOUCHES, public_features
 from model_server.histories import Histories
 from model_server.neighbours import ItemNeighbours
 from model_server.patterns import PatternStore, RowLists
@@ -98,10 +99,10 @@ class CpuExploring:
         self._rows, self._public = len(catalogue), public
         hour = (batch.now_week_s / HOUR_S).long() % DAY_PARTS
         moving = torch.exp(-batch.gap_s / HOUR_S) if batch.timed else torch.zeros(batch.users)
-        likes = torch.stack(category_lifts(batch, catalogue, visits, hour), 2)
+        likes = category_lifts_on_cpu(batch, catalogue, visits, hour.numpy())
         self._users = Users(
             batch.last_row.numpy(), batch.home_row.numpy(), batch.recent_rows.numpy(), moving.numpy(), hour.numpy(),
-            likes.numpy(),
+            likes,
         )  # fmt: skip
         self._places = Places(
             catalogue.position.numpy(), catalogue.has_place.numpy(), catalogue.category.numpy(), visits.hours.numpy(),

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from numba import njit
 
 from model_server.catalogue import EARTH_RADIUS_KM
-from model_server.fusion.cpu_math import exp_of, log_of
+from model_server.cpu_math import exp_of, log_of
 from model_server.fusion.exploring import CROWD, TOUCHES
 from model_server.visits import DAY_PARTS
 

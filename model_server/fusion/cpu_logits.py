@@ -11,7 +11,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from model_server.fusion.cpu_math import ONE, exp_of
+from model_server.cpu_math import ONE, exp_of
 from model_server.fusion.exploring import NAMES, ExploreNetwork
 
 Array = npt.NDArray[Any]

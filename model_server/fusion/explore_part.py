@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from model_server.fusion import exploring, returning
+from model_server.fusion.batch import CONTEXT
 from model_server.fusion.boosting import Boosting
 from model_server.fusion.chances import NEVER, likeliest, log_chances
 from model_server.fusion.cpu_asking import asked_on_cpu
@@ -18,7 +19,6 @@ from model_server.fusion.cpu_logits import explore_logits_on_cpu
 from model_server.fusion.exploring import ExploreNetwork
 from model_server.fusion.moves import FEATURES as MOVES
 from model_server.fusion.moves import Moves
-from model_server.fusion.network import CONTEXT
 from model_server.fusion.newton import NewtonWeights, logistic_step
 from model_server.fusion.trusted_trees import TrustedTrees, tree_features
 
@@ -34,14 +34,20 @@ FIRST_GROUPS, EVENTS_PER_TREE, FADING = 100, 8, 0.998  # discoveries are rare, a
 class Circumstances:
     """What only the trees ask about, beside the features.
 
-    ``category`` [users, candidates], the category ``before`` [users] of the last place and the time ``gap_s`` [users] since,
-    ``of_user`` [users, ``CIRCUMSTANCES``].
+    The category ``before`` [users] of the last place and the time ``gap_s`` [users] since, ``of_user`` [users,
+    ``CIRCUMSTANCES``], and of which category the ``candidates`` int64 [users, candidates] are, by row in ``kinds``: of most
+    nobody asks.
     """
 
-    category: Tensor
+    kinds: Tensor
+    candidates: Tensor
     before: Tensor
     gap_s: Tensor
     of_user: Tensor
+
+    def kind(self, columns: Tensor) -> Tensor:
+        """The categories of the candidates in these columns, int64 [users, n]."""
+        return self.kinds[self.candidates.gather(1, columns).clamp(min=0)]
 
 
 @dataclass(frozen=True)
@@ -103,7 +109,7 @@ class ExplorePart:
             )  # fmt: skip
         best, likely = likeliest(mixture, CORRECTED)
         of_users = torch.cat((gate_logit[:, None], circumstances.of_user), 1)
-        kind = circumstances.category.gather(1, likely)
+        kind = circumstances.kind(likely)
         moves = self.moves.lifts(circumstances.before, circumstances.gap_s, kind)
         asked = partial(_asked, features, best, likely, kind, moves, of_users)
         said = self.trees.said(likely.numel(), asked).view_as(best)
@@ -124,7 +130,7 @@ class ExplorePart:
         if self.trees is not None:
             self._learn_trees(self.trees, score, at, right)
             about = score.circumstances
-            self.moves.count(about.before[at], about.gap_s[at], about.category[at][right])
+            self.moves.count(about.before[at], about.gap_s[at], about.kinds[about.candidates[at][right]])
         p = score.mixture[at].exp() * usable
         apart = features - torch.einsum("uc,ucf->uf", p, features)[:, None]
         weighted = (apart * p[..., None]).flatten(0, 1)

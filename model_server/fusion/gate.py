@@ -4,8 +4,7 @@ import torch
 from torch import Tensor
 
 from model_server.fusion import returning
-from model_server.fusion.batch import UserBatch
-from model_server.fusion.network import CONTEXT, time_context
+from model_server.fusion.batch import CONTEXT, UserBatch
 from model_server.fusion.newton import NewtonWeights, logistic_step
 
 CORE = 5
@@ -33,7 +32,7 @@ class Gate:
         first, second = torch.triu_indices(CORE, CORE, device=core.device)
         ones = torch.ones_like(surest)[:, None]
         return torch.cat(
-            (of_user, time_context(batch), core[:, 3:], sequence[:, None], ones, core[:, first] * core[:, second]), 1
+            (of_user, batch.time_context, core[:, 3:], sequence[:, None], ones, core[:, first] * core[:, second]), 1
         )
 
     def probability(self, features: Tensor) -> Tensor:

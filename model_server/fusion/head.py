@@ -18,7 +18,6 @@ from model_server.fusion.due import due_now
 from model_server.fusion.explore_part import Circumstances, ExplorePart, ExploreScore
 from model_server.fusion.exploring import explore_features
 from model_server.fusion.gate import Gate
-from model_server.fusion.network import time_context
 from model_server.fusion.placement import Placement
 from model_server.fusion.return_part import ReturnPart, ReturnScore
 from model_server.fusion.settings import FusionSettings, Mode
@@ -124,8 +123,8 @@ class Head:
             among = log_chances(heard.exploring(candidates), chosen).clamp(min=LEAST_HEARD, max=0)
         features = explore_features(candidates, among, True)
         kinds = world.catalogue.category
-        of_user = torch.cat((returning.known.of_user, time_context(batch)), 1)
-        circumstances = Circumstances(kinds[candidates.clamp(min=0)], kinds[batch.last_row], batch.gap_s, of_user)
+        of_user = torch.cat((returning.known.of_user, batch.time_context), 1)
+        circumstances = Circumstances(kinds, candidates, kinds[batch.last_row], batch.gap_s, of_user)
         exploring = self.explores.score(chosen, features, gate, circumstances)
         return Scored(batch, returning, exploring, gate_features, gate, heard)
 

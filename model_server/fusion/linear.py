@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from model_server.catalogue import grown
+from model_server.fusion.cpu_grouping import grouped_log_softmax_on_cpu
 
 
 class UserWeights:
@@ -51,6 +52,8 @@ def grouped_log_softmax(logits: Tensor, group: Tensor, groups: int) -> Tensor:
     >>> grouped_log_softmax(torch.zeros(3), torch.tensor([0, 0, 1]), 2).exp().tolist()
     [0.5, 0.5, 1.0]
     """
+    if logits.device.type == "cpu" and not logits.requires_grad:
+        return grouped_log_softmax_on_cpu(logits, group, groups)
     top = logits.detach().new_full((groups,), -torch.inf).scatter_reduce(0, group, logits.detach(), "amax")
     centred = logits - top[group]
     total = logits.new_zeros(groups).index_add(0, group, torch.exp(centred))

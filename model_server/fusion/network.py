@@ -8,7 +8,6 @@ Letters in the shape comments: M networks that vote, B users, E own events, P ow
 embeddings.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,11 +17,10 @@ from torch.nn import functional as F
 
 from model_server.catalogue import Catalogue
 from model_server.fusion import returning
-from model_server.fusion.batch import DAY_S, UserBatch
+from model_server.fusion.batch import CONTEXT, UserBatch
 from model_server.fusion.returning import ReturnFeatures
 from model_server.sequence_model.item_table import RowTable
 
-CONTEXT = 10
 KERNELS = 8
 
 
@@ -88,7 +86,7 @@ def vote(
     item = torch.stack([network.item(torch.cat((last, own.row))) for network in networks])
     item = item + kind[:, : item.shape[1]]
     led = kind[:, item.shape[1] :] * (batch.before_row >= 0)[:, None]
-    shared = torch.cat((time_context(batch), known.of_user), 1).expand(members, -1, -1)
+    shared = torch.cat((batch.time_context, known.of_user), 1).expand(members, -1, -1)
     user = torch.stack([network.user(batch.slots) for network in networks])
     context = torch.cat((shared, item[:, : batch.users], led, user), 2)  # [M, B, x]
     item = item[:, batch.users :]  # [M, P, d]
@@ -119,18 +117,3 @@ def _linear(layers: Sequence[Any], x: Tensor) -> Tensor:
     """Each layer on its own slice of ``x`` [M, n, in]: [M, n, out]."""
     weight, bias = torch.stack([layer.weight for layer in layers]), torch.stack([layer.bias for layer in layers])
     return torch.baddbmm(bias[:, None], x, weight.transpose(1, 2))
-
-
-def time_context(batch: UserBatch) -> Tensor:
-    """The hour, the kind of day, the gap and the pace as float32 [users, CONTEXT]."""
-    angle = batch.now_week_s / DAY_S * 2 * math.pi
-    events = torch.log(batch.known_events.float())
-    return torch.stack(
-        (
-            torch.cos(angle), torch.sin(angle), torch.cos(2 * angle), torch.sin(2 * angle),
-            (batch.now_week_s >= 5 * DAY_S).float(), torch.log(batch.gap_s + 600) / 10 - 1,
-            torch.log(batch.last_interval_s + 600) / 10 - 1, events / 5,
-            torch.cos(angle / 7), torch.sin(angle / 7),
-        ),
-        1,
-    )  # fmt: skip

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from model_server.catalogue import Catalogue
 from model_server.fusion import exploring, returning
-from model_server.fusion.batch import UserBatch
+from model_server.fusion.batch import CONTEXT, UserBatch
 from model_server.fusion.boosting import Boosting
 from model_server.fusion.cpu_returning import return_features_on_cpu
+from model_server.fusion.cpu_voting import Weights, voted_on_cpu, weights_of
 from model_server.fusion.linear import UserWeights, grouped_log_softmax
-from model_server.fusion.network import CONTEXT, KERNELS, ReturnNetwork, time_context, vote
+from model_server.fusion.network import KERNELS, ReturnNetwork, vote
 from model_server.fusion.newton import NewtonWeights
 from model_server.fusion.returning import ReturnFeatures, return_features
 from model_server.fusion.trusted_trees import TrustedTrees, tree_features
@@ -65,6 +66,7 @@ class ReturnPart:
         self.kept, self.kept_circumstances = kept(returning.NAMES), kept(returning.circumstances(timed))
         self.networks = nn.ModuleList(ReturnNetwork(timed, deep) for _ in range(members)).to(device)
         dense = [parameter for network in self._members() for parameter in network.dense_parameters()]
+        self._weights: Weights | None = None  # of the networks side by side, until they learn
         self.optimizer = torch.optim.Adam(dense, lr=RATE, betas=(0.9, 0.99))
         self.user_weights = UserWeights(members * (returning.FEATURES + KERNELS), device)
         self.mix = NewtonWeights(torch.tensor([0.8, 0.2] + [0.0] * (len(MIXED) - 2), device=device), precision=10.0)
@@ -88,8 +90,7 @@ class ReturnPart:
         ``public`` [pairs, ...] are the explore features of the own items: what everybody's behaviour says of them.
         """
         known, own = self.features(batch, catalogue), batch.own
-        votes = self._log_p(batch, known, catalogue, self.user_weights.weights[batch.slots])
-        network = (torch.logsumexp(votes, 0) - math.log(len(votes))).clamp(min=FLOOR)
+        network = self._voted(batch, known, catalogue).clamp(min=FLOOR)
         if sequence is None:
             listened = torch.zeros_like(network)
         else:
@@ -138,6 +139,7 @@ class ReturnPart:
         for network in self._members():
             nn.utils.clip_grad_norm_(network.dense_parameters(), 5.0)
         self.optimizer.step()
+        self._weights = None
         for table in self._tables():
             table.step(TABLE_RATE)
         self.user_weights.step(batch.slots, user_weights.grad * batch.users)
@@ -147,6 +149,15 @@ class ReturnPart:
         shared = torch.stack([network.weights.detach() for network in self._members()])
         own = self.user_weights.weights[slots].view(-1, *shared.shape)
         return (shared + own).mean(1)[:, : returning.FEATURES]
+
+    def _voted(self, batch: UserBatch, known: ReturnFeatures, catalogue: Catalogue) -> Tensor:
+        """The logarithm of the mean of the networks' probabilities, [pairs]."""
+        members, user_weights = self._members(), self.user_weights.weights[batch.slots]
+        if user_weights.device.type == "cpu":
+            if self._weights is None:
+                self._weights = weights_of(members)
+            return voted_on_cpu(members, self._weights, batch, known, catalogue, user_weights)
+        return torch.logsumexp(self._log_p(batch, known, catalogue, user_weights), 0) - math.log(len(members))
 
     def _log_p(self, batch: UserBatch, known: ReturnFeatures, catalogue: Catalogue, user_weights: Tensor) -> Tensor:
         """Each network's log-probabilities [members, pairs] within the own items."""
@@ -191,6 +202,7 @@ class ReturnPart:
             for name in ("category", "item", "user"):
                 getattr(network, name).ensure(len(state["networks"][f"{number}.{name}.weight"]))
         self.networks.load_state_dict(state["networks"])
+        self._weights = None
         self.optimizer.load_state_dict(state["optimizer"])
         self.user_weights.load_state(state["user_weights"])
         self.mix.load_state(state["mix"])
@@ -205,7 +217,7 @@ def _asked(
     own = batch.own
     surest = mixture.new_full((batch.users,), -torch.inf).scatter_reduce(0, own.user, mixture, "amax")
     behind, kind = (mixture - surest[own.user])[:, None], catalogue.category[own.row][:, None]
-    return tree_features([known.values, mixed, behind, kind], [known.of_user, time_context(batch)], own.user)
+    return tree_features([known.values, mixed, behind, kind], [known.of_user, batch.time_context], own.user)
 
 
 def _mixture_step(

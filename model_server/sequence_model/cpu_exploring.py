@@ -4,7 +4,6 @@
 the last place. The same to the rounding of float32; a row whose distance lies on the edge of two buckets may fall into either.
 """
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,11 +13,10 @@ from numba import njit
 from torch import Tensor
 
 from model_server.sequence_model import relations as rel
+from model_server.sequence_model.cpu_relations import distance_bucket, shrink_of
 
 Array = npt.NDArray[Any]
 NEVER = np.float32(-1e9)
-KM_PER_DEGREE, TO_RADIANS = np.float32(111.19), np.float32(math.pi / 180)
-EDGES_KM = np.array(rel.DISTANCE_EDGES_KM, np.float32)
 ZERO = np.float32(0)
 
 
@@ -89,26 +87,18 @@ def _dot(a: Array, b: Array) -> Any:
     return total
 
 
-@njit(cache=True, inline="always")
-def _bucket(lat: Any, lon: Any, shrink: Any, other_lat: Any, other_lon: Any) -> Any:
-    """The bucket of a distance; ``shrink`` is the cosine of ``lat``."""
-    east, north = (lon - other_lon) * shrink, lat - other_lat
-    km = math.sqrt(east * east + north * north) * KM_PER_DEGREE
-    return rel.UNKNOWN if math.isnan(km) else np.searchsorted(EDGES_KM, km)
-
-
 @njit(cache=True)
 def _buckets(
     rows: Array, lat: Array, lon: Array, last_row: Array, item_lat: Array, item_lon: Array, out: Array
 ) -> None:
     for u in range(out.shape[0]):
-        shrink, line = math.cos(lat[u] * TO_RADIANS), min(u, rows.shape[0] - 1)
+        shrink, line = shrink_of(lat[u]), min(u, rows.shape[0] - 1)
         for c in range(out.shape[1]):
             row = rows[line, c]
             if row == last_row[u]:
                 out[u, c] = rel.SAME
             else:
-                out[u, c] = _bucket(lat[u], lon[u], shrink, item_lat[max(row, 0)], item_lon[max(row, 0)])
+                out[u, c] = distance_bucket(lat[u], lon[u], shrink, item_lat[max(row, 0)], item_lon[max(row, 0)])
 
 
 @njit(cache=True)
@@ -116,7 +106,7 @@ def _explore(rows: Array, users: Any, catalogue: Any, near: Array, out: Array) -
     known_rows = len(catalogue.worth)
     for u in range(rows.shape[0]):
         lat, lon, query, column = users.lat[u], users.lon[u], users.query[u], users.column[u]
-        shrink = math.cos(lat * TO_RADIANS)
+        shrink = shrink_of(lat)
         for c in range(rows.shape[1]):
             row = rows[u, c]
             if row < 0 or row >= known_rows or not catalogue.known[row]:
@@ -124,5 +114,5 @@ def _explore(rows: Array, users: Any, catalogue: Any, near: Array, out: Array) -
                 continue
             bucket = rel.SAME
             if row != users.row[u]:
-                bucket = _bucket(lat, lon, shrink, catalogue.lat[row], catalogue.lon[row])
+                bucket = distance_bucket(lat, lon, shrink, catalogue.lat[row], catalogue.lon[row])
             out[u, c] = near[bucket, column] + (catalogue.worth[row] + _dot(query, catalogue.vectors[row]))

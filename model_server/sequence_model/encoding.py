@@ -7,6 +7,7 @@ encoded afresh only once per half window. Within one anchor the cached path give
 import torch
 from torch import Tensor
 
+from model_server.sequence_model.cpu_encoding import encode_on_cpu
 from model_server.sequence_model.memory import History, UserMemory
 from model_server.sequence_model.model import SequenceModel, pairwise
 
@@ -69,18 +70,49 @@ class CachedEncoder:
         cached = self._owner[slot] == users
         behind = torch.where(cached, count - self._count[slot], CATCH_UP + 1)
         usable = cached & (behind <= CATCH_UP) & (self.anchor(count) == self.anchor(self._count[slot].clamp(min=1)))
+        self.cached_encodings += int(usable.sum())
+        self.full_encodings += int((~usable).sum())
+        by_kernels = self.memory.device.type == "cpu" and self.model.items.project is None
+        return (self._states_on_cpu if by_kernels else self._states_on_device)(users, count, usable)
+
+    def _states_on_device(self, users: Tensor, count: Tensor, usable: Tensor) -> Tensor:
+        """``states``, which may begin with what is cached of the ``usable`` ones."""
+        slot = users % len(self._owner)
         out = torch.empty(len(users), self._state.shape[1], device=self.memory.device)
         fresh, known = torch.nonzero(~usable).flatten(), torch.nonzero(usable).flatten()
         if len(known):
-            most = int(behind[known].max())
+            most = int((count - self._count[slot])[known].max())
             if most:
                 self._catch_up(users[known], most)
             out[known] = self._state[slot[known]]
-            self.cached_encodings += len(known)
         if len(fresh):
             out[fresh] = self._encode(users[fresh], count[fresh])
-            self.full_encodings += len(fresh)
         return out
+
+    def _states_on_cpu(self, users: Tensor, count: Tensor, usable: Tensor) -> Tensor:
+        """The same by kernels: of ``usable`` users as of others what is new is one list."""
+        slot = users % len(self._owner)
+        out = self._state[slot]
+        first = torch.where(usable, self._count[slot], self.anchor(count))
+        some, behind = torch.nonzero(first < count).flatten(), torch.nonzero(usable & (first < count)).flatten()
+        while len(some):
+            winner = torch.full_like(self._owner, -1)
+            winner[slot[some]] = some
+            winner[slot[behind]] = behind  # before anybody takes the line that they go on from
+            now = winner[slot[some]] == some  # of users that share a line one after the other
+            self._encode_on_cpu(users, count, some[now], first, out)
+            some, behind = some[~now], behind[:0]
+        return out
+
+    def _encode_on_cpu(self, users: Tensor, count: Tensor, some: Tensor, first: Tensor, out: Tensor) -> None:
+        """Encode the events of ``some`` of the users from the ``first`` on, into the cache and ``out``."""
+        users, count, first = users[some], count[some], first[some]
+        slot, anchor = users % len(self._owner), self.anchor(count)
+        lines, cache = (anchor, first, slot), (self._keys, self._values)
+        state, provisional = encode_on_cpu(self.model, self.memory, users, lines, cache)
+        out[some] = state
+        self._provisional[slot] = provisional | (self._provisional[slot] & (first > anchor))
+        self._owner[slot], self._count[slot], self._state[slot] = users, count, state
 
     def _encode(self, users: Tensor, count: Tensor) -> Tensor:
         history = self.memory.history(users, count, self.model.settings.window, self.anchor(count))

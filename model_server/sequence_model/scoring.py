@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from model_server.sequence_model.cpu_answering import CpuAnswering
 from model_server.sequence_model.encoding import CachedEncoder
 from model_server.sequence_model.memory import UserMemory
 from model_server.sequence_model.model import NEVER, Answer, OwnItems, SequenceModel, mask_own
@@ -19,6 +20,7 @@ class Scorer:
     def __init__(self, model: SequenceModel, memory: UserMemory) -> None:
         self.model, self.memory = model, memory
         self.encoder = CachedEncoder(model, memory)
+        self._on_cpu = CpuAnswering(model, memory) if memory.device.type == "cpu" else None
         self._catalogue = torch.zeros(0)
         self._worth: dict[str, Tensor] = {}
 
@@ -48,6 +50,8 @@ class Scorer:
             self.model.eval()  # visits every module
         state = self.encoder.states(users) if before is None else self.encoder.full(users, before)
         count = self.memory.count[users] if before is None else before
+        if self._on_cpu is not None and self.model.items.project is None:
+            return self._on_cpu.answer(users, count, state, query_time_s)
         history = self.memory.history(users, count, self.model.settings.memory)
         mode = "refresh" if query_time_s is None else "request"
         return self.model.answer(mode, state, history, OwnItems.of(history), query_time_s)

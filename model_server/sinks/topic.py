@@ -17,7 +17,7 @@ class TopicSink:
     Not thread-safe: send and poll from one thread.
     """
 
-    def __init__(self, kafka: KafkaSettings, linger_ms: float = 2.0, delivery_timeout_ms: int = 30_000) -> None:
+    def __init__(self, kafka: KafkaSettings, linger_ms: float = 0.5, delivery_timeout_ms: int = 30_000) -> None:
         self._producer = Producer(
             kafka.confluent_producer()
             | {

@@ -51,7 +51,9 @@ def test_candidates_are_scored_by_what_was_learned_of_them() -> None:
     part = ExplorePart(deep=True, without=("trees",), device=CPU)
     part.network = some_network(5)
     rows, features = torch.arange(30).expand(4, 30), some_features(6, 4, 30)
-    circumstances = Circumstances(rows, torch.zeros(4).long(), torch.zeros(4), torch.zeros(4, 0))
+    circumstances = Circumstances(
+        torch.zeros(rows.shape[1] + 1).long(), rows, torch.zeros(4).long(), torch.zeros(4), torch.zeros(4, 0)
+    )
     score = part.score(rows, features, torch.full((4,), 0.5), circumstances)
     with torch.no_grad():
         again = part.score(rows, features, torch.full((4,), 0.5), circumstances)

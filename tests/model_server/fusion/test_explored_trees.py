@@ -27,7 +27,7 @@ def scored(explores: ExplorePart, seed: int) -> tuple[ExploreScore, Tensor]:
     rows[:, -1] = -1
     nothing = torch.zeros(USERS)
     of_user = torch.zeros((USERS, explore_part.CIRCUMSTANCES))
-    circumstances = Circumstances(torch.zeros_like(rows), nothing.long(), nothing, of_user)
+    circumstances = Circumstances(torch.zeros(1).long(), torch.zeros_like(rows), nothing.long(), nothing, of_user)
     score = explores.score(rows, features, torch.full((USERS,), 0.5), circumstances)
     return score, wish[:, :-1].argmax(1)
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pytest
 from numba import njit
 
-from model_server.fusion.cpu_math import LEAST, MOST, exp_of, log_of
+from model_server.cpu_math import LEAST, MOST, exp_of, log_of
 
 Floats = npt.NDArray[np.float32]
 

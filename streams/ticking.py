@@ -8,15 +8,16 @@ from streams.engine.fetching import Round
 from streams.records import internal_records
 from streams.runner import StageRunner
 
-LOOK_EVERY_S = 0.025
-FIRST_AFTER_S, LAST_AFTER_S = 0.06, 60.0
+LOOK_EVERY_S = 0.01
+FIRST_AFTER_S, LAST_AFTER_S = 0.04, 60.0
+# So much longer a worker waits for events that is busy: if it hears of none it may be since it has not asked for any.
+WHEN_BUSY = 5
 
 
 class Ticker:
     """After the last batch of a partition come a few more ticks of its clock, each twice as long after it as the one before.
 
     Crowds are told now and then (`CrowdStage`): without a tick the last events before a pause would wait for the next ones.
-    A worker that is busy does not tick: if it hears of no events it may be since it has not asked for any.
     """
 
     def __init__(self, runner: StageRunner, round_: Round) -> None:
@@ -40,10 +41,11 @@ class Ticker:
                 await asyncio.ensure_future(self._runner.write(internal_records(ticks)))
 
     def notice(self, partition: int, absorbed_offset: int, now_s: float, is_idle: bool) -> bool:
-        """Note how far a partition is absorbed now; whether it is to tick, which only an idle worker does."""
+        """Note how far a partition is absorbed now; whether it is to tick, which a busy worker does later."""
         seen_offset, since_s, after_s = self._quiet.get(partition, (None, now_s, FIRST_AFTER_S))
         if seen_offset != absorbed_offset:
             since_s, after_s = now_s, FIRST_AFTER_S
-        due = is_idle and now_s - since_s >= after_s and after_s <= LAST_AFTER_S
+        waited_s = (now_s - since_s) / (1 if is_idle else WHEN_BUSY)
+        due = waited_s >= after_s and after_s <= LAST_AFTER_S
         self._quiet[partition] = absorbed_offset, since_s, 2 * after_s if due else after_s
         return due

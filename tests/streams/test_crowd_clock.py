@@ -16,7 +16,7 @@ from streams.stages.factory import stage_factory
 from streams.stages.output import Routed
 from streams.stages.settings import QUIET_SHARE, TELL_EVERY_MS, MiningSettings
 from streams.stages.union import UNANSWERED_MS
-from streams.ticking import FIRST_AFTER_S, LAST_AFTER_S, Ticker
+from streams.ticking import FIRST_AFTER_S, LAST_AFTER_S, WHEN_BUSY, Ticker
 
 START_MS, NOW_MS = 1_400_000_000_000, 1_700_000_000_000
 CAFE = (40.75, -73.99)
@@ -184,12 +184,20 @@ def test_a_partition_with_events_does_not_tick() -> None:
     assert not any(ticker.notice(3, at, 0.75 * FIRST_AFTER_S * at, is_idle=True) for at in range(100))
 
 
-def test_a_busy_worker_ticks_as_soon_as_it_has_asked_for_events_in_vain() -> None:
-    ticker, round_ = Ticker(None, Round()), Round()  # type: ignore[arg-type]
-    assert not any(ticker.notice(3, 7, at / 10, round_.has_asked_in_vain(at / 10)) for at in range(10))
-    round_.note_asking(1.0)
-    assert not ticker.notice(3, 7, 1.01, round_.has_asked_in_vain(1.01))
-    round_.note_asking(1.02)
-    assert ticker.notice(3, 7, 1.03, round_.has_asked_in_vain(1.03))
+def test_a_busy_worker_waits_longer_until_it_has_asked_for_events_in_vain() -> None:
+    ticker, round_, at_s = Ticker(None, Round()), Round(), 1.5 * FIRST_AFTER_S  # type: ignore[arg-type]
+    assert not ticker.notice(3, 7, 0.0, round_.has_asked_in_vain(0.0))
+    assert not ticker.notice(3, 7, at_s, round_.has_asked_in_vain(at_s))
+    round_.note_asking(at_s)
+    assert not ticker.notice(3, 7, at_s + 0.01, round_.has_asked_in_vain(at_s + 0.01))
+    round_.note_asking(at_s + 0.01)
+    assert ticker.notice(3, 7, at_s + 0.02, round_.has_asked_in_vain(at_s + 0.02))
     round_.note_fetched()
-    assert not ticker.notice(3, 7, 9.0, round_.has_asked_in_vain(9.0))
+    assert not round_.has_asked_in_vain(9.0)
+
+
+def test_a_busy_worker_ticks_all_the_same() -> None:
+    ticker = Ticker(None, Round())  # type: ignore[arg-type]
+    looks_s = np.arange(0.0, 1.5 * WHEN_BUSY * FIRST_AFTER_S, 0.02)
+    ticks_s = [float(at) for at in looks_s if ticker.notice(3, 7, float(at), is_idle=False)]
+    assert ticks_s == [pytest.approx(WHEN_BUSY * FIRST_AFTER_S, abs=0.021)]

@@ -6,6 +6,7 @@ from processors.spatial.crowds import CrowdChanges, CrowdTracker
 from processors.spatial.dbscan import SlidingDBSCAN
 from processors.spatial.geometry import EARTH_RADIUS_M
 from processors.spatial.life import ClusterChanges
+from processors.spatial.snapshot import ClusterRuns
 from processors.spatial.summary import ClusterSummary
 from processors.spatial.tiles import TileGrid, TileReport, report_of
 from processors.spatial.union import ClusterUnion
@@ -16,6 +17,7 @@ __all__ = [
     "ChunkKey",
     "ChunkLog",
     "ClusterChanges",
+    "ClusterRuns",
     "ClusterSummary",
     "ClusterUnion",
     "CoVisit",

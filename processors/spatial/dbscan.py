@@ -12,7 +12,7 @@ from processors.spatial.layout import LIVE_LABELS, LIVE_POINTS, empty_state, nby
 from processors.spatial.life import ClusterChanges, take_changes
 from processors.spatial.members import member_points
 from processors.spatial.saved import SavedWindow, restore, save
-from processors.spatial.snapshot import label_sites, points_in_order
+from processors.spatial.snapshot import ClusterRuns, cluster_runs, label_sites, points_in_order
 from processors.spatial.validation import (
     DBSCANSettings,
     Metric,
@@ -150,10 +150,22 @@ class SlidingDBSCAN:
         """
         state = self._state
         points = points_in_order(state)
-        site_label, site_core = np.full(len(state.sites), -1, np.int64), np.zeros(len(state.sites), np.bool_)
-        label_sites(state, self._params, site_label, site_core)
+        slot, core = np.full(len(state.sites), -1, np.int32), np.zeros(len(state.sites), np.bool_)
+        label_sites(state, self._params, slot, core)
         site = state.points["site"][points]
-        return state.points["id"][points], site_label[site], site_core[site]
+        label = np.where(slot >= 0, state.labels["id"][slot], -1)
+        return state.points["id"][points], label[site], core[site]
+
+    def clusters(self) -> ClusterRuns:
+        """The clusters of the live window and their points, which `snapshot` lists by age. Faster than it if ids are dense.
+
+        >>> dbscan = SlidingDBSCAN(1.0, 2, 60.0, "euclidean")
+        >>> _ = dbscan.update(np.arange(5.0), np.array([0.0, 50.0, 9.0, 50.5, 0.5]), np.zeros(5), np.arange(5))
+        >>> runs = dbscan.clusters()
+        >>> runs.labels.tolist(), runs.start.tolist(), runs.ids.tolist(), runs.window_ids.tolist()
+        ([0, 2], [0, 2], [1, 3, 0, 4], [0, 1, 2, 3, 4])
+        """
+        return cluster_runs(self._state, self._params)
 
     def positions(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """(lat, lon) of the live window, in the order of `snapshot`: degrees, to the rounding, or y and x. O(points)."""
@@ -196,6 +208,7 @@ class SlidingDBSCAN:
             dbscan.update(time_s[-1:] - 1, place[:1], place[:1], np.array([400]))
             dbscan.advance(25.0)
             dbscan.snapshot()
+            dbscan.clusters()
             dbscan.members(0)
             SlidingDBSCAN.from_bytes(dbscan.to_bytes())
             dbscan.advance(1000.0)

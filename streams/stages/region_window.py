@@ -6,8 +6,7 @@ from collections.abc import Mapping
 import msgspec
 import numpy as np
 
-from processors.code_index import ranks
-from processors.ragged import places_in, starts_of
+from processors.ragged import places_in
 from processors.spatial import EARTH_RADIUS_M, ClusterChanges, SlidingDBSCAN, TileReport
 from streams.stages.crossing import RegionReport
 from streams.stages.crowd_counts import Bins, visits_in
@@ -87,10 +86,10 @@ class RegionWindow:
 
     def report(self, bins: Bins, full: bool = False, moves: bool = False) -> RegionReport:
         """What changed since the last report, or everything, the visits in ``bins``, and who was where. O(points log points)."""
-        numbers, labels, core = self.dbscan.snapshot()
+        present, start, members, core, numbers = self.dbscan.clusters()
         self.points.drop_before(int(numbers.min()) if len(numbers) else 2**62)
-        present, order, start = _runs(labels)
-        members, label, core = numbers[order], labels[order], core[order]
+        size = np.diff(np.append(start, len(members)))
+        label = np.repeat(present, size)
         flags = self.points.column("flags", members)
         own, linking = (flags & OWN) > 0, core & ((flags & BORDER) > 0)
         cores = _summed(own & core, start)
@@ -100,7 +99,7 @@ class RegionWindow:
         if self._shared:
             now["digest"] = _summed(pair_codes(source, source) * own, start)
         due = np.full(len(present), full) | self._has_changed(now)
-        parts, gone = self._parts(members, own, present[due], start[due], np.diff(np.append(start, len(order)))[due])
+        parts, gone = self._parts(members, own, present[due], start[due], size[due])
         self._remember(now, due)
         changed = full or self._structure is None or tile.to_bytes() != self._structure.to_bytes()
         self._structure = tile
@@ -143,7 +142,8 @@ class RegionWindow:
         lat, lon = self.points.column("lat", members), self.points.column("lon", members)
         number = _summed(own, start)
         first = lon[start]
-        east = (lon - np.repeat(first, np.diff(np.append(start, len(own)))) + 180.0) % 360.0 - 180.0
+        east = lon - np.repeat(first, np.diff(np.append(start, len(own))))
+        east -= 360.0 * np.rint(east / 360.0)
         return {
             "label": tile.labels, "points": number, "cores": tile.own_points, "digest": np.zeros_like(number),
             "lat": _summed(lat * own, start) / np.maximum(number, 1),
@@ -200,16 +200,6 @@ class RegionWindow:
         self._sent = unpack_arrays(blobs["sent"])
         self._structure = TileReport.from_bytes(blobs["structure"]) if blobs["structure"] else None
         self._came_from = msgspec.msgpack.decode(blobs["came_from"], type=dict[int, set[int]])
-
-
-def _runs(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(labels of clusters, ascending; the points of all of them, cluster by cluster; where each begins there). O(points)."""
-    found = np.flatnonzero(labels >= 0)
-    rank, present = ranks(labels[found])
-    start = starts_of(np.bincount(rank, minlength=len(present)))
-    # Numbers of 16 bits are sorted in one pass.
-    short = rank.astype(np.uint16) if len(present) <= 1 << 16 else rank
-    return present, found[np.argsort(short, kind="stable")], start
 
 
 def _summed(values: np.ndarray, start: np.ndarray) -> np.ndarray:

@@ -84,6 +84,27 @@ def test_points_of_the_whole_sphere_equal_scikit_learn(eps_m):
     assert np.array_equal(oracle.labels_ < 0, labels < 0)
 
 
+@pytest.mark.parametrize("late_share", [0.0, 0.3])
+@pytest.mark.parametrize("step", [1, 1_000])
+def test_runs_of_clusters_are_the_snapshot_cluster_by_cluster(late_share, step):
+    rng = np.random.default_rng(8)
+    time_s = np.arange(3_000) / 10 - np.where(rng.random(3_000) < late_share, rng.uniform(0, 150, 3_000), 0.0)
+    dbscan, at = SlidingDBSCAN(1.0, 4, 200.0, "euclidean"), rng.uniform(0, 45, (2, 3_000))
+    for batch in np.array_split(np.arange(3_000), 7):
+        dbscan.update(time_s[batch], *at[:, batch], step * rng.permutation(batch))
+        ids, labels, core = dbscan.snapshot()
+        runs, order = dbscan.clusters(), np.lexsort((ids, labels))[(labels < 0).sum() :]
+        assert np.array_equal(runs.ids, ids[order]) and np.array_equal(runs.is_core, core[order])
+        assert np.array_equal(runs.window_ids, np.sort(ids))
+        expected, start = np.unique(labels[order], return_index=True)
+        assert np.array_equal(runs.labels, expected) and np.array_equal(runs.start, start)
+    assert len(runs.labels) > 20
+
+
+def test_an_empty_window_has_no_runs():
+    assert all(len(column) == 0 for column in SlidingDBSCAN(1.0, 4, 200.0).clusters())
+
+
 def test_window_is_open_at_its_old_end():
     dbscan = SlidingDBSCAN(1.0, 1, 10.0, "euclidean")
     dbscan.update([0.0, 0.5, 10.0], [0, 0, 0], [0, 0, 0], [1, 2, 3])

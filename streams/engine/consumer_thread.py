@@ -8,6 +8,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from streams.engine.fetched_records import FetchedRecords
 from streams.engine.fetching import FETCH_MAX_WAIT_MS, FetchDemand
 from streams.engine.handing_over import skip
 
@@ -31,7 +32,9 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
     async def on_start(self) -> None:
         """Connect, and let the demand govern what is fetched."""
         await super().on_start()
-        self.demand.govern(self._ensure_consumer()._fetcher)
+        fetcher = self._ensure_consumer()._fetcher
+        fetcher._records = FetchedRecords(fetcher._records)
+        self.demand.govern(fetcher)
 
     async def _fetch_records(
         self, consumer: AIOKafkaConsumer, active_partitions: set[TP], timeout: float | None = None,

@@ -43,7 +43,7 @@ OWNED_TOPICS = (EVENTS, REQUESTS, FEEDBACK)
 SHARED_TOPICS = (CATALOG, *PATTERN_TOPICS)
 SETTLE_EVERY_S = 0.2
 STANDSTILL_S = 60.0
-# Of learning's share of the time, what it keeps while recommendations come late.
+# Of learning's share of the time, what it keeps while recommendations come late, or are more than one batch.
 LATE_PART = 0.25
 
 
@@ -174,7 +174,8 @@ class Server:
 
     def _may_learn(self) -> bool:
         """Whether learning may go on although recommendations wait."""
-        return self._learning_share.allows(LATE_PART if self._refresher.late else 1.0)
+        are_late = self._refresher.late or len(self.scheduler) > self._settings.max_batch
+        return self._learning_share.allows(LATE_PART if are_late else 1.0)
 
     def _save_or_end_block(self, checkpoints: CheckpointKeeper) -> None:
         """A checkpoint holds no half-learned block; to end one all at once would hold everybody up for half a second."""

@@ -54,7 +54,8 @@ class ServerSettings(BaseSettings):
         0.2,
         ge=0,
         le=1,
-        description="Share of the time that goes into learning while recommendations wait; a quarter of it while they come late.",
+        description="Share of the time that goes into learning while recommendations wait; a quarter of it while they come "
+        "late or are many.",
     )
     most_untrained_events: int = Field(
         2_048, ge=1, description="Events that may wait to be learned; beyond that the oldest are only counted."

@@ -84,15 +84,17 @@ class TrainingBacklog:
 
 
 class TimeShare:
-    """Keeps work at no more than a share of the time while other work waits (a moving window of some seconds).
+    """Keeps work at no more than a share of the time while other work waits.
+
+    The window that moves is short: a share that was saved up while nothing waited would be spent when the first ones do.
 
     >>> share = TimeShare(0.25)
-    >>> share.passed(1.0); share.spent(0.5)
-    >>> share.allows(), share.passed(3.0), share.allows()
+    >>> share.passed(1.0); share.spent(0.3)
+    >>> share.allows(), share.passed(1.0), share.allows()
     (False, None, True)
     """
 
-    WINDOW_S = 10.0
+    WINDOW_S = 2.0
 
     def __init__(self, share: float) -> None:
         self._share = share

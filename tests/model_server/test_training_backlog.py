@@ -147,6 +147,16 @@ def test_learning_keeps_to_its_share_of_the_time() -> None:
     assert 0.17 < spent_s / (30.0 + spent_s) < 0.23
 
 
+def test_what_was_not_spent_while_nothing_waited_is_not_saved_up() -> None:
+    share, steps = TimeShare(0.2), 0
+    for _ in range(600):
+        share.passed(0.1)
+    while share.allows():
+        share.spent(0.05)
+        steps += 1
+    assert steps * 0.05 <= 0.45
+
+
 def test_a_part_of_the_share_is_spent_sooner() -> None:
     share = TimeShare(0.2)
     share.passed(1.0)

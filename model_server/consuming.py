@@ -79,7 +79,7 @@ class OwnedConsumer:
                 "auto.commit.interval.ms": 1_000,
                 # Range, not sticky: it alone gives partition p of equally partitioned topics to one member.
                 "partition.assignment.strategy": "range",
-                # Kafka answers as soon as there is a record, the embedded broker only when this is over.
+                # Kafka answers as soon as there is a record; the embedded broker holds an empty fetch for up to as long.
                 "fetch.wait.max.ms": 5,
                 "fetch.error.backoff.ms": 50,
                 "queued.max.messages.kbytes": 65_536,

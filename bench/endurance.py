@@ -44,8 +44,8 @@ ABSORBED = 'chronotope_stage_records_total{stage="user"}'
 RECOVERY_S = "chronotope_recovery_seconds_sum"
 SAMPLE_S = 2.0
 NO_BOUNDS: Mapping[str, str] = {}
-# Positions of a day are 144,000 events; everybody has been everywhere early.
-SOAK_PLACES = 50
+# Positions of a day are 144,000 events; everybody has gone from everywhere to everywhere early.
+SOAK_PLACES = 20
 SOON_FULL = {
     "WINDOW_S": "86400", "MAX_TRANSITIONS": "16384", "MAX_PERIODIC_KEYS": "2048", "REMEMBERED_EVENT_IDS": "65536",
 }  # fmt: skip

@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from schemas.contracts.json_schema import schema_components
 from schemas.recommendations import Recommendation
 
 TEXT: dict[str, Any] = {"type": "string"}
@@ -16,7 +17,7 @@ def openapi_document(*, secured: bool) -> bytes:
     >>> msgspec.json.decode(openapi_document(secured=False))["openapi"]
     '3.1.0'
     """
-    (_,), components = msgspec.json.schema_components([Recommendation], ref_template="#/components/schemas/{name}")
+    _, components = schema_components([Recommendation])
     document: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {"title": "Chronotope model server", "version": "1"},

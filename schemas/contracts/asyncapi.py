@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from schemas.contracts.json_schema import schema_components
 from schemas.topics import ALL_TOPICS, TopicSpec
 
 _READ_BY_US = ("behavior.event.raw.v1", "catalog.item.v1", "recommendation.request.v1", "recommendation.feedback.v1")
@@ -19,7 +20,7 @@ def asyncapi_document(version: str) -> dict[str, Any]:
     """
     topics = [spec for spec in ALL_TOPICS if not spec.name.startswith("internal.")]
     structs = sorted({struct for spec in topics for struct in spec.values}, key=lambda struct: struct.__name__)
-    refs, schemas = msgspec.json.schema_components(structs, ref_template="#/components/schemas/{name}")
+    refs, schemas = schema_components(structs)
     messages: dict[str, Any] = {
         struct.__name__: _message(struct, ref) for struct, ref in zip(structs, refs, strict=True)
     }

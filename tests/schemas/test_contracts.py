@@ -14,6 +14,7 @@ from avro.compatibility import ReaderWriterCompatibilityChecker, SchemaCompatibi
 from avro.schema import parse as parse_avro
 
 from schemas import avro_wire
+from schemas.contracts.asyncapi import asyncapi_document
 from schemas.contracts.avro import avro_schema, from_avro, to_avro
 from schemas.contracts.json_schema import json_schema
 from schemas.events import BehaviorEvent, Item
@@ -124,3 +125,9 @@ def test_an_older_writer_without_the_optional_fields_is_read() -> None:
     value = {"event_id": "e", "user_id": "u", "item_id": "i", "action": "view", "event_time_ms": 1}
     fastavro.schemaless_writer(body, fastavro.parse_schema(old), value)
     assert decoder.decode(avro_wire.HEAD.pack(0, 7) + body.getvalue()) == BehaviorEvent(**value)  # type: ignore[arg-type]
+
+
+def test_descriptions_are_without_the_indentation_of_the_code() -> None:
+    for document in (json_schema(BehaviorEvent)["$defs"], asyncapi_document("1")["components"]["schemas"]):
+        described = [definition["description"] for definition in document.values() if "description" in definition]
+        assert described and not any("\n  " in text for text in described)

@@ -6,6 +6,7 @@ minute.
 """
 
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Any
 
 from aiokafka import ConsumerRecord
@@ -25,8 +26,8 @@ class ReadRecords:
         offset: int = self._records.next_fetch_offset
         return offset
 
-    def __iter__(self) -> "ReadRecords":
-        return self
+    def __iter__(self) -> Iterator[ConsumerRecord]:
+        return self._records._records_iterator or iter(())
 
     def __next__(self) -> ConsumerRecord:
         return next(self._records)

@@ -8,12 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from numba import njit
 
 from model_server.catalogue import Catalogue
 from model_server.fusion.batch import HOUR_S, UserBatch, gather_users
-from model_server.histories import Histories
+from model_server.fusion.one_visit import one_visit
 from model_server.visits import DAY_PARTS, VisitCounts
 
 Array = npt.NDArray[Any]
@@ -47,12 +46,10 @@ def category_lifts_on_cpu(batch: UserBatch, catalogue: Catalogue, visits: VisitC
 
 def warm_up() -> None:
     """Compile the kernel, or read it from numba's cache, so that no user's batch waits for it."""
-    device = torch.device("cpu")
-    catalogue, histories = Catalogue(device), Histories(device)
-    catalogue.rows_of(["anything"])
-    slots = histories.slots_of(["anybody"])
-    histories.append(slots, torch.tensor([0]), torch.zeros(1).double(), torch.zeros(1))
-    category_lifts_on_cpu(gather_users(histories, 1, slots), catalogue, VisitCounts(device), np.zeros(1, np.int64))
+    catalogue, histories, slots = one_visit()
+    category_lifts_on_cpu(
+        gather_users(histories, 1, slots), catalogue, VisitCounts(slots.device), np.zeros(1, np.int64)
+    )
 
 
 @njit(cache=True, error_model="numpy")

@@ -14,8 +14,9 @@ from numba import njit
 
 from model_server.catalogue import EARTH_RADIUS_KM, Catalogue
 from model_server.fusion.batch import DAY_S, HOUR_S, UserBatch, gather_users
+from model_server.fusion.one_visit import one_visit
 from model_server.fusion.returning import FEATURES, KERNELS, USER_FEATURES, ReturnFeatures, circumstances
-from model_server.histories import WEEK_S, Histories
+from model_server.histories import WEEK_S
 
 Array = npt.NDArray[Any]
 F = np.float32
@@ -97,11 +98,7 @@ def return_features_on_cpu(batch: UserBatch, catalogue: Catalogue) -> ReturnFeat
 
 def warm_up() -> None:
     """Compile the kernels, or read them from numba's cache, so that no user's batch waits for it."""
-    device = torch.device("cpu")
-    catalogue, histories = Catalogue(device), Histories(device)
-    catalogue.rows_of(["anything"])
-    slots = histories.slots_of(["anybody"])
-    histories.append(slots, torch.tensor([0]), torch.zeros(1).double(), torch.zeros(1))
+    catalogue, histories, slots = one_visit()
     for now_s in (None, torch.zeros(1).double()):
         return_features_on_cpu(gather_users(histories, 1, slots, now_s=now_s), catalogue)
 

@@ -18,8 +18,8 @@ from model_server.catalogue import Catalogue
 from model_server.cpu_math import ONE, exp_of
 from model_server.fusion.batch import UserBatch, gather_users
 from model_server.fusion.network import KERNELS, ReturnNetwork
+from model_server.fusion.one_visit import one_visit
 from model_server.fusion.returning import ReturnFeatures, return_features
-from model_server.histories import Histories
 
 Array = npt.NDArray[Any]
 F = np.float32
@@ -141,11 +141,7 @@ def _check(users: _Users, pairs: _Pairs, tables: tuple[tuple[Array, ...], ...]) 
 
 def warm_up() -> None:
     """Compile the kernels, or read them from numba's cache, so that no user's batch waits for it."""
-    device = torch.device("cpu")
-    catalogue, histories = Catalogue(device), Histories(device)
-    catalogue.rows_of(["anything"])
-    slots = histories.slots_of(["anybody"])
-    histories.append(slots, torch.tensor([0]), torch.zeros(1).double(), torch.zeros(1))
+    catalogue, histories, slots = one_visit()
     batch = gather_users(histories, 1, slots)
     with torch.random.fork_rng(devices=[]):
         networks = [ReturnNetwork(False)]

@@ -12,6 +12,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
+from model_server.cpu_math import dot
 from model_server.sequence_model import relations as rel
 from model_server.sequence_model.cpu_relations import distance_bucket, shrink_of
 
@@ -78,15 +79,6 @@ def _array(tensor: Tensor) -> Any:
     return tensor.contiguous().numpy()
 
 
-@njit(cache=True, fastmath={"reassoc", "contract"})
-def _dot(a: Array, b: Array) -> Any:
-    """In whatever order is fastest."""
-    total = ZERO
-    for n in range(len(a)):
-        total += a[n] * b[n]
-    return total
-
-
 @njit(cache=True)
 def _buckets(
     rows: Array, lat: Array, lon: Array, last_row: Array, item_lat: Array, item_lon: Array, out: Array
@@ -115,4 +107,4 @@ def _explore(rows: Array, users: Any, catalogue: Any, near: Array, out: Array) -
             bucket = rel.SAME
             if row != users.row[u]:
                 bucket = distance_bucket(lat, lon, shrink, catalogue.lat[row], catalogue.lon[row])
-            out[u, c] = near[bucket, column] + (catalogue.worth[row] + _dot(query, catalogue.vectors[row]))
+            out[u, c] = near[bucket, column] + (catalogue.worth[row] + dot(query, catalogue.vectors[row]))

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from model_server.cpu_math import dot
 from model_server.sequence_model import relations as rel
 from model_server.sequence_model.cpu_relations import (
     FOLLOW_HIGH_S,
@@ -283,13 +284,4 @@ def mixed(layers: Any, features: Array, divisor: Any) -> Any:
     for unit in range(len(hidden_bias)):
         x = dot(hidden[unit], features) / divisor + hidden_bias[unit]
         total += out[0, unit] * x / (ONE + math.exp(-x))
-    return total
-
-
-@njit(cache=True, fastmath={"reassoc", "contract"})
-def dot(a: Array, b: Array) -> Any:
-    """In whatever order is fastest."""
-    total = ZERO
-    for n in range(len(a)):
-        total += a[n] * b[n]
     return total

@@ -25,7 +25,7 @@ def give_back_large_pieces() -> bool:
 
 
 def give_back_free_pages() -> bool:
-    """Give back the pages between pieces that are in use, too; whether there were any. Some 5 ms for 200 MB of heap."""
+    """Give back the pages between pieces that are in use, too; whether there were any. It takes 3 to 16 ms for 200 MB of heap."""
     trim = _of_glibc("malloc_trim")
     return trim is not None and bool(trim(0))
 

@@ -15,7 +15,8 @@ from model_server.sequence_model import relations as rel
 from model_server.sequence_model.cpu_arrays import arrays_of, items_of, memory_of
 from model_server.sequence_model.cpu_pointing import DIRECT, OTHER_FEATURES, Asked, Heads, answer_all
 from model_server.sequence_model.memory import UserMemory
-from model_server.sequence_model.model import Answer, GateHead, ModelSettings, OwnItems, ReturnHead, SequenceModel
+from model_server.sequence_model.model import Answer, GateHead, OwnItems, ReturnHead, SequenceModel
+from model_server.sequence_model.one_event import one_event
 
 Array = npt.NDArray[Any]
 ANY_TIME = np.zeros(0)
@@ -57,12 +58,8 @@ class CpuAnswering:
 
 def warm_up() -> None:
     """Compile the kernel, or read it from numba's cache, so that no user's batch waits for it."""
-    with torch.random.fork_rng(devices=[]):
-        model, memory = SequenceModel(ModelSettings()), UserMemory(1)
-    model.items.ensure(1)
-    memory.ensure(1)
-    memory.count += 1
-    answering, one = CpuAnswering(model.eval(), memory), torch.zeros(1, dtype=torch.long)
+    model, memory = one_event()
+    answering, one = CpuAnswering(model, memory), torch.zeros(1, dtype=torch.long)
     with torch.no_grad():
         for time_s in (None, torch.zeros(1).double()):
             answering.answer(one, one + 1, torch.zeros(1, model.settings.dim), time_s)

@@ -25,7 +25,8 @@ from model_server.sequence_model.cpu_relations import (
     shrink_of,
 )
 from model_server.sequence_model.memory import UserMemory
-from model_server.sequence_model.model import ModelSettings, SequenceModel
+from model_server.sequence_model.model import SequenceModel
+from model_server.sequence_model.one_event import one_event
 
 Array = npt.NDArray[Any]
 ZERO = np.float32(0)
@@ -96,11 +97,7 @@ def _room(new: Array, window: int) -> _Tokens:
 
 def warm_up() -> None:
     """Compile the kernels, or read them from numba's cache, so that no user's batch waits for it."""
-    with torch.random.fork_rng(devices=[]):
-        model, memory = SequenceModel(ModelSettings()), UserMemory(1)
-    model.items.ensure(1)
-    memory.ensure(1)
-    memory.count += 1
+    model, memory = one_event()
     nothing, zeros = torch.zeros(1, dtype=torch.long), torch.zeros(1, 2, 2, 32, 32)
     with torch.no_grad():
         encode_on_cpu(model, memory, nothing, (nothing, nothing, nothing), (zeros, zeros.clone()))

@@ -1,7 +1,7 @@
 """Compiles every kernel that the stages use, so that no user's batch waits for it."""
 
 from processors import code_index, profile, ragged, sequence
-from processors.spatial import SlidingDBSCAN, hull, tiles
+from processors.spatial import SlidingDBSCAN, extents, tiles
 from processors.temporal import PeriodicityBank
 from streams import event_hash
 from streams.stages import admission, growth, last_items
@@ -18,6 +18,6 @@ def warm_up() -> None:
     profile.warm_up()
     PeriodicityBank.warm_up()
     SlidingDBSCAN.warm_up()
-    hull.warm_up()
+    extents.warm_up()
     tiles.warm_up()
     ragged.warm_up()

@@ -7,8 +7,9 @@ import msgspec
 import numpy as np
 
 from processors.code_index import Ints
-from processors.ragged import places_in, starts_of, tallied
+from processors.ragged import places_in, starts_of, tallied, tallied_below
 from processors.spatial import EARTH_RADIUS_M
+from processors.spatial.extents import extents
 from processors.spatial.hull import convex_hulls
 from streams.stages.packing import pack_arrays, unpack_arrays
 
@@ -107,21 +108,16 @@ def parts_of(labels: Ints, points: Mapping[str, np.ndarray], start: Ints) -> Cro
         return NO_PARTS
     lat, lon = points["lat"], points["lon"]
     counts = np.diff(np.append(start, len(lat)))
-    phi, theta = np.radians(lat), np.radians(lon)
-    flat = np.cos(phi)
-    x, y, z = (np.add.reduceat(each, start) for each in (flat * np.cos(theta), flat * np.sin(theta), np.sin(phi)))
-    centre = _centres(x, y, z)
-    north_m, east_m = offsets_m((np.repeat(centre[0], counts), np.repeat(centre[1], counts)), lat, lon)
     hour = (points["time_ms"] // HOUR_MS + EPOCH_SHIFT_H) % HOURS_PER_WEEK
     users, _, n_users = tallied(points["user"], counts, at_most=MAX_USERS)
     items, item_counts, n_items = tallied(points["item"], counts)
-    hours, hour_counts, n_hours = tallied(hour, counts)
-    corners, n_corners = convex_hulls(east_m.round(1), north_m.round(1), start)
+    hours, hour_counts, n_hours = tallied_below(HOURS_PER_WEEK, hour, counts)
+    extent = extents(lat, lon, start)
     return CrowdParts(
-        labels=labels, counts=counts, x=x, y=y, z=z, spread_m2=np.add.reduceat(north_m**2 + east_m**2, start),
+        labels=labels, counts=counts, x=extent.x, y=extent.y, z=extent.z, spread_m2=extent.spread_m2,
         n_users=n_users, users=users, n_items=n_items, items=items, item_counts=item_counts,
         n_hours=n_hours, hours=hours, hour_counts=hour_counts,
-        n_corners=n_corners, corner_lat=lat[corners], corner_lon=lon[corners],
+        n_corners=extent.n_corners, corner_lat=lat[extent.corners], corner_lon=lon[extent.corners],
     )  # fmt: skip
 
 

@@ -63,3 +63,21 @@ def test_corners_on_upright_edges_are_named_once_and_the_first_of_coincident_poi
     ]
     x, y = np.array(points).T
     assert convex_hull(x, y).tolist() == [2, 4, 1, 3]
+
+
+@pytest.mark.parametrize("round_to", [0, 6])
+def test_points_between_the_outermost_ones_are_left_out_without_a_corner_among_them(round_to: int) -> None:
+    rng = np.random.default_rng(4)
+    for spread in (1e-6, 1.0, 1e6):
+        x, y = (rng.normal(40.0, spread, (2, 400))).round(round_to)
+        flat = np.unique(np.stack([x, y], axis=1), axis=0)
+        if np.linalg.matrix_rank(flat - flat[0]) < 2:
+            continue
+        corners = {(x[at], y[at]) for at in convex_hull(x, y).tolist()}
+        assert corners == {tuple(corner) for corner in flat[ConvexHull(flat).vertices].tolist()}
+
+
+def test_many_points_on_one_line_have_the_corners_at_its_ends() -> None:
+    along = np.random.default_rng(5).permutation(40).astype(float)
+    corners = convex_hull(along, 3.0 * along + 1.0)
+    assert along[corners].tolist() == [0.0, 39.0]

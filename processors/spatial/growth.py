@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -48,7 +46,7 @@ from processors.spatial.layout import (
     ends_bound,
     table_size,
 )
-from processors.spatial.memory import line_full, line_zeros
+from processors.spatial.memory import grown, line_full, line_zeros
 from processors.spatial.records import copy_record, needs_block
 from processors.spatial.sites import index_sites_of
 
@@ -108,12 +106,6 @@ def make_way(state: State, crowded_at: int, cell: int) -> State:
     if cell >= 0 and needs_block(state, cell):
         state = grow_pool(state, cell)
     return state
-
-
-def grown(array: NDArray[Any], size: int) -> NDArray[Any]:
-    larger = line_zeros((size, *array.shape[1:]), array.dtype)
-    larger[: len(array)] = array
-    return larger
 
 
 def grow_chained(state: State, name: str, field: str, free: int, needed: int) -> State:

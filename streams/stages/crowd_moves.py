@@ -89,6 +89,11 @@ class CrowdMoves:
     def __len__(self) -> int:
         return len(self._told)
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether there is something for ``tell``."""
+        return self._due is not None
+
     def note(self, points: int) -> None:
         """So many points have come into the window."""
         self._new_points += points

@@ -125,7 +125,7 @@ class CrowdTeller:
 
     def tell_moves(self, version: int) -> list[TransitionUpdate]:
         """The moves between crowds as of the last ``tell``, before anything else is taken; nothing if they were told."""
-        return self.moves.tell(self._public, self.union.global_ids, version)
+        return self.moves.tell(self._public, self.union.global_ids, version) if self.moves.is_closed else []
 
     def _parts_of(self, regions: np.ndarray, labels: np.ndarray, ids: np.ndarray, due: np.ndarray) -> CrowdParts:
         """The parts of the clusters that are ``due``, labelled with the clusters' ids, in their order."""
@@ -191,18 +191,19 @@ class CrowdTeller:
     def _news(self, crowds: CrowdParts) -> np.ndarray:
         """The rows of the crowds that differ enough from what they were at the last look; notes how, and what they are."""
         clusters = [self.clusters[one] for one in crowds.labels.tolist()]
-        was = np.array([(known.count, known.lat, known.lon) for known in clusters]).reshape(-1, 3)
+        count = np.array([known.count for known in clusters], np.float64)
+        centre = np.array([known.lat for known in clusters]), np.array([known.lon for known in clusters])
         lat, lon = crowds.centres
-        resized = np.abs(crowds.counts - was[:, 0]) >= MATERIAL_SHARE * was[:, 0]
-        north_m, east_m = offsets_m((was[:, 1], was[:, 2]), lat, lon)
+        resized = np.abs(crowds.counts - count) >= MATERIAL_SHARE * count
+        north_m, east_m = offsets_m(centre, lat, lon)
         news = np.flatnonzero(resized | (np.hypot(north_m, east_m) > self._settings.eps_m))
         columns = (column[news].tolist() for column in (crowds.counts, lat, lon, resized))
-        for row, count, *centre, is_resized in zip(news.tolist(), *columns, strict=True):
+        for row, points, *place, is_resized in zip(news.tolist(), *columns, strict=True):
             known = clusters[row]
             if known.count and known.published:
-                known.change = ("grown" if count > known.count else "shrunk") if is_resized else "moved"
+                known.change = ("grown" if points > known.count else "shrunk") if is_resized else "moved"
                 known.related = None
-            known.count, (known.lat, known.lon) = count, centre
+            known.count, (known.lat, known.lon) = points, place
         return news
 
     def _message(

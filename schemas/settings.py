@@ -59,6 +59,24 @@ class KafkaSettings(BaseSettings):
             | {"enable.idempotence": True, "linger.ms": 5, "compression.type": "lz4"}
         )
 
+    def aiokafka(self) -> dict[str, Any]:
+        """The base configuration of an aiokafka client.
+
+        >>> KafkaSettings(bootstrap="127.0.0.1:9092").aiokafka()["bootstrap_servers"]
+        '127.0.0.1:9092'
+        """
+        config: dict[str, Any] = {
+            "bootstrap_servers": self.bootstrap, "security_protocol": self.security_protocol,
+            "ssl_context": self.ssl_context(),
+        }  # fmt: skip
+        if not self.security_protocol.startswith("SASL"):
+            return config
+        return config | {
+            "sasl_mechanism": self.sasl_mechanism or "PLAIN",
+            "sasl_plain_username": self.sasl_username,
+            "sasl_plain_password": self.sasl_password.get_secret_value() if self.sasl_password else None,
+        }
+
     def ssl_context(self) -> ssl.SSLContext | None:
         """The TLS context for clients that take one (aiokafka); None without TLS."""
         if "SSL" not in self.security_protocol.split("_"):

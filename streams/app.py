@@ -17,7 +17,7 @@ from faust.types import TP
 
 from schemas.avro_wire import ConfluentAvroDecoder, RegistrySchemaSource
 from schemas.events import BehaviorEvent
-from schemas.topics import INTERNAL_MAX_BYTES, TopicSpec
+from schemas.topics import TopicSpec
 from schemas.validation import EventLimits
 from streams.agents import SOURCES, add_agent
 from streams.announcing import Announcer
@@ -152,12 +152,8 @@ def _faust_settings(settings: WorkerSettings, partitions: int) -> dict[str, Any]
 
 
 def writer_config(settings: WorkerSettings) -> dict[str, Any]:
-    """What the worker's producer is told: to send at once, and as large records as the internal topics take."""
-    return settings.kafka.confluent_producer() | {
-        "linger.ms": 1,
-        "compression.type": "none",
-        "message.max.bytes": INTERNAL_MAX_BYTES,
-    }
+    """What the worker's producer is told: to send at once."""
+    return settings.kafka.aiokafka() | {"client_id": f"{settings.app_id}-worker", "linger_ms": 0}
 
 
 def _credentials(settings: WorkerSettings) -> Any:
@@ -236,7 +232,7 @@ async def _serve(settings: WorkerSettings, partitions: int) -> int:
     finally:
         watching.cancel()
         giving_back.cancel()
-        app.writer.close()
+        await app.writer.close()
         health.stop()
     return 1 if watchdog.verdict else 0
 

@@ -32,6 +32,9 @@ from streams.stages.user import UserStage
 # How far a stage may be ahead of its log: brokers take tens of milliseconds, in which several rounds of batches are computed.
 MAX_IN_HAND = 16
 MAX_CHUNK_BYTES_IN_HAND = 4_000_000
+# So many turns of the event loop are between two batches. From the arrival of an acknowledgement to the delivery of what it
+# lets go on are some more than half a dozen; with a batch in each of them that took longer than the brokers.
+TURNS_BETWEEN_BATCHES = 8
 
 
 class SkippedRecordsError(RuntimeError):
@@ -166,7 +169,8 @@ class StageRunner:
         async with self._round.turn:
             try:
                 await self._absorb(batch, done)
-                await asyncio.sleep(0)  # its outputs are gathered before the next batch is computed
+                for _ in range(TURNS_BETWEEN_BATCHES):
+                    await asyncio.sleep(0)
             finally:
                 self._round.note_taken()
         if self._round.is_over:

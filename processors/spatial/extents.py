@@ -40,7 +40,8 @@ def extents(lat: Floats, lon: Floats, start: Indices) -> Extents:
     """
     sums, north_m, east_m = np.empty((4, len(start))), np.empty(len(lat)), np.empty(len(lat))
     _measure(lat, lon, start, sums, north_m, east_m)
-    return Extents(*sums, *convex_hulls(east_m, north_m, start))
+    x, y, z, spread_m2 = sums
+    return Extents(x, y, z, spread_m2, *convex_hulls(east_m, north_m, start))
 
 
 def warm_up() -> None:

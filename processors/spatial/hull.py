@@ -62,6 +62,8 @@ def _candidates(x: Floats, y: Floats, begin: int, end: int) -> Indices:
         return np.arange(begin, end)
     outermost = _octagon(x, y, begin, end)
     slack = MARGIN * (x[outermost[0]] - x[outermost[4]]) * (y[outermost[2]] - y[outermost[6]])
+    if slack == 0.0:  # one place, or one line along an axis: it has no inside
+        return np.arange(begin, end)
     candidates, size = np.empty(end - begin, np.int64), 0
     for at in range(begin, end):
         inside = True

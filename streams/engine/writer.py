@@ -1,33 +1,33 @@
 """Writes records to explicit partitions and returns when the brokers have acknowledged all of them.
 
-Sending and retrying is librdkafka's, in threads of its own that need no interpreter; of acknowledgements the event loop hears
-between two batches.
+What is to be written to all partitions of a broker at a time goes in one request. A broker works for a request about as long as
+for what is in it: a stage's batch is a few small records for each of dozens of partitions.
 """
 
 import asyncio
-import logging
+import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import msgspec
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError, UnknownError, UnknownTopicOrPartitionError
 
+log = structlog.get_logger()
 Headers = Sequence[tuple[str, bytes]]
 Target = tuple[str, int]
-POLL_S = 0.001
-# When the brokers have been silent for long.
-LONG_S, SELDOM_POLL_S = 0.1, 0.01
-# So long writes are gathered: librdkafka makes a request for each partition of what it is given at a time, and a broker works
-# as long for a small one as for a large one.
+# So long writes are gathered, so that they share a request.
 GATHER_S = 0.01
-# As long as the producer's queue is full.
-ROOM_PAUSE_S = 0.005
+# A batch of records that every topic takes; a record that is larger makes a batch of its own.
+BATCH_BYTES = 900_000
+# What may be on its way: brokers refuse requests of a hundred million bytes.
+MOST_BYTES_UNDER_WAY = 16_000_000
 CLOSE_WITHIN_S = 5.0
-# What comes after a record that cannot be written is not written either: a stage behind would take the gap for good. A record
-# that timed out in the queue would leave one, so none does: the watchdog ends a worker that waits for its brokers too long.
-NO_GAPS = {"enable.idempotence": True, "enable.gapless.guarantee": True, "delivery.timeout.ms": 0}
+RECONNECT_AFTER_S = 0.5
 
 
 class OutRecord(msgspec.Struct, frozen=True, gc=False):
@@ -62,70 +62,54 @@ class Delivery:
     """
 
     def __init__(self, records: Sequence[OutRecord], heard: frozenset[str], hear: Hearer) -> None:
-        # There are no gaps, so the last record of a partition is not acknowledged before the others are.
-        last = {(record.topic, record.partition): at for at, record in enumerate(records)}
-        self._told = {at: record for at, record in enumerate(records) if record.topic in heard}
-        self._awaited = self._told.keys() | set(last.values())
-        self._open = len(self._awaited)
-        self._loop = asyncio.get_running_loop()
-        self._hear = hear
+        self.records = records
+        self.is_heard = any(record.topic in heard for record in records)
+        self._heard, self._hear = heard, hear
+        self._open = len(records)
         self._placed: list[Placed] = []
-        self.done: asyncio.Future[dict[Target, int]] = self._loop.create_future()
         self._last: dict[Target, int] = {}
+        self.done: asyncio.Future[dict[Target, int]] = asyncio.get_running_loop().create_future()
 
-    @property
-    def is_heard(self) -> bool:
-        """Whether somebody is told where some of the records are."""
-        return bool(self._told)
-
-    def callback(self, at: int) -> Callable[..., None] | None:
-        """What is to be called when the brokers have the record at this place, None if nobody waits for it."""
-        if at in self._told:
-            return partial(self.on_placed, self._told[at])
-        return self.on_delivery if at in self._awaited else None
-
-    def on_placed(self, record: OutRecord, error: KafkaError | None, message: Message) -> None:
-        """The brokers have a record of which ``hear`` is to be told, or never will."""
-        offset = message.offset()
-        if error is None and offset is not None:
-            self._placed.append(Placed(record, offset))
-        self.on_delivery(error, message)
-
-    def on_delivery(self, error: KafkaError | None, message: Message) -> None:
-        """The brokers have a record, or never will."""
-        self._open -= 1
-        if self._loop.is_closed() or self.done.done():  # nobody waits any more, or it has failed
-            return
-        if error is not None:
-            self.fail(KafkaException(error))
-            return
-        offset = message.offset()
-        if offset is not None:  # of a record that was sent twice the brokers do not say it
-            target = message.topic(), message.partition()
-            self._last[target] = max(offset, self._last.get(target, -1))  # type: ignore[index,arg-type]
-        if not self._open:
+    def on_placed(self, records: Sequence[OutRecord], first_offset: int | None) -> None:
+        """The brokers have these records of one partition, from this offset on; None if they do not say where."""
+        self._open -= len(records)
+        if first_offset is not None:
+            topic, partition = records[0].topic, records[0].partition
+            self._last[topic, partition] = first_offset + len(records) - 1
+            if topic in self._heard:
+                self._placed += [Placed(record, offset) for offset, record in enumerate(records, first_offset)]
+        if not self._open and not self.done.done():
             self.done.set_result(self._last)
             if self._placed:
                 self._hear(self._placed)
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: BaseException) -> None:
         """It failed, if it has not succeeded."""
         if not self.done.done():
             self.done.set_exception(error)
 
 
+Portion = tuple[Delivery, list[OutRecord]]
+
+
 class BatchWriter:
-    """An idempotent producer whose writes are awaited; ``config`` is librdkafka's. ``close`` sends what is left."""
+    """A producer whose writes are awaited; ``config`` is aiokafka's.
+
+    It is idempotent and leaves no gaps: after a record that could not be written nothing is. What waits for a broker does so
+    without end: the watchdog ends a worker that waits too long.
+    """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        self._config = dict(config) | NO_GAPS
-        self._producer: Producer | None = None
-        self._gathered: list[tuple[Sequence[OutRecord], Delivery]] = []
+        self._config = dict(config)
+        self._producer: Any = None
+        self._failure: BaseException | None = None
+        self._gathered: list[Delivery] = []
+        self._under_way: set[Delivery] = set()
+        self._bytes_under_way = 0
+        self._fewer_bytes = asyncio.Event()
         self._sending: asyncio.Task[None] | None = None
         self._at_latest: asyncio.TimerHandle | None = None
         self._first: dict[Target, asyncio.Future[Any]] = {}
-        self._under_way: list[Delivery] = []
-        self._listening: asyncio.Task[None] | None = None
         self._heard_topics: frozenset[str] = frozenset()
         self._hearer: Hearer = lambda _: None
 
@@ -138,12 +122,17 @@ class BatchWriter:
 
         Writes are gathered until ``release``, for a few milliseconds at most, and not if one of the records is urgent.
 
-        Raises KafkaException if one of them fails: the caller must then not acknowledge its source.
+        Raises what the brokers or the client said if one of them fails: the caller must then not acknowledge its source. So
+        does every write after that.
         """
         if not records:
             return {}
+        if self._failure is not None:
+            raise self._failure
         delivery = Delivery(records, self._heard_topics, self._hearer)
-        self._gathered.append((records, delivery))
+        self._gathered.append(delivery)
+        self._under_way.add(delivery)
+        delivery.done.add_done_callback(lambda _: self._under_way.discard(delivery))
         if any(record.urgent for record in records):
             self.release()
         elif self._at_latest is None:
@@ -158,80 +147,127 @@ class BatchWriter:
         if self._gathered and (self._sending is None or self._sending.done()):
             self._sending = asyncio.create_task(self._send())
 
-    async def _send(self) -> None:
-        """Hand over what is gathered, one write after the other: one that waits for room must not be overtaken."""
-        while self._gathered:
-            records, delivery = self._gathered.pop(0)
-            self._listen_for(delivery)
-            await self._let_first_arrive({(record.topic, record.partition) for record in records}, delivery.done)
-            if delivery.done.done():  # what was written before it has failed
-                continue
-            try:
-                for at, record in enumerate(records):
-                    await self._hand_over(record, delivery.callback(at))
-            except Exception as error:  # refused by the producer itself
-                delivery.fail(error)
-
     async def told(self, at_most_s: float) -> None:
         """Return when the hearer knows of all that was written so far, or after ``at_most_s``."""
         self.release()
-        written = [*self._under_way, *(delivery for _, delivery in self._gathered)]
-        if waiting := [delivery.done for delivery in written if delivery.is_heard]:
+        if waiting := [delivery.done for delivery in self._under_way if delivery.is_heard]:
             await asyncio.wait(waiting, timeout=at_most_s)
 
-    async def _let_first_arrive(self, targets: set[Target], done: asyncio.Future[Any]) -> None:
-        """Wait for the first write to each partition, or note that ``done`` is of that one.
-
-        A broker that has taken something of a producer refuses what does not follow it. Before, it takes anything: a second
-        write would be let in though the first one, on its way too, is not.
-        """
-        if under_way := [self._first[one] for one in targets if one in self._first and not self._first[one].done()]:
-            await asyncio.wait(under_way)
-        for one in targets - self._first.keys():
-            self._first[one] = done
-
-    async def _hand_over(self, record: OutRecord, acknowledged: Callable[..., None] | None) -> None:
-        producer, time_ms = self._started(), record.timestamp_ms or int(time.time() * 1000)
-        while True:
-            try:
-                producer.produce(
-                    record.topic, record.value, record.key, record.partition, acknowledged, time_ms,
-                    headers=list(record.headers),
-                )  # fmt: skip
-                return
-            except BufferError:
-                await asyncio.sleep(ROOM_PAUSE_S)
-
-    def close(self) -> None:
+    async def close(self) -> None:
         """Send what was handed over, for a few seconds, and end."""
         if self._producer is not None:
-            self._producer.flush(CLOSE_WITHIN_S)
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(self._producer.stop(), CLOSE_WITHIN_S)
 
-    def _started(self) -> Producer:
-        if self._producer is None:
-            self._producer = Producer(self._config, logger=logging.getLogger("librdkafka"))
+    async def _send(self) -> None:
+        """Hand over what is gathered, in the order of its writes: what waits for room must not be overtaken."""
+        try:
+            producer = await self._started()
+            while self._gathered:
+                writes, self._gathered = self._gathered, []
+                for target, portions in by_target(writes).items():
+                    for batch, held in in_batches(producer.create_batch, portions):
+                        await self._hand_over(producer, target, batch, held)
+        except Exception as error:
+            self._fail(error)
+
+    async def _hand_over(self, producer: Any, target: Target, batch: Any, held: list[Portion]) -> None:
+        while self._bytes_under_way > MOST_BYTES_UNDER_WAY and self._failure is None:
+            self._fewer_bytes.clear()
+            await self._fewer_bytes.wait()
+        # A broker that has taken something of a producer refuses what does not follow it. Before, it takes anything: a second
+        # batch would be let in though the first one, on its way too, is not.
+        if (first := self._first.get(target)) is not None and not first.done():
+            await asyncio.wait([first])
+        if self._failure is not None:
+            raise self._failure
+        size = batch.size()
+        while True:
+            try:
+                acknowledged = await producer.send_batch(batch, target[0], partition=target[1])
+                break
+            except KafkaTimeoutError:  # the batch before it still waits for its broker
+                continue
+            except AssertionError as error:
+                raise UnknownTopicOrPartitionError(f"partition {target[1]} of {target[0]}") from error
+        self._bytes_under_way += size
+        self._first.setdefault(target, acknowledged)
+        acknowledged.add_done_callback(partial(self._on_acknowledged, held, size))
+
+    def _on_acknowledged(self, held: list[Portion], size: int, acknowledged: asyncio.Future[Any]) -> None:
+        self._bytes_under_way -= size
+        self._fewer_bytes.set()
+        if acknowledged.cancelled():
+            return
+        if (error := acknowledged.exception()) is not None:
+            self._fail(error)
+            return
+        offset: int = acknowledged.result().offset  # of a batch that was sent twice the brokers may not say it: -1
+        try:
+            for delivery, records in held:
+                delivery.on_placed(records, offset if offset >= 0 else None)
+                offset += len(records) if offset >= 0 else 0
+        except Exception as failure:  # of whoever is told
+            self._fail(failure)
+
+    def _fail(self, error: BaseException) -> None:
+        """Nothing is written any more, and whoever waits hears of it."""
+        if self._failure is None:
+            self._failure = error
+        self._gathered.clear()
+        self._fewer_bytes.set()
+        for delivery in list(self._under_way):
+            delivery.fail(error)
+
+    async def _started(self) -> Any:
+        while self._producer is None:
+            producer = AIOKafkaProducer(**{"enable_idempotence": True} | self._config, max_batch_size=BATCH_BYTES)
+            try:
+                await producer.start()
+                self._producer = producer
+            except KafkaConnectionError:
+                await producer.stop()
+                await asyncio.sleep(RECONNECT_AFTER_S)
+            except UnknownError:
+                await producer.stop()
+                if not self._config.get("enable_idempotence", True):
+                    raise
+                log.warning("the brokers give producers no numbers: what is sent again may be there twice")
+                self._config["enable_idempotence"] = False
         return self._producer
 
-    def _listen_for(self, delivery: Delivery) -> None:
-        self._under_way.append(delivery)
-        if self._listening is None or self._listening.done():
-            self._listening = asyncio.create_task(self._listen())
 
-    async def _listen(self) -> None:
-        """Hear of acknowledgements while any are awaited.
+def by_target(writes: Sequence[Delivery]) -> dict[Target, list[Portion]]:
+    """The records of several writes by partition, in their order."""
+    found: defaultdict[Target, list[Portion]] = defaultdict(list)
+    for delivery in writes:
+        for record in delivery.records:
+            portions = found[record.topic, record.partition]
+            if not portions or portions[-1][0] is not delivery:
+                portions.append((delivery, []))
+            portions[-1][1].append(record)
+    return found
 
-        A thread that waits for them would have to be let in by the busy event loop once for each: a millisecond every time.
-        """
-        producer, heard_at = self._started(), time.monotonic()
-        while self._under_way:
-            try:
-                if producer.poll(0):
-                    heard_at = time.monotonic()
-            except Exception as error:
-                # Nothing is written any more. Whoever waits hears of it now: the last record of a write may get through to a
-                # broker that has refused one before it, if it is the first that it hears of this producer.
-                for delivery in self._under_way:
-                    delivery.fail(error)
-                producer.purge()
-            self._under_way = [delivery for delivery in self._under_way if not delivery.done.done()]
-            await asyncio.sleep(POLL_S if time.monotonic() - heard_at < LONG_S else SELDOM_POLL_S)
+
+def in_batches(new_batch: Callable[[], Any], portions: Sequence[Portion]) -> Iterator[tuple[Any, list[Portion]]]:
+    """The records of one partition in as few batches as take them, with whose they are."""
+    batch, held, now_ms = new_batch(), list[Portion](), int(time.time() * 1000)
+    for delivery, records in portions:
+        part: list[OutRecord] = []
+        for record in records:
+            if not appended(batch, record, now_ms):
+                yield batch, [*held, (delivery, part)] if part else held
+                batch, held, part = new_batch(), [], []
+                appended(batch, record, now_ms)
+            part.append(record)
+        held.append((delivery, part))
+    if held:
+        yield batch, held
+
+
+def appended(batch: Any, record: OutRecord, now_ms: int) -> bool:
+    """Whether the batch takes the record; an empty one takes any."""
+    taken = batch.append(
+        timestamp=record.timestamp_ms or now_ms, key=record.key, value=record.value, headers=list(record.headers)
+    )
+    return taken is not None

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, UnknownTopicOrPartitionError
 
 from chronotope.kafka.topics import apply_topics
 from chronotope.local.apache_kafka import ApacheKafka
@@ -15,19 +15,23 @@ from schemas.settings import KafkaSettings
 from schemas.topics import INTERNAL_PLACE, LATE
 from streams.app import writer_config
 from streams.engine import writer as writer_module
-from streams.engine.writer import BatchWriter, OutRecord
+from streams.engine.writer import BatchWriter, Delivery, OutRecord, by_target, in_batches
 from streams.settings import WorkerSettings
 
 
-def written(broker: EmbeddedBroker | ApacheKafka, write: Callable[[BatchWriter], Awaitable[Any]], **config: Any) -> Any:
+def written(broker: EmbeddedBroker | ApacheKafka, write: Callable[[BatchWriter], Awaitable[Any]]) -> Any:
     """What ``write`` gives with a writer of its own to a broker that has the topics."""
     kafka = KafkaSettings(bootstrap=broker.bootstrap)
     apply_topics(kafka)
-    writer = BatchWriter(writer_config(WorkerSettings(kafka=kafka)) | config)
-    try:
-        return asyncio.run(write(writer))
-    finally:
-        writer.close()
+
+    async def run() -> Any:
+        writer = BatchWriter(writer_config(WorkerSettings(kafka=kafka)))
+        try:
+            return await write(writer)
+        finally:
+            await writer.close()
+
+    return asyncio.run(run())
 
 
 def place(value: bytes, partition: int = 0) -> OutRecord:
@@ -44,11 +48,16 @@ def test_many_writes_at_a_time_are_each_acknowledged_with_their_own_last_offset(
 
 
 @pytest.mark.integration
-def test_a_write_waits_for_room_when_the_producer_holds_as_much_as_it_may(broker: EmbeddedBroker) -> None:
-    async def write(writer: BatchWriter) -> Any:
-        return await writer.write([place(b"x", at % 2) for at in range(500)])
+def test_a_write_of_more_than_may_be_under_way_is_written_in_order(
+    broker: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "MOST_BYTES_UNDER_WAY", 2_000)
+    monkeypatch.setattr(writer_module, "BATCH_BYTES", 1_000)
 
-    ends = written(broker, write, **{"queue.buffering.max.messages": 10})
+    async def write(writer: BatchWriter) -> Any:
+        return await writer.write([place(b"x" * 100, at % 2) for at in range(500)])
+
+    ends = written(broker, write)
     assert ends == {(INTERNAL_PLACE.name, 0): 249, (INTERNAL_PLACE.name, 1): 249}
 
 
@@ -57,9 +66,8 @@ def test_a_record_that_the_brokers_refuse_fails_its_write(broker: EmbeddedBroker
     async def write(writer: BatchWriter) -> Any:
         return await writer.write([OutRecord(LATE.name, 99, None, b"no such partition")])
 
-    with pytest.raises(KafkaException) as failure:
+    with pytest.raises(UnknownTopicOrPartitionError):
         written(broker, write)
-    assert failure.value.args[0].code() == KafkaError._UNKNOWN_PARTITION
 
 
 @pytest.mark.kafka
@@ -72,7 +80,7 @@ def test_after_a_record_that_cannot_be_written_nothing_is(kafka_broker: ApacheKa
         failed = await asyncio.gather(too_large, *after, return_exceptions=True)
         return [*failed, *await asyncio.gather(writer.write([place(b"elsewhere")]), return_exceptions=True)]
 
-    assert all(isinstance(one, KafkaException) for one in written(kafka_broker, write))
+    assert all(isinstance(one, KafkaError) for one in written(kafka_broker, write))
 
 
 @pytest.mark.kafka
@@ -83,7 +91,7 @@ def test_a_record_that_cannot_be_written_fails_its_write_though_others_of_its_pa
     async def write(writer: BatchWriter) -> None:
         await writer.write([OutRecord(LATE.name, 0, None, b"before it")])
         records = [OutRecord(LATE.name, 0, None, value) for value in (b"one", bytes(2_000_000), b"another")]
-        with pytest.raises(KafkaException):
+        with pytest.raises(KafkaError):
             await writer.write(records)
 
     written(kafka_broker, write)
@@ -112,84 +120,63 @@ def test_whoever_is_to_hear_of_a_topic_is_told_where_its_records_are_once_all_th
     assert [sorted(one) for one in heard] == [[(b"a", 0), (b"b", 1), (b"c", 0)], [(b"d", 2)]]
 
 
-class Answers:
-    """A producer whose brokers say these things, one after the other, when they are asked."""
+class Batch:
+    """What is to be written to a partition: it takes so many records."""
 
-    def __init__(self, *answers: Any) -> None:
-        self.answers, self.callbacks, self.purged = list(answers), list[Any](), False
+    def __init__(self, room: int) -> None:
+        self.room, self.values = room, list[bytes]()
 
-    def produce(self, *record: Any, **_: Any) -> None:
-        self.callbacks.append(record[4])
+    def append(self, *, value: bytes, **_: Any) -> object | None:
+        if self.values and len(self.values) >= self.room:
+            return None
+        self.values.append(value)
+        return self
 
-    def poll(self, _: float) -> int:
-        if not self.answers:
-            return 0
-        answer = self.answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        self.callbacks.pop(0)(None, SimpleNamespace(topic=lambda: "t", partition=lambda: 0, offset=lambda: answer))
-        return 1
-
-    def purge(self) -> None:
-        self.purged = True
-
-
-def answered(*answers: Any, heard: list[Any] | None = None) -> tuple[Any, Answers]:
-    """What becomes of a write of one record, and the producer."""
-
-    async def run() -> tuple[Any, Answers]:
-        writer: Any = BatchWriter({})
-        writer._producer = producer = Answers(*answers)
-        if heard is not None:
-            writer.tell(frozenset({"t"}), heard.append)
-        (outcome,) = await asyncio.gather(
-            asyncio.wait_for(writer.write([OutRecord("t", 0, None, b"")]), 5.0), return_exceptions=True
-        )
-        return outcome, producer
-
-    return asyncio.run(run())
-
-
-def test_a_record_that_the_brokers_have_without_saying_where_is_written_and_nobody_is_told_of_it() -> None:
-    heard: list[Any] = []
-    assert answered(None, heard=heard)[0] == {} and heard == []
-    assert answered(7, heard=heard)[0] == {("t", 0): 7} and len(heard) == 1
-
-
-@pytest.mark.parametrize(
-    "error", [KafkaException(KafkaError(KafkaError._FATAL)), RuntimeError("whoever is told failed")]
-)
-def test_whoever_waits_hears_of_an_error_before_what_comes_after_it(error: Exception) -> None:
-    outcome, producer = answered(error, 7)
-    assert outcome is error and producer.purged
+    def size(self) -> int:
+        return sum(map(len, self.values))
 
 
 class Told:
-    """A producer that only notes what it is given."""
+    """A producer that notes what it is given, and gives for each batch what the brokers say of it: nothing yet."""
 
-    def __init__(self) -> None:
-        self.given: list[bytes] = []
+    def __init__(self, room: int = 1_000) -> None:
+        self.room, self.given = room, list[list[bytes]]()
+        self.answers: list[asyncio.Future[Any]] = []
 
-    def produce(self, topic: str, value: bytes, *_: Any, **__: Any) -> None:
-        self.given.append(value)
+    def create_batch(self) -> Batch:
+        return Batch(self.room)
 
-    def poll(self, _: float) -> int:
-        return 0
+    async def send_batch(self, batch: Batch, topic: str, *, partition: int) -> asyncio.Future[Any]:
+        self.given.append(batch.values)
+        self.answers.append(asyncio.get_running_loop().create_future())
+        return self.answers[-1]
+
+    def answer(self, at: int, said: int | Exception) -> None:
+        """The brokers have the batch at this offset, or refuse it."""
+        if isinstance(said, Exception):
+            self.answers[at].set_exception(said)
+        else:
+            self.answers[at].set_result(SimpleNamespace(offset=said))
 
 
-def gathered(play: Callable[[BatchWriter, Told, Callable[..., None]], Awaitable[None]]) -> None:
-    """Let ``play`` begin writes of one record with its third argument, to a writer whose producer only notes them."""
+Writes = list["asyncio.Task[Any]"]
+
+
+def played(
+    play: Callable[[BatchWriter, Told, Callable[..., None], Writes], Awaitable[None]], room: int = 1_000
+) -> None:
+    """Let ``play`` begin writes of one record each, to a writer whose producer only notes them."""
 
     async def run() -> None:
-        writer: Any = BatchWriter({})
-        writer._producer = told = Told()
-        writes: list[asyncio.Task[Any]] = []
+        writer = BatchWriter({})
+        writer._producer = told = Told(room)
+        writes: Writes = []
 
-        def write(value: bytes, *, urgent: bool = False) -> None:
-            writes.append(asyncio.create_task(writer.write([OutRecord("t", 0, None, value, urgent=urgent)])))
+        def write(value: bytes, *, urgent: bool = False, partition: int = 0) -> None:
+            record = OutRecord("t", partition, None, value, urgent=urgent)
+            writes.append(asyncio.create_task(writer.write([record])))
 
-        writer._let_first_arrive = _at_once
-        await play(writer, told, write)
+        await play(writer, told, write, writes)
         for one in writes:
             one.cancel()
         await asyncio.gather(*writes, return_exceptions=True)
@@ -197,57 +184,175 @@ def gathered(play: Callable[[BatchWriter, Told, Callable[..., None]], Awaitable[
     asyncio.run(run())
 
 
-async def _at_once(*_: Any) -> None:
-    return None
-
-
 async def _some_turns() -> None:
     for _ in range(5):
         await asyncio.sleep(0)
 
 
-def test_writes_are_gathered_until_they_are_released_and_sent_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_writes_are_gathered_until_they_are_released_and_share_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer_module, "GATHER_S", 60.0)
 
-    async def play(writer: BatchWriter, told: Told, write: Callable[..., None]) -> None:
+    async def play(writer: BatchWriter, told: Told, write: Callable[..., None], _: Writes) -> None:
         for value in (b"a", b"b", b"c"):
             write(value)
             await _some_turns()
         assert told.given == []
         writer.release()
         await _some_turns()
-        assert told.given == [b"a", b"b", b"c"]
+        assert told.given == [[b"a", b"b", b"c"]]
+        told.answer(0, 0)
         write(b"d")
         await _some_turns()
-        assert told.given == [b"a", b"b", b"c"]
+        assert told.given == [[b"a", b"b", b"c"]]
         await writer.told(0.0)
         await _some_turns()
-        assert told.given == [b"a", b"b", b"c", b"d"]
+        assert told.given == [[b"a", b"b", b"c"], [b"d"]]
 
-    gathered(play)
+    played(play)
+
+
+def test_each_write_that_shares_a_batch_hears_of_its_own_offset() -> None:
+    async def play(writer: BatchWriter, told: Told, write: Callable[..., None], writes: Writes) -> None:
+        for value in (b"a", b"b", b"c"):
+            write(value)
+        await _some_turns()
+        writer.release()
+        await _some_turns()
+        told.answer(0, 10)
+        await _some_turns()
+        told.answer(1, 12)
+        assert await asyncio.gather(*writes) == [{("t", 0): 10}, {("t", 0): 11}, {("t", 0): 12}]
+
+    played(play, room=2)
+
+
+def test_a_second_batch_of_a_partition_waits_until_the_brokers_have_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def play(_: BatchWriter, told: Told, write: Callable[..., None], __: Writes) -> None:
+        for value in (b"a", b"b"):
+            write(value, urgent=True)
+            await _some_turns()
+        assert told.given == [[b"a"]]
+        told.answer(0, 0)
+        await _some_turns()
+        assert told.given == [[b"a"], [b"b"]]
+        write(b"c", urgent=True)
+        await _some_turns()
+        assert told.given == [[b"a"], [b"b"], [b"c"]]
+
+    played(play)
 
 
 def test_what_is_urgent_is_not_gathered_and_overtakes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer_module, "GATHER_S", 60.0)
 
-    async def play(_: BatchWriter, told: Told, write: Callable[..., None]) -> None:
+    async def play(_: BatchWriter, told: Told, write: Callable[..., None], __: Writes) -> None:
         write(b"a")
         write(b"cut", urgent=True)
         await _some_turns()
-        assert told.given == [b"a", b"cut"]
+        assert told.given == [[b"a", b"cut"]]
 
-    gathered(play)
+    played(play)
 
 
 def test_nothing_is_gathered_for_long() -> None:
-    async def play(_: BatchWriter, told: Told, write: Callable[..., None]) -> None:
-        for value in (b"a", b"b"):
+    async def play(_: BatchWriter, told: Told, write: Callable[..., None], __: Writes) -> None:
+        for at, value in enumerate((b"a", b"b")):
             write(value)
             await asyncio.sleep(10 * writer_module.GATHER_S)
-            assert told.given[-1] == value
+            assert told.given[-1] == [value]
+            told.answer(at, at)
 
-    gathered(play)
+    played(play)
+
+
+def test_a_batch_waits_while_too_many_bytes_are_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer_module, "MOST_BYTES_UNDER_WAY", 5)
+
+    async def play(_: BatchWriter, told: Told, write: Callable[..., None], __: Writes) -> None:
+        for partition, value in enumerate((b"123456", b"7")):
+            write(value, urgent=True, partition=partition)
+        await _some_turns()
+        assert told.given == [[b"123456"]]
+        told.answer(0, 0)
+        await _some_turns()
+        assert told.given == [[b"123456"], [b"7"]]
+
+    played(play)
+
+
+def test_a_record_that_the_brokers_have_without_saying_where_is_written_and_nobody_is_told_of_it() -> None:
+    heard: list[Any] = []
+
+    async def play(writer: BatchWriter, told: Told, write: Callable[..., None], writes: Writes) -> None:
+        writer.tell(frozenset({"t"}), heard.append)
+        write(b"a", urgent=True)
+        await _some_turns()
+        told.answer(0, -1)
+        assert await writes[0] == {} and heard == []
+        write(b"b", urgent=True)
+        await _some_turns()
+        told.answer(1, 7)
+        assert await writes[1] == {("t", 0): 7} and [one.offset for one in heard[0]] == [7]
+
+    played(play)
+
+
+def test_after_a_failure_whoever_waits_hears_of_it_and_nothing_is_written_any_more() -> None:
+    error = MessageSizeTooLargeError("refused")
+
+    async def play(_: BatchWriter, told: Told, write: Callable[..., None], writes: Writes) -> None:
+        for partition, value in enumerate((b"a", b"b")):
+            write(value, urgent=True, partition=partition)
+        await _some_turns()
+        write(b"behind it", urgent=True)
+        await _some_turns()
+        told.answer(0, error)
+        await _some_turns()
+        write(b"later", urgent=True)
+        assert await asyncio.gather(*writes, return_exceptions=True) == [error] * 4
+        assert told.given == [[b"a"], [b"b"]]
+
+    played(play)
+
+
+def test_a_failure_of_whoever_is_told_is_a_failure_of_the_writer() -> None:
+    async def play(writer: BatchWriter, told: Told, write: Callable[..., None], writes: Writes) -> None:
+        def refuse(_: Any) -> None:
+            raise RuntimeError("whoever is told failed")
+
+        writer.tell(frozenset({"t"}), refuse)
+        write(b"a", urgent=True)
+        await _some_turns()
+        told.answer(0, 0)
+        await asyncio.wait(writes)
+        write(b"b")
+        with pytest.raises(RuntimeError, match="whoever is told failed"):
+            await writes[1]
+
+    played(play)
 
 
 def test_nothing_to_write_asks_no_broker() -> None:
-    assert asyncio.run(BatchWriter({"bootstrap.servers": "127.0.0.1:1"}).write([])) == {}
+    assert asyncio.run(BatchWriter({"bootstrap_servers": "127.0.0.1:1"}).write([])) == {}
+
+
+def test_batches_hold_what_they_take_and_a_record_that_no_other_fits_with_is_alone() -> None:
+    values = [b"a", b"bb", b"cccccccc", b"d"]
+
+    class Sized(Batch):
+        def append(self, *, value: bytes, **_: Any) -> object | None:
+            if self.values and self.size() + len(value) > self.room:
+                return None
+            self.values.append(value)
+            return self
+
+    async def run() -> list[tuple[list[bytes], list[list[bytes | None]]]]:
+        writes = [Delivery([OutRecord("t", 0, None, value)], frozenset(), lambda _: None) for value in values]
+        found = in_batches(lambda: Sized(4), by_target(writes)["t", 0])
+        return [(batch.values, [[one.value for one in part] for _, part in held]) for batch, held in found]
+
+    assert asyncio.run(run()) == [
+        ([b"a", b"bb"], [[b"a"], [b"bb"]]),
+        ([b"cccccccc"], [[b"cccccccc"]]),
+        ([b"d"], [[b"d"]]),
+    ]

@@ -77,7 +77,12 @@ def test_points_between_the_outermost_ones_are_left_out_without_a_corner_among_t
         assert corners == {tuple(corner) for corner in flat[ConvexHull(flat).vertices].tolist()}
 
 
-def test_many_points_on_one_line_have_the_corners_at_its_ends() -> None:
+@pytest.mark.parametrize(("east", "north"), [(1.0, 3.0), (-1.0, 1.0), (1.0, 0.0), (0.0, 1.0)])
+def test_many_points_on_one_line_have_the_corners_at_its_ends(east: float, north: float) -> None:
     along = np.random.default_rng(5).permutation(40).astype(float)
-    corners = convex_hull(along, 3.0 * along + 1.0)
-    assert along[corners].tolist() == [0.0, 39.0]
+    corners = convex_hull(east * along, north * along + 1.0)
+    assert sorted(along[corners].tolist()) == [0.0, 39.0]
+
+
+def test_many_points_at_one_place_have_the_first_as_their_corner() -> None:
+    assert convex_hull(np.full(40, 3.0), np.full(40, 4.0)).tolist() == [0]

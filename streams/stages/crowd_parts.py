@@ -95,6 +95,29 @@ class CrowdParts(msgspec.Struct, frozen=True):
         return CrowdParts(**columns)
 
 
+class SomeParts(msgspec.Struct, frozen=True):
+    """Some ``rows`` of a region's parts, and the ``crowds`` that they are parts of, in columns of one length."""
+
+    parts: CrowdParts
+    rows: Ints
+    crowds: Ints
+
+
+class CrowdOutline(msgspec.Struct, frozen=True):
+    """How many points crowds have, and the sums of their unit vectors."""
+
+    labels: Ints
+    counts: Ints
+    x: np.ndarray
+    y: np.ndarray
+    z: np.ndarray
+
+    @property
+    def centres(self) -> tuple[np.ndarray, np.ndarray]:
+        """The mean directions (lat, lon in degrees)."""
+        return _centres(self.x, self.y, self.z)
+
+
 NO_LABELS = np.empty(0, np.int64)
 NO_PARTS = CrowdParts(**{name: np.empty(0, kind) for name, kind in KINDS.items()})
 
@@ -127,6 +150,28 @@ def joined(parts: Sequence[CrowdParts]) -> CrowdParts:
     if len(some) < 2:
         return some[0] if some else NO_PARTS
     return CrowdParts(**{name: np.concatenate([getattr(each, name) for each in some]) for name in KINDS})
+
+
+def outline_of(found: Sequence[SomeParts]) -> CrowdOutline:
+    """The outline of each crowd that there are parts of, ascending. O(parts log parts), whatever is in them."""
+    labels = np.concatenate([NO_LABELS, *(some.crowds for some in found)])
+    order = np.argsort(labels, kind="stable")
+    present, start = np.unique(labels[order], return_index=True)
+    sums = []
+    for name in CrowdOutline.__struct_fields__[1:]:
+        column = np.concatenate([getattr(NO_PARTS, name), *(getattr(some.parts, name)[some.rows] for some in found)])
+        sums.append(np.add.reduceat(column[order], start) if len(start) else column)
+    return CrowdOutline(present, *sums)
+
+
+def crowds_of(found: Sequence[SomeParts], wanted: Ints) -> CrowdParts:
+    """A row for each of the ``wanted`` crowds: the part of all points of its parts. O(what is in them)."""
+    some = []
+    for each in found:
+        rows = np.flatnonzero(np.isin(each.crowds, wanted))
+        some.append(msgspec.structs.replace(each.parts.select(each.rows[rows]), labels=each.crowds[rows]))
+    parts = joined(some)
+    return added(parts.select(np.argsort(parts.labels, kind="stable")))
 
 
 def added(parts: CrowdParts) -> CrowdParts:

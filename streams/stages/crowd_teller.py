@@ -17,10 +17,13 @@ from streams.stages.crowd_moves import CrowdMoves
 from streams.stages.crowd_parts import (
     NO_LABELS,
     NO_PARTS,
+    CrowdOutline,
     CrowdParts,
-    added,
+    SomeParts,
+    crowds_of,
     joined,
     offsets_m,
+    outline_of,
     pack_parts,
     unpack_listed,
     unpack_parts,
@@ -117,8 +120,9 @@ class CrowdTeller:
         for one in large - self.clusters.keys():
             self.clusters[one] = LiveCluster(now_ms, "split" if one in parents else "born", parents.get(one))
             due.add(one)
-        crowds = added(self._parts_of(regions, labels, ids, np.array(sorted(due), np.int64)))
-        looked_at = self._looked_at(crowds, now_ms, window_area_m2, names, version)
+        parts = self._parts_of(regions, labels, ids, np.array(sorted(due), np.int64))
+        news = self._news(outline_of(parts))
+        looked_at = self._looked_at(crowds_of(parts, news), now_ms, window_area_m2, names, version)
         self._close_bins(now_ms, self._public)
         self.moves.close(now_ms, self._points)
         return [*(message for message in ended if message is not None), *looked_at]
@@ -127,18 +131,16 @@ class CrowdTeller:
         """The moves between crowds as of the last ``tell``, before anything else is taken; nothing if they were told."""
         return self.moves.tell(self._public, self.union.global_ids, version) if self.moves.is_closed else []
 
-    def _parts_of(self, regions: np.ndarray, labels: np.ndarray, ids: np.ndarray, due: np.ndarray) -> CrowdParts:
-        """The parts of the clusters that are ``due``, labelled with the clusters' ids, in their order."""
-        wanted, found = np.isin(ids, due), []
+    def _parts_of(self, regions: np.ndarray, labels: np.ndarray, ids: np.ndarray, due: np.ndarray) -> list[SomeParts]:
+        """The parts of the clusters that are ``due``, region by region, with the clusters' ids."""
+        wanted, found = np.isin(ids, due), list[SomeParts]()
         for region, held in sorted(self._parts.items()):
             own = np.flatnonzero(wanted & (regions == region))
             at = np.minimum(np.searchsorted(held.labels, labels[own]), len(held) - 1) if len(held) else own[:0]
             own = own[: len(at)]
             told = held.labels[at] == labels[own]
-            parts = held.select(at[told])
-            found.append(msgspec.structs.replace(parts, labels=ids[own[told]]))
-        parts = joined(found)
-        return parts.select(np.argsort(parts.labels, kind="stable"))
+            found.append(SomeParts(held, at[told], ids[own[told]]))
+        return found
 
     def asks_for_moves(self) -> bool:
         """Whether the reports that are asked for now are to say who was where."""
@@ -172,8 +174,7 @@ class CrowdTeller:
     def _looked_at(
         self, crowds: CrowdParts, now_ms: int, window_area_m2: float, names: Names, version: int
     ) -> list[ClusterUpdate]:
-        """The messages about those of these crowds that differ enough from what they were at the last look."""
-        crowds = crowds.select(self._news(crowds))
+        """The messages about these crowds, of which there is news."""
         enough = crowds.distinct_users >= self._settings.min_users
         summary_of = summaries(crowds.select(np.flatnonzero(enough)), self.window_points, window_area_m2)
         told = []
@@ -188,8 +189,8 @@ class CrowdTeller:
                 known.published, known.change = False, "born"
         return told
 
-    def _news(self, crowds: CrowdParts) -> np.ndarray:
-        """The rows of the crowds that differ enough from what they were at the last look; notes how, and what they are."""
+    def _news(self, crowds: CrowdOutline) -> np.ndarray:
+        """Those of the crowds that differ enough from what they were at the last look; notes how, and what they are."""
         clusters = [self.clusters[one] for one in crowds.labels.tolist()]
         count = np.array([known.count for known in clusters], np.float64)
         centre = np.array([known.lat for known in clusters]), np.array([known.lon for known in clusters])
@@ -204,7 +205,7 @@ class CrowdTeller:
                 known.change = ("grown" if points > known.count else "shrunk") if is_resized else "moved"
                 known.related = None
             known.count, (known.lat, known.lon) = points, place
-        return news
+        return crowds.labels[news]
 
     def _message(
         self, cluster: int, known: LiveCluster, summary: ClusterSummary, now_ms: int, names: Names, version: int

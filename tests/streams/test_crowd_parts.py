@@ -14,7 +14,19 @@ from streams.pipeline import PatternPipeline
 from streams.stages import crowd_parts
 from streams.stages.cluster_summary import MAX_HULL, summaries
 from streams.stages.crossing import RegionReport, decode_message
-from streams.stages.crowd_parts import KINDS, NO_PARTS, CrowdParts, added, joined, pack_parts, parts_of, unpack_parts
+from streams.stages.crowd_parts import (
+    KINDS,
+    NO_PARTS,
+    CrowdParts,
+    SomeParts,
+    added,
+    crowds_of,
+    joined,
+    outline_of,
+    pack_parts,
+    parts_of,
+    unpack_parts,
+)
 from streams.stages.factory import stage_factory
 from streams.stages.packing import pack_blobs, unpack_blobs
 
@@ -153,3 +165,26 @@ def test_a_state_that_was_written_part_by_part_goes_on_as_if_it_had_been_written
     resumed = stage_factory("union", pipeline.settings)(0, before)
     assert len(told["parts"]) > 5
     assert resumed.teller.to_bytes() == pipeline.stages["union"][0].teller.to_bytes()
+
+
+def test_crowds_are_put_together_from_the_parts_of_several_regions() -> None:
+    points = [some_points(number, seed) for number, seed in ((40, 12), (25, 13), (9, 14), (60, 15))]
+    one = joined([part_of(points[0], 2), part_of(points[1], 5)])
+    other = joined([part_of(points[2], 0), part_of(points[3], 1)])
+    found = [
+        SomeParts(one, np.array([0, 1]), np.array([70, 60])),
+        SomeParts(other, np.array([1]), np.array([70])),
+        SomeParts(NO_PARTS, np.array([], np.int64), np.array([], np.int64)),
+    ]
+    both = {name: np.concatenate([points[0][name], points[3][name]]) for name in points[0]}
+    crowds = crowds_of(found, np.array([60, 70]))
+    assert crowds.labels.tolist() == [60, 70]
+    assert_same(crowds.select(np.array([0])), part_of(points[1], 60))
+    whole = part_of(both, 70)
+    summed = crowds.select(np.array([1]))
+    assert_same(msgspec.structs.replace(summed, spread_m2=whole.spread_m2), whole)
+    assert crowds_of(found, np.array([60])).labels.tolist() == [60]
+    outline = outline_of(found)
+    assert (outline.labels.tolist(), outline.counts.tolist()) == ([60, 70], [25, 100])
+    np.testing.assert_allclose(outline.centres, crowds.centres)
+    assert len(outline_of([]).labels) == len(crowds_of([], np.array([60]))) == 0

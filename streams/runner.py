@@ -32,6 +32,8 @@ from streams.stages.user import UserStage
 # How far a stage may be ahead of its log: brokers take tens of milliseconds, in which several rounds of batches are computed.
 MAX_IN_HAND = 16
 MAX_CHUNK_BYTES_IN_HAND = 4_000_000
+# A telling of crowds goes to and fro between these two, whose batches take little: they do not wait for those of others.
+TURN_OF, LAST = {"union": 0, "region": 0}, 1
 # So many turns of the event loop are between two batches. From the arrival of an acknowledgement to the delivery of what it
 # lets go on are some more than half a dozen; with a batch in each of them that took longer than the brokers.
 TURNS_BETWEEN_BATCHES = 8
@@ -166,7 +168,7 @@ class StageRunner:
         Raises what the stage raises, or what an earlier write raised; SkippedRecordsError if the batch does not follow what the
         state has absorbed, and StateMissingError if there is no state for a partition that is ours.
         """
-        async with self._round.turn:
+        async with self._round.turns.turn(TURN_OF.get(self.stage, LAST)):
             try:
                 await self._absorb(batch, done)
                 for _ in range(TURNS_BETWEEN_BATCHES):

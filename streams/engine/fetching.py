@@ -10,6 +10,8 @@ import asyncio
 import contextlib
 from typing import Any
 
+from streams.engine.turns import Turns
+
 FETCH_MAX_WAIT_MS = 20
 # A fetcher that is told of new demand in the very moment in which a fetch ends may miss it, and looks again after this.
 LOOK_AGAIN_S = 0.02
@@ -55,7 +57,7 @@ class Round:
     """
 
     def __init__(self) -> None:
-        self.turn = asyncio.Lock()
+        self.turns = Turns()
         self._asking_since_s: float | None = None
         self._waiting = 0
         self._fewer = asyncio.Event()

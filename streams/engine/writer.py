@@ -232,7 +232,7 @@ class BatchWriter:
                 await producer.stop()
                 if not self._config.get("enable_idempotence", True):
                     raise
-                log.warning("the brokers give producers no numbers: what is sent again may be there twice")
+                log.info("the brokers give producers no numbers: what is sent again may be there twice")
                 self._config["enable_idempotence"] = False
         return self._producer
 

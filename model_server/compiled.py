@@ -1,6 +1,6 @@
 """Compiles every kernel that ranking and learning use on a CPU, so that no user's batch waits for it."""
 
-from model_server import cpu_appending, neighbours
+from model_server import cpu_appending, neighbours, strongest
 from model_server.fusion import (
     cells,
     cpu_asking,
@@ -37,3 +37,4 @@ def warm_up() -> None:
     cpu_encoding.warm_up()
     cpu_exploring.warm_up()
     neighbours.warm_up()
+    strongest.warm_up()

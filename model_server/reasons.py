@@ -1,7 +1,6 @@
 """Reasons in words: which expert gave how much of a score, said so that the user understands it."""
 
 import itertools
-import math
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -9,10 +8,11 @@ from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from model_server.distances_in_words import UNKNOWN, from_last, metres, steps_of
 from model_server.items import Floats, ItemTable, distance_m
 from model_server.ranking import RankedItem
+from model_server.strongest import strongest
 from schemas.patterns import ClusterUpdate, Pattern, PeriodicityUpdate
 from schemas.recommendations import Reason
 
@@ -51,7 +51,7 @@ FROM_LAST = {
 DAY_NAMES = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 DAY_PARTS = ((5, "nights"), (12, "mornings"), (17, "afternoons"), (22, "evenings"), (24, "nights"))
 DAY_S = 86_400.0
-NEXT_DOOR_M = 15.0
+HERE = "it is where you were last"
 CROWD_EXPERTS = frozenset({"crowd", "cluster"})
 PERIOD_EXPERTS = frozenset({"period", "weekday", "interval", "hour"})
 
@@ -77,6 +77,7 @@ class ReasonWriter:
         self._items, self._most, self._max_periods = items, reasons_per_item, max_periods
         self._clusters: dict[str, ClusterUpdate] = {}
         self._crowds: tuple[list[ClusterUpdate], Floats, Floats] | None = None  # as columns, until one of them changes
+        self._usual: dict[tuple[str, float], Reason] = {}  # by expert and weight: most reasons are alike
         self._near_crowds: dict[str, str | None] = {}  # by item, within one call: many lists name the same few
         self._periods: OrderedDict[tuple[str, str], str] = OrderedDict()
 
@@ -95,30 +96,28 @@ class ReasonWriter:
         together, since a few operations on all of them cost less than a few on each.
         """
         self._near_crowds.clear()
-        items = [item for each in shown for item in each.items]
-        lasts = [each.last_item for each in shown for _ in each.items]
-        told = zip(*self._strongest(items), self._away_m(lasts, items))
-        usual = self._usual_words()
-        return [self._reasons(each, told, usual) for each in shown]
+        told = zip(*self._strongest([item for each in shown for item in each.items]), self._steps(shown))
+        telling = self._telling()
+        return [self._reasons(each, told, telling) for each in shown]
 
     def _reasons(
-        self, shown: Shown, told: Iterator[tuple[list[int], list[float], float]], usual: dict[str, str]
+        self, shown: Shown, told: Iterator[tuple[list[int], list[float], int]], telling: frozenset[str]
     ) -> list[list[Reason]]:
-        """The reasons of one list; ``told`` goes on by its items: their strongest experts, and how far they are away."""
-        if shown.last_item:
-            usual = usual | {expert: text + shown.last_item for expert, text in FROM_LAST.items()}
-        return [
-            [
-                Reason(
-                    pattern=(expert := item.experts[column]),
-                    weight=part,
-                    text=usual.get(expert) or self._words(expert, shown, item.item_id, away_m),
-                )
-                for column, part in zip(columns, parts)
-                if part > 0.0
-            ]
-            for item, (columns, parts, away_m) in zip(shown.items, told)
-        ]
+        """The reasons of one list; ``told`` goes on by its items: their strongest experts, and the step of their distance."""
+        usual, reasons = self._usual, []
+        for item, (columns, parts, step) in zip(shown.items, told):
+            experts, of_item = item.experts, []
+            for column, part in zip(columns, parts):
+                if part > 0.0:
+                    expert = experts[column]
+                    own = self._own_words(expert, shown, item.item_id, step) if expert in telling else None
+                    of_item.append(
+                        Reason(pattern=expert, weight=part, text=own)
+                        if own is not None
+                        else usual.get((expert, part)) or self._usual_reason(expert, part)
+                    )
+            reasons.append(of_item)
+        return reasons
 
     def _strongest(self, items: Sequence[RankedItem]) -> tuple[list[list[int]], list[list[float]]]:
         """Of each item the columns of the experts that gave most, and the part that each has in what was given."""
@@ -127,39 +126,41 @@ class ReasonWriter:
         for experts, some in itertools.groupby(items, _EXPERTS):
             shares = [item.shares for item in some]
             given: Floats = np.concatenate(shares, dtype=np.float64).reshape(len(shares), len(experts))
-            given[~(given > 0.0)] = 0.0
-            total = given.sum(1, keepdims=True)
-            telling = (total > 0.0) & (total < np.inf)
-            order, most = _largest(given, self._most)
+            order, part = strongest(given, self._most)
             columns += order.tolist()
-            parts += np.round(np.where(telling, most / np.where(telling, total, 1.0), 0.0), 3).tolist()
+            parts += np.round(part, 3).tolist()
         return columns, parts
 
-    def _away_m(self, lasts: Sequence[str], items: Sequence[RankedItem]) -> list[float]:
-        """How far each item is from the last one of its list, NaN where that is not known."""
+    def _steps(self, shown: Sequence[Shown]) -> list[int]:
+        """The step of each item's distance from the last one of its list, -1 where that is not known."""
         places = self._items.places
-        return distance_m(*places(lasts), *places(item.item_id for item in items)).tolist()
+        items = places([item.item_id for each in shown for item in each.items])
+        lasts = places([each.last_item for each in shown])
+        numbers = [len(each.items) for each in shown]
+        lat, lon = (np.repeat(column, numbers) for column in lasts)
+        return steps_of(distance_m(lat, lon, *items))
 
-    def _usual_words(self) -> dict[str, str]:
-        """By expert the words of those who have nothing of their own to tell of an item."""
-        usual = WORDS.copy()
-        del usual["distance"]
-        for experts, known in ((CROWD_EXPERTS, self._clusters), (PERIOD_EXPERTS, self._periods)):
-            for expert in experts if known else ():
-                del usual[expert]
-        return usual
+    def _usual_reason(self, expert: str, part: float) -> Reason:
+        """What an expert that has nothing of its own to tell gives as a reason, the same for everybody and kept."""
+        text = WORDS.get(expert) or f"the {expert} expert favours it"
+        reason = self._usual[expert, part] = Reason(pattern=expert, weight=part, text=text)
+        return reason
 
-    def _words(self, expert: str, shown: Shown, item_id: str, away_m: float) -> str:
-        told = None
-        if expert == "distance" and not math.isnan(away_m):
-            told = "it is where you were last" if item_id == shown.last_item else far_from_last(away_m)
-        elif expert in PERIOD_EXPERTS:
-            told = self._periods.get((shown.user_id, item_id))
-        elif expert in CROWD_EXPERTS and self._clusters:
-            if item_id not in self._near_crowds:
-                self._near_crowds[item_id] = self._nearest_crowd(item_id)
-            told = self._near_crowds[item_id]
-        return told or WORDS.get(expert) or f"the {expert} expert favours it"
+    def _telling(self) -> frozenset[str]:
+        """The experts that may have something of their own to tell of an item."""
+        crowds, periods = CROWD_EXPERTS if self._clusters else (), PERIOD_EXPERTS if self._periods else ()
+        return frozenset({"distance", *FROM_LAST, *crowds, *periods})
+
+    def _own_words(self, expert: str, shown: Shown, item_id: str, step: int) -> str | None:
+        if expert == "distance":
+            return None if step == UNKNOWN else HERE if item_id == shown.last_item else from_last(step)
+        if expert in FROM_LAST:
+            return FROM_LAST[expert] + shown.last_item if shown.last_item else None
+        if expert in PERIOD_EXPERTS:
+            return self._periods.get((shown.user_id, item_id))
+        if item_id not in self._near_crowds:
+            self._near_crowds[item_id] = self._nearest_crowd(item_id)
+        return self._near_crowds[item_id]
 
     def _nearest_crowd(self, item_id: str) -> str | None:
         place = self._items.place(item_id)
@@ -171,11 +172,11 @@ class ReasonWriter:
         crowds, lats, lons = self._crowds
         away = distance_m(*place, lats, lons)
         nearest = int(np.argmin(away))
-        crowd, away_m = crowds[nearest], float(away[nearest])
+        crowd, away_m = crowds[nearest], away[nearest]
         growing = "is forming" if crowd.change in ("born", "grown") else "has gathered"
         if away_m <= crowd.radius_m:
             return f"a crowd of {crowd.distinct_users} {growing} here"
-        return f"a crowd {growing} {metres(away_m)} away"
+        return f"a crowd {growing} {metres(*steps_of(away_m[None]))} away"
 
     def _note_cluster(self, cluster: ClusterUpdate) -> None:
         self._crowds = None
@@ -194,28 +195,6 @@ class ReasonWriter:
             self._periods[key] = visits_in_words(strongest.period_s, strongest.next_due_ms, place[1] if place else None)
             if len(self._periods) > self._max_periods:
                 self._periods.popitem(last=False)
-
-
-def _largest(values: Floats, most: int) -> tuple[npt.NDArray[np.int64], Floats]:
-    """The columns and the values of the largest of each line, largest first, of equals the first; of ``values`` nothing stays.
-
-    A few times the largest is found faster than all are put in order. What is not positive comes in no order.
-    """
-    lines = np.arange(len(values))
-    order = np.zeros((len(values), min(most, values.shape[1])), np.int64)
-    found = np.zeros(order.shape)
-    for place in range(order.shape[1]):
-        largest = values.argmax(1)
-        order[:, place], found[:, place] = largest, values[lines, largest]
-        values[lines, largest] = 0.0
-    return order, found
-
-
-def far_from_last(away_m: float) -> str:
-    """How far an item is from the last one, as people say it."""
-    if away_m < NEXT_DOOR_M:
-        return "it is next to where you were last"
-    return f"it is {metres(away_m)} from where you were last"
 
 
 def visits_in_words(period_s: float, next_due_ms: int, lon: float | None = None) -> str:
@@ -237,12 +216,3 @@ def visits_in_words(period_s: float, next_due_ms: int, lon: float | None = None)
     if period_s < 2 * DAY_S:
         return f"you come here about every {round(period_s / 3600)} hours"
     return f"you come here about every {round(period_s / DAY_S)} days"
-
-
-def metres(distance: float) -> str:
-    """A distance as people say it.
-
-    >>> metres(312.0), metres(2_345.0)
-    ('310 m', '2.3 km')
-    """
-    return f"{round(distance, -1):.0f} m" if distance < 1000 else f"{distance / 1000:.1f} km"

@@ -4,6 +4,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from model_server.distances_in_words import from_last, steps_of
 from model_server.fusion.shares import SHARED
 from model_server.items import ItemTable
 from model_server.ranking import RankedItem
@@ -136,3 +137,18 @@ def test_an_item_that_comes_to_be_placed_is_told_of_a_crowd_near_it(writer: Reas
     assert texts(writer, item("web", crowd=1.0)) == ["people are gathering here"]
     writer._items.upsert([Item(item_id="web", lat=40.0, lon=0.0)])
     assert texts(writer, item("web", crowd=1.0)) == ["a crowd of 12 has gathered here"]
+
+
+@pytest.mark.parametrize(
+    ("away_m", "told"),
+    [(14.9, "next to"), (15.1, "20 m from"), (994.9, "990 m from"), (996.0, "1000 m from"), (1_049.0, "1.0 km from"),
+     (1_051.0, "1.1 km from"), (12_345_678.0, "12345.7 km from")],
+)  # fmt: skip
+def test_distances_are_told_in_steps(away_m: float, told: str) -> None:
+    assert from_last(*steps_of(np.array([away_m]))) == f"it is {told} where you were last"
+
+
+def test_the_same_evidence_is_the_same_reason_for_everybody(writer: ReasonWriter) -> None:
+    ranked = item("cafe", habit=1.0, hour=3.0)
+    first, second = writer.write([Shown("ann", "gym", [ranked]), Shown("bob", "", [ranked])])
+    assert first == second and first[0][0] is second[0][0]

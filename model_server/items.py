@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 
 import numpy as np
 import numpy.typing as npt
@@ -61,6 +61,7 @@ class ItemTable:
         """Know no item any more."""
         self.item_ids: list[str] = []
         self.categories: list[tuple[str, ...]] = []
+        self._main_category: list[str | None] = []
         self.version: list[int] = []
         self.withdrawn: set[str] = set()
         self._row: dict[str, int] = {}
@@ -89,6 +90,10 @@ class ItemTable:
         """Known and not withdrawn. O(1)."""
         return item_id in self._row and item_id not in self.withdrawn
 
+    def are_available(self, item_ids: Set[str]) -> bool:
+        """All known and none withdrawn. O(items)."""
+        return item_ids <= self._row.keys() and self.withdrawn.isdisjoint(item_ids)
+
     def place(self, item_id: str) -> tuple[float, float] | None:
         """Where an item is (WGS84 degrees), if that is known."""
         row = self._row.get(item_id)
@@ -111,9 +116,8 @@ class ItemTable:
 
     def main_categories(self, item_ids: Iterable[str]) -> list[str | None]:
         """The first category of each item; None for one without any. O(items)."""
-        row_of, categories = self._row.get, self.categories
-        known = (categories[row] if (row := row_of(item_id)) is not None else () for item_id in item_ids)
-        return [each[0] if each else None for each in known]
+        row_of, main = self._row.get, self._main_category
+        return [None if (row := row_of(item_id)) is None else main[row] for item_id in item_ids]
 
     def touch(self, item_ids: Iterable[str]) -> None:
         """These items exist."""
@@ -146,6 +150,7 @@ class ItemTable:
             for category in self.categories[row]:
                 self._rows_in[category].discard(row)
             self.categories[row] = tuple(item.categories)
+            self._main_category[row] = item.categories[0] if item.categories else None
             for category in item.categories:
                 self._rows_in[category].add(row)
 
@@ -168,6 +173,7 @@ class ItemTable:
         row = self._row[item_id] = len(self.item_ids)
         self.item_ids.append(item_id)
         self.categories.append(())
+        self._main_category.append(None)
         self.version.append(-1)
         if row == len(self._available):
             self._available = np.concatenate((self._available, np.ones(row, np.bool_)))

@@ -1,6 +1,7 @@
 """Events in the order of their users: each tests what was sent before it, and is then learned from."""
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -19,6 +20,7 @@ from schemas.topics import EVENTS
 
 TOLERATED_DISORDER_MS = 300_000
 HITS_AT = (1, 5, 10)
+MISSED = 0  # the rank, from 1, of what was not recommended
 
 
 class Learner:
@@ -44,6 +46,7 @@ class Learner:
         self._scheduler, self._ledger = scheduler, ledger
         self._predictor, self._metrics = predictor, metrics
         self._recent = RecentIds(100_000)
+        self._ranks: Counter[tuple[str, int]] = Counter()  # by strategy: of what was tested and no metric tells yet
         self.learned: dict[Source, int] = {}
         self.settled: dict[Source, int] = {}
 
@@ -63,6 +66,7 @@ class Learner:
             if offset >= self.settled.get(source, 0):
                 self._ledger.owe(source, offset, event.user_id)
                 self._scheduler.mark(event.user_id, "event", now_s=now_s, since_ms=record.appended_ms)
+        self._report_ranks()
         self._train(fresh)
 
     def take_clicks(self, clicks: Iterable[BehaviorEvent], partition: int) -> None:
@@ -125,10 +129,17 @@ class Learner:
         if record.shadow is not None:
             tested[record.shadow[0]] = record.shadow[1]
         for strategy, item_ids in tested.items():
-            self._metrics.tested.labels(strategy).inc()
-            if item_id in item_ids:
-                rank = item_ids.index(item_id) + 1
-                self._metrics.reciprocal_rank.labels(strategy).inc(1 / rank)
-                for k in HITS_AT:
-                    if rank <= k:
-                        self._metrics.hits.labels(strategy, str(k)).inc()
+            self._ranks[strategy, item_ids.index(item_id) + 1 if item_id in item_ids else MISSED] += 1
+
+    def _report_ranks(self) -> None:
+        """Put into the metrics at which ranks the tested recommendations had what came."""
+        metrics = self._metrics
+        for (strategy, rank), number in self._ranks.items():
+            metrics.tested.labels(strategy).inc(number)
+            if rank == MISSED:
+                continue
+            metrics.reciprocal_rank.labels(strategy).inc(number / rank)
+            for k in HITS_AT:
+                if rank <= k:
+                    metrics.hits.labels(strategy, str(k)).inc(number)
+        self._ranks.clear()

@@ -26,6 +26,7 @@ GAP_EDGES_S = np.concatenate(([0.0], np.geomspace(10.0, 90 * 86_400.0, 47)))
 BINS = len(GAP_EDGES_S)
 GAP_WIDTHS_S = np.append(np.diff(GAP_EDGES_S), 0.4 * GAP_EDGES_S[-1])
 NO_GAPS = np.zeros(BINS, np.float32)
+WHOLE = 100_000  # parts: shares are told to the fifth decimal
 PROBABILITY_EDGES = np.concatenate(([0.0], np.geomspace(0.002, 1.0, 20)))
 
 EDGE_LIST = PROBABILITY_EDGES.tolist()
@@ -220,13 +221,13 @@ class NextBehaviourPredictor:
             return []
         stated = _probabilities([each.ranking.items for each in made])
         shares = self._calibrator.calibrated(stated)
-        shares = np.round(shares / np.maximum(1.0, shares.sum(1, keepdims=True)), 5)
+        parts = np.rint(shares / np.maximum(1.0, shares.sum(1, keepdims=True)) * WHOLE).astype(np.int64).tolist()
         gaps_s = self._gaps.quantiles_s([each.task.user_id for each in made], last_event_ms)
         when_ms = np.array(last_event_ms)[:, None] + (1000 * gaps_s).astype(np.int64)
         holding = self._clusters_of(made) if len(self._clusters) else {}
         predictions = []
         for each, since_ms, gaps, times, own, top in zip(
-            made, last_event_ms, gaps_s.tolist(), when_ms.tolist(), shares.tolist(), stated[:, 0].tolist()
+            made, last_event_ms, gaps_s.tolist(), when_ms.tolist(), parts, stated[:, 0].tolist()
         ):
             if each.ranking.items:
                 self._remember(each.task.user_id, _Stated(each.ranking.items[0].item_id, top, since_ms, gaps))
@@ -239,8 +240,9 @@ class NextBehaviourPredictor:
         return dict(zip(names, self._clusters.holding(self._items, names)))
 
     def _worded(
-        self, made: Made, shares: Sequence[float], when_ms: dict[str, int], holding: Mapping[str, str | None]
+        self, made: Made, parts: Sequence[int], when_ms: dict[str, int], holding: Mapping[str, str | None]
     ) -> NextBehaviour:
+        """A prediction in which each ranked item has as many of the ``WHOLE`` parts."""
         names = [item.item_id for item in made.ranking.items]
         recommendation = made.recommendation
         return NextBehaviour(
@@ -248,9 +250,9 @@ class NextBehaviourPredictor:
             version=recommendation.version,
             generated_at_ms=recommendation.generated_at_ms,
             model_version=recommendation.model_version,
-            items=[NamedShare(name, share) for name, share in zip(names, shares)],
-            categories=_summed(self._items.main_categories(names), shares),
-            clusters=_summed(map(holding.get, names), shares) if holding else [],
+            items=[NamedShare(name, part / WHOLE) for name, part in zip(names, parts)],
+            categories=_summed(self._items.main_categories(names), parts),
+            clusters=_summed(map(holding.get, names), parts) if holding else [],
             when_ms=when_ms,
             explore_probability=made.ranking.explore_probability,
         )
@@ -299,13 +301,13 @@ def _probabilities(ranked: Sequence[Sequence[RankedItem]]) -> Floats:
     return np.nan_to_num(stated, posinf=0.0, neginf=0.0)
 
 
-def _summed(names: Iterable[str | None], shares: Sequence[float]) -> list[NamedShare]:
-    """The sum of the shares of each name, largest first; what has no name counts for none."""
-    sums: dict[str, float] = {}
-    for name, share in zip(names, shares):
+def _summed(names: Iterable[str | None], parts: Sequence[int]) -> list[NamedShare]:
+    """The share of each name, from the sum of its parts, largest first; what has no name counts for none."""
+    sums: dict[str, int] = {}
+    for name, part in zip(names, parts):
         if name:
-            sums[name] = sums.get(name, 0.0) + share
-    return [NamedShare(name, round(share, 5)) for name, share in sorted(sums.items(), key=_SECOND, reverse=True)]
+            sums[name] = sums.get(name, 0) + part
+    return [NamedShare(name, part / WHOLE) for name, part in sorted(sums.items(), key=_SECOND, reverse=True)]
 
 
 def _gap_bin(gap_s: float) -> int:

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import partial
 from typing import get_args
 
@@ -97,11 +97,11 @@ class Publisher:
         if self._redis is not None:
             self._redis.put(to_redis)
 
-    def predict(self, predictions: Iterable[NextBehaviour]) -> None:
+    def predict(self, predictions: Sequence[NextBehaviour]) -> None:
         """Send predictions of the next behaviour; the last of a user wins, none is waited for."""
         for prediction in predictions:
             self._topic.send(PREDICTIONS.name, prediction.user_id, encode(prediction))
-            self._metrics.predictions.inc()
+        self._metrics.predictions.inc(len(predictions))
 
     def settle(self) -> None:
         """Take in the sinks' confirmations."""

@@ -14,7 +14,7 @@ from model_server.metrics import ServerMetrics
 from model_server.ranking import Query, RankedItem, Ranking
 from model_server.reasons import ReasonWriter, Shown
 from model_server.rules.diversity import diversify
-from model_server.rules.hard import UNCONSTRAINED, Constraints, allowed_mask, permits
+from model_server.rules.hard import UNCONSTRAINED, Constraints, allowed_mask, permits, permits_all
 from model_server.settings import ServerSettings
 from model_server.strategies import Strategy, StrategySet
 from model_server.versions import VersionClock
@@ -165,6 +165,14 @@ class Recommender:
         ]
 
     def _permitted(self, strategy: Strategy, task: Task, ranking: Ranking) -> list[RankedItem]:
+        first = ranking.items[: task.k * self._depth]
+        item_ids = {item.item_id for item in first}
+        if (
+            len(item_ids) == len(first)
+            and permits_all(self._items, task.constraints, item_ids)
+            and math.isfinite(sum([item.probability for item in first]))
+        ):
+            return first
         chosen: list[RankedItem] = []
         have: set[str] = set()
         for item in ranking.items:

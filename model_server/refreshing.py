@@ -15,10 +15,10 @@ from model_server.publishing import Publisher
 from model_server.recommending import Made, Recommender, Task
 from model_server.refresh.scheduler import Refresh, RefreshScheduler
 from model_server.responding import FeedbackDesk
-from model_server.rules.hard import Constraints
+from model_server.rules.hard import UNCONSTRAINED, Constraints
 from model_server.settings import ServerSettings
 from model_server.strategies import StrategySet
-from model_server.users import OwnedUsers, Published
+from model_server.users import OwnedUsers, Published, UserRecord
 from schemas.recommendations import Recommendation
 
 
@@ -73,13 +73,14 @@ class Refresher:
 
     def _standing(self, refresh: Refresh) -> Task:
         record = self._users.get(refresh.user_id)
+        excluded = self._users.excluded(refresh.user_id, self._settings.blocked_items)
         return Task(
             user_id=refresh.user_id,
             trigger=refresh.trigger,
             since_ms=refresh.since_ms,
             k=self._settings.k,
             now_ms=refresh.now_ms,
-            constraints=Constraints(excluded=self._users.excluded(refresh.user_id, self._settings.blocked_items)),
+            constraints=Constraints(excluded=excluded) if excluded else UNCONSTRAINED,
             last_item=record.last_item if record is not None else "",
             source_partition=record.partition if record is not None else -1,
             source_offset=record.offset if record is not None else -1,
@@ -96,12 +97,17 @@ class Refresher:
         for trigger, number in Counter(each.task.trigger for each in made).items():
             self._metrics.refreshes.labels(trigger).inc(number)
         for each, key in zip(made, keys):
-            if not owns(each.task.user_id):
+            task = each.task
+            if not owns(task.user_id):
                 continue
-            outgoing.append((each.task, each.recommendation, key))
-            self._note_sent(each, now_s)
-            record = self._users.get(each.task.user_id)
-            if record is not None and each.task.trigger == "event":
+            outgoing.append((task, each.recommendation, key))
+            item_ids = tuple([item.item_id for item in each.recommendation.items])
+            self._feedback.sent(each, item_ids)
+            record = self._users.get(task.user_id)
+            if record is None:
+                continue
+            self._note_sent(each, item_ids, record, now_s)
+            if task.trigger == "event":
                 active.append(each)
                 last_event_ms.append(record.last_event_ms)
         publisher.publish(outgoing)
@@ -109,21 +115,18 @@ class Refresher:
             publisher.predict(self._predictor.predict(active, last_event_ms))
         self._measure(made)
 
-    def _note_sent(self, made: Made, now_s: float) -> None:
-        self._feedback.sent(made)
-        record = self._users.get(made.task.user_id)
-        if record is None:
-            return
+    def _note_sent(self, made: Made, item_ids: tuple[str, ...], record: UserRecord, now_s: float) -> None:
         record.refreshed_s = now_s
         if made.task.constraints.selects:
             # A restricted answer is not the standing one: the user's topic key must end with that again.
             self._scheduler.mark(made.task.user_id, "pattern", now_s=now_s, since_ms=made.task.since_ms)
             return
+        recommendation = made.recommendation
         record.published = Published(
-            version=made.recommendation.version,
-            source_offset=made.recommendation.source_offset,
-            strategy=made.recommendation.strategy,
-            item_ids=tuple(item.item_id for item in made.recommendation.items),
+            version=recommendation.version,
+            source_offset=recommendation.source_offset,
+            strategy=recommendation.strategy,
+            item_ids=item_ids,
         )
 
     def _rank_shadow(self, name: str, made: Sequence[Made]) -> None:

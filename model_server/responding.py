@@ -20,13 +20,13 @@ class FeedbackDesk:
         self._settings, self._users, self._learner, self._metrics = settings, users, learner, metrics
         self.joiner = FeedbackJoiner(settings.feedback_window_s)
 
-    def sent(self, made: Made) -> None:
-        """Remember what was sent, so that feedback on it can be understood."""
+    def sent(self, made: Made, item_ids: tuple[str, ...]) -> None:
+        """Remember which items were sent, so that feedback on them can be understood."""
         recommendation = made.recommendation
         offer = Shown(
             user_id=recommendation.user_id,
             strategy=recommendation.strategy,
-            item_ids=tuple(item.item_id for item in recommendation.items),
+            item_ids=item_ids,
             chosen_by=made.chosen_by,
         )
         self.joiner.shown(recommendation.request_id, offer)

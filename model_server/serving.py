@@ -321,7 +321,7 @@ class Server:
             return False
         record = self.users.get(user_id)
         partition = record.partition if record is not None else partition_of(user_id.encode(), owned.partitions)
-        return Source(EVENTS.name, partition) in owned.owned
+        return (EVENTS.name, partition) in owned.owned  # equal to a Source, and made faster
 
     def _gained(self, starts: dict[Source, StartingPoint]) -> None:
         for source, start in starts.items():

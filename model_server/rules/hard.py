@@ -1,6 +1,6 @@
 """Hard rules: whatever a model ranks, an item that breaks one of these is never published."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 import msgspec
 import numpy as np
@@ -49,6 +49,13 @@ def permits(items: ItemTable, constraints: Constraints, item_id: str) -> bool:
     if constraints.categories and constraints.categories.isdisjoint(items.categories_of(item_id)):
         return False
     return not constraints.bounded or _within(items, constraints, item_id)
+
+
+def permits_all(items: ItemTable, constraints: Constraints, item_ids: Set[str]) -> bool:
+    """Whether ``permits`` would surely permit each of these: asked of all at once; where only a part of the catalogue may be
+    recommended, ask of each. O(items).
+    """
+    return not constraints.selects and constraints.excluded.isdisjoint(item_ids) and items.are_available(item_ids)
 
 
 def allowed_mask(items: ItemTable, constraints: Constraints) -> Mask:

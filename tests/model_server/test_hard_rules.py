@@ -13,7 +13,7 @@ from model_server.ranking import Query, RankedItem, Ranking
 from model_server.reasons import ReasonWriter
 from model_server.recommending import Recommender, Task
 from model_server.rules.fallback import FallbackRanker
-from model_server.rules.hard import Constraints, RowMap, allowed_mask, permits
+from model_server.rules.hard import Constraints, RowMap, allowed_mask, permits, permits_all
 from model_server.settings import ServerSettings
 from model_server.strategies import Strategy, StrategySet
 from model_server.versions import VersionClock
@@ -117,6 +117,14 @@ def test_the_mask_and_the_last_word_agree(limits: Constraints) -> None:
     items = catalogue(40)
     mask = allowed_mask(items, limits)
     assert mask.tolist() == [permits(items, limits, item_id) for item_id in items.item_ids]
+
+
+@settings(deadline=None)
+@given(constraints, st.sets(st.integers(0, 45), max_size=4))
+def test_all_together_are_permitted_only_if_each_is(limits: Constraints, rows: set[int]) -> None:
+    items, named = catalogue(40), {f"i{row}" for row in rows}
+    each = all(permits(items, limits, item_id) for item_id in named)
+    assert permits_all(items, limits, named) == (each and not limits.selects)
 
 
 def test_a_failing_model_still_gives_an_answer_and_is_counted() -> None:

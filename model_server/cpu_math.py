@@ -15,6 +15,11 @@ from numba import njit
 F = np.float32
 ONE, HALF = F(1), F(0.5)
 LOG2_HIGH, LOG2_LOW, LOG2_E = F(0.693359375), F(-2.12194440e-4), F(1.44269504)
+LOWEST, SIGN_SHIFT, NO_SIGN = (
+    np.int32(np.float32(-np.inf).view(np.int32) ^ 0x7FFFFFFF),
+    np.int32(31),
+    np.int32(0x7FFFFFFF),
+)
 LEAST, MOST = F(-87), F(88)  # what float32 has an exponential of
 SQRT_HALF, MANTISSA, MANTISSA_BITS, BIAS = np.int32(0x3F3504F3), np.int32(0x7FFFFF), np.int32(23), np.int32(127)
 
@@ -62,3 +67,17 @@ def dot(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> Any:
     for n in range(len(a)):
         total += a[n] * b[n]
     return total
+
+
+@njit(cache=True, error_model="numpy")
+def largest_of(x: npt.NDArray[Any]) -> Any:
+    """The largest of float32 numbers, -infinity of none.
+
+    Compared are their bits, whose order as integers is that of the numbers: of integers the compiler makes vectors. NaN is
+    passed over or, with a positive sign, the largest.
+    """
+    most = LOWEST
+    for n in range(len(x)):
+        bits = F(x[n]).view(np.int32)
+        most = max(most, np.int32(bits ^ np.int32(np.int32(bits >> SIGN_SHIFT) & NO_SIGN)))
+    return np.int32(most ^ np.int32(np.int32(most >> SIGN_SHIFT) & NO_SIGN)).view(np.float32)

@@ -12,7 +12,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from model_server.cpu_math import exp_of, log_of
+from model_server.cpu_math import exp_of, largest_of, log_of
 
 Array = npt.NDArray[Any]
 F = np.float32
@@ -91,11 +91,10 @@ def _normalise(logits: Array, rows: Array, chances: Array) -> None:
 @njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _normalise_one(logits: Array, rows: Array, chances: Array) -> None:
     """The chances are first what is summed up: in a loop of its own, for the compiler to make vectors of it."""
-    most, total = NEVER, NOTHING
+    total = NOTHING
     for c in range(len(logits)):
         chances[c] = logits[c] if rows[c] >= 0 else NEVER
-    for c in range(len(logits)):
-        most = max(most, chances[c])
+    most = max(largest_of(chances), NEVER)
     for c in range(len(logits)):
         total += exp_of(chances[c] - most)
     least = most + log_of(total)

@@ -70,7 +70,7 @@ class PublicRows:
         touches = public[:, TOUCHES]
         usual = 0.2 * touches / (self._visits.touches.sum() + 1) + 2e-4
         cosine = torch.rsqrt(self._visits.visitors[rows] + float(FEW))
-        return torch.cat((public, torch.stack((usual, cosine), 1)), 1)
+        return torch.cat((public, torch.stack((usual, torch.log(usual), cosine), 1)), 1)
 
     def _reserve(self, rows: int) -> None:
         if rows > len(self.columns):

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from numba import njit
 
 from model_server.catalogue import EARTH_RADIUS_KM
-from model_server.cpu_math import exp_of, log_of
+from model_server.cpu_math import exp_of, largest_of, log_of
 from model_server.fusion.exploring import CROWD, TOUCHES
 from model_server.visits import DAY_PARTS
 
@@ -24,7 +24,7 @@ STREET_KM, BLOCK_KM = F(0.3), F(0.4)
 FAR, QUARTER, LINKED, FEW, HALF_A_DOZEN = F(0.01), F(0.25), F(1e-3), F(3), F(6)
 PARTS = F(DAY_PARTS)
 # Columns that the kernel needs beside the public features.
-USUAL, COSINE = CROWD + 1, CROWD + 2
+USUAL, LOG_USUAL, COSINE = CROWD + 1, CROWD + 2, CROWD + 3
 COLUMNS = COSINE + 1
 
 
@@ -68,16 +68,15 @@ def fill_features(
     """Write the features of every candidate; ``column_of_row`` is -1 for every row of the catalogue, before and after."""
     most = candidates.shape[1]
     from_last, from_home, cosine = np.empty(most, np.float32), np.empty(most, np.float32), np.empty(most, np.float32)
+    linked, touched = np.zeros(most, np.float32), np.empty(_most_links(users, links), np.int64)
     for u in range(len(candidates)):
         out, named = features[u], candidates[u]
         missing = _gather(u, named, users, places, of_rows, column_of_row, out, from_last, from_home, cosine)
-        held = _link_all(u, users, places, links, column_of_row, out)
+        _link_last(users.last_row[u], named, of_rows, links, column_of_row, linked, touched, out)
+        _link_recent(users.recent[u], places, links, column_of_row, cosine, linked, touched, out[19])
         _of_distance(from_last, users.moving[u], out)
         _of_home(from_home, out)
-        for c in range(most):
-            out[19, c] = out[19, c] * cosine[c] / held + LINKED
-        for feature in (15, 17, 18, 19):
-            _take_logs(out[feature])
+        _take_logs(out[15])
         out[20] = sequence[u]
         for c in range(most):
             if named[c] >= 0:
@@ -109,7 +108,7 @@ def _gather(
         out[12, c], out[13, c], out[16, c] = users.likes[u, kind, 0], users.likes[u, kind, 1], users.likes[u, kind, 2]
         out[14, c] = ONE if kind == last_kind else ZERO
         out[15, c] = (places.hours[row, hour] + QUARTER) / (of_rows[row, TOUCHES] + HALF_A_DOZEN) * PARTS
-        out[17, c], out[18, c], out[19, c] = of_rows[row, USUAL], LINKED, ZERO
+        out[17, c] = of_rows[row, LOG_USUAL]
         out[21, c], cosine[c] = of_rows[row, CROWD], of_rows[row, COSINE]
     return missing
 
@@ -121,36 +120,71 @@ def _square(position: Array, a: int, b: int) -> Any:
 
 
 @njit(cache=True, error_model="numpy")
-def _link_all(u: int, users: Any, places: Any, links: Any, column_of_row: Array, out: Array) -> Any:
-    """Add what leads from the last place and from the recent ones; how many recent ones there are, at least 1."""
-    last, held = users.last_row[u], ZERO
-    _link(links.transitions, links.transition_weights, last, ONE, column_of_row, out[17])
-    _link(links.covisits, links.covisit_weights, last, ONE, column_of_row, out[18])
-    for place in range(users.recent.shape[1]):
-        source = users.recent[u, place]
-        if source >= 0:
-            held += ONE
-            times = ONE / math.sqrt(places.visitors[source] + FEW)
-            _link(links.alike, links.alike_weights, source, times, column_of_row, out[19])
-    return max(held, ONE)
+def _most_links(users: Any, links: Any) -> int:
+    """How many columns can be linked at once."""
+    return max(links.transitions.shape[1], links.covisits.shape[1], users.recent.shape[1] * links.alike.shape[1])
 
 
 @njit(cache=True, error_model="numpy")
-def _link(neighbours: Array, weights: Array, source: int, times: Any, column_of_row: Array, linked: Array) -> None:
-    """Add the weights of a row's list, so many times, to the columns of the rows that it names."""
+def _link_last(
+    last: int, candidates: Array, of_rows: Array, links: Any, column_of_row: Array, linked: Array, touched: Array,
+    out: Array,
+) -> None:  # fmt: skip
+    """Write what leads from the last place: of most candidates nothing, and its logarithm is known already."""
+    count = _link(links.transitions, links.transition_weights, last, ONE, column_of_row, linked, touched, 0)
+    for n in range(count):
+        column = touched[n]
+        out[17, column] = log_of(of_rows[candidates[column], USUAL] + linked[column])
+    linked[touched[:count]] = ZERO
+    out[18] = log_of(LINKED)
+    count = _link(links.covisits, links.covisit_weights, last, ONE, column_of_row, linked, touched, 0)
+    for n in range(count):
+        out[18, touched[n]] = log_of(LINKED + linked[touched[n]])
+    linked[touched[:count]] = ZERO
+
+
+@njit(cache=True, error_model="numpy")
+def _link_recent(
+    recent: Array, places: Any, links: Any, column_of_row: Array, cosine: Array, linked: Array, touched: Array, out: Array
+) -> None:  # fmt: skip
+    """Write how near the recent places are: of most candidates nothing, as above."""
+    held, count = ZERO, 0
+    for place in range(len(recent)):
+        source = recent[place]
+        if source >= 0:
+            held += ONE
+            times = ONE / math.sqrt(places.visitors[source] + FEW)
+            count = _link(links.alike, links.alike_weights, source, times, column_of_row, linked, touched, count)
+    out[:] = log_of(LINKED)
+    for n in range(count):
+        column = touched[n]
+        out[column] = log_of(linked[column] * cosine[column] / held + LINKED)
+    linked[touched[:count]] = ZERO
+
+
+@njit(cache=True, error_model="numpy")
+def _link(
+    neighbours: Array, weights: Array, source: int, times: Any, column_of_row: Array, linked: Array, touched: Array,
+    count: int,
+) -> int:  # fmt: skip
+    """Add the weights of a row's list, so many times, to the columns of the rows that it names, which are ``touched`` after
+    the ``count`` that are already; how many are now. ``linked`` begins at 0.
+    """
     for place in range(neighbours.shape[1]):
         row = neighbours[source, place]
         if 0 <= row < len(column_of_row) and column_of_row[row] >= 0:
-            linked[column_of_row[row]] += weights[source, place] * times
+            column = column_of_row[row]
+            if linked[column] == ZERO:
+                touched[count] = column
+                count += 1
+            linked[column] += weights[source, place] * times
+    return count
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract"})
 def _take_km(squares: Array) -> None:
     """Great-circle distances in place of the squares of their chords."""
-    farthest = ZERO
-    for c in range(len(squares)):
-        farthest = max(farthest, squares[c])
-    if HALF * math.sqrt(farthest) < STRAIGHT:
+    if HALF * math.sqrt(max(largest_of(squares), ZERO)) < STRAIGHT:
         for c in range(len(squares)):
             square = HALF * HALF * squares[c]
             squares[c] = DIAMETER_KM * (math.sqrt(square) * (ONE + square * (SIXTH + FORTIETHS * square)))

@@ -12,6 +12,7 @@ from numba import njit
 from torch import Tensor
 
 Array = npt.NDArray[Any]
+LINE = 64  # numbers: loops over so many, or a multiple, are made of vectors to their end
 SIZES, LISTS = 5, 3  # how many squares and lists the kernel is compiled for ahead
 
 
@@ -38,7 +39,7 @@ class Sources(NamedTuple):
 def collected_rows(
     sources: Sources, squares: tuple[Squares, ...], at_home: Squares, lists: tuple[Array, ...], rows: int
 ) -> Tensor:
-    """The distinct rows of all sources, int64 [users, n], ascending, padded with -1 at the left.
+    """The distinct rows of all sources, int64 [users, n], ascending, padded with -1 at the left; n is a multiple of ``LINE``.
 
     Near the last row is what is in the nine ``squares`` of each size around it, ``at_home`` likewise; linked is what the
     ``lists`` [rows, n] hold. O(what is looked up + rows). Raises IndexError for a row that is not below ``rows``.
@@ -46,9 +47,9 @@ def collected_rows(
     near = sum(9 * each.members.shape[1] for each in (*squares, at_home))
     linked = sources.linked.shape[1] * sum(each.shape[1] for each in lists)
     most = near + linked + len(sources.everybody) + sources.further.shape[1]
-    kept = np.empty((len(sources.last), min(most, rows)), np.int32)
+    kept = np.full((len(sources.last), -(-min(most, rows) // LINE) * LINE), -1, np.int32)
     widest = _collect(sources, squares, at_home, lists, rows, kept)
-    return torch.from_numpy(np.sort(kept[:, :widest], axis=1)).long()
+    return torch.from_numpy(np.sort(kept[:, : -(-widest // LINE) * LINE], axis=1)).long()
 
 
 def distinct_rows(found: Tensor, rows: int) -> Tensor:

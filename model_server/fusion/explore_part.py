@@ -113,7 +113,9 @@ class ExplorePart:
         moves = self.moves.lifts(circumstances.before, circumstances.gap_s, kind)
         asked = partial(_asked, features, best, likely, kind, moves, of_users)
         said = self.trees.said(likely.numel(), asked).view_as(best)
-        log_p = log_chances(mixture.scatter_add(1, likely, self.trees.trust.weights * said), rows)
+        log_p = mixture
+        if self.trees.boosting.grown:
+            log_p = log_chances(mixture.scatter_add(1, likely, self.trees.trust.weights * said), rows)
         return ExploreScore(rows, circumstances, features, mixture, likely, asked, said, log_p, reach_features, reach)
 
     def learn(self, score: ExploreScore, target: Tensor, explored: Tensor) -> None:

@@ -4,6 +4,7 @@
 the last place. The same to the rounding of float32; a row whose distance lies on the edge of two buckets may fall into either.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from model_server.cpu_math import dot
 from model_server.sequence_model import relations as rel
-from model_server.sequence_model.cpu_relations import distance_bucket, shrink_of
+from model_server.sequence_model.cpu_relations import EDGES_KM, KM_PER_DEGREE, distance_bucket, shrink_of
 
 Array = npt.NDArray[Any]
 NEVER = np.float32(-1e9)
@@ -95,16 +96,41 @@ def _buckets(
 
 @njit(cache=True)
 def _explore(rows: Array, users: Any, catalogue: Any, near: Array, out: Array) -> None:
-    known_rows = len(catalogue.worth)
+    """The buckets of a user's rows all at once: to compare vectors with each edge costs less than to look for each row's."""
+    known_rows, most = len(catalogue.worth), rows.shape[1]
+    km, bucket = np.empty(most, np.float32), np.empty(most, np.int32)
     for u in range(rows.shape[0]):
-        lat, lon, query, column = users.lat[u], users.lon[u], users.query[u], users.column[u]
-        shrink = shrink_of(lat)
-        for c in range(rows.shape[1]):
+        query, column = users.query[u], users.column[u]
+        _take_km(rows[u], users.lat[u], users.lon[u], catalogue, km)
+        _count_edges(km, bucket)
+        for c in range(most):
             row = rows[u, c]
             if row < 0 or row >= known_rows or not catalogue.known[row]:
                 out[u, c] = NEVER
                 continue
-            bucket = rel.SAME
-            if row != users.row[u]:
-                bucket = distance_bucket(lat, lon, shrink, catalogue.lat[row], catalogue.lon[row])
-            out[u, c] = near[bucket, column] + (catalogue.worth[row] + dot(query, catalogue.vectors[row]))
+            if row == users.row[u]:
+                bucket[c] = rel.SAME
+            elif math.isnan(km[c]):
+                bucket[c] = rel.UNKNOWN
+            out[u, c] = near[bucket[c], column] + (catalogue.worth[row] + dot(query, catalogue.vectors[row]))
+
+
+@njit(cache=True)
+def _take_km(rows: Array, lat: Any, lon: Any, catalogue: Any, km: Array) -> None:
+    """Write the distances of rows, NaN where a place is not known."""
+    shrink = shrink_of(lat)
+    for c in range(len(rows)):
+        row = min(max(rows[c], 0), len(catalogue.lat) - 1)
+        east, north = (lon - catalogue.lon[row]) * shrink, lat - catalogue.lat[row]
+        km[c] = east * east + north * north
+    for c in range(len(km)):
+        km[c] = math.sqrt(km[c]) * KM_PER_DEGREE
+
+
+@njit(cache=True)
+def _count_edges(km: Array, bucket: Array) -> None:
+    """Write how many edges lie below each distance."""
+    bucket[:] = 0
+    for edge in EDGES_KM:
+        for c in range(len(km)):
+            bucket[c] += km[c] > edge

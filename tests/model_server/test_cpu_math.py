@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pytest
 from numba import njit
 
-from model_server.cpu_math import LEAST, MOST, exp_of, log_of
+from model_server.cpu_math import LEAST, MOST, exp_of, largest_of, log_of
 
 Floats = npt.NDArray[np.float32]
 
@@ -51,3 +51,12 @@ def test_what_is_not_a_number_does_not_become_one() -> None:
         unknown = np.full(count, np.nan, np.float32)
         assert np.isnan(logs(unknown)).all() and np.isnan(exponentials(unknown)).all()
         assert (logs(np.full(count, np.inf, np.float32)) == np.inf).all()
+
+
+@pytest.mark.parametrize("count", [1, 15, 64, 716])
+def test_the_largest_is_found_whatever_the_signs(count: int) -> None:
+    rng = np.random.default_rng(count)
+    for values in (rng.normal(size=count), -rng.exponential(size=count), np.full(count, -np.inf), np.zeros(count)):
+        assert largest_of(values.astype(np.float32)) == values.astype(np.float32).max()
+    assert largest_of(np.array([-1e9, -0.0, -np.inf], np.float32)) == 0.0
+    assert largest_of(np.zeros(0, np.float32)) == -np.inf

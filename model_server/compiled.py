@@ -12,6 +12,7 @@ from model_server.fusion import (
     cpu_logits,
     cpu_returning,
     cpu_rows,
+    cpu_shares,
     cpu_voting,
     trees,
 )
@@ -31,6 +32,7 @@ def warm_up() -> None:
     cpu_logits.warm_up()
     cpu_returning.warm_up()
     cpu_rows.warm_up()
+    cpu_shares.warm_up()
     cpu_voting.warm_up()
     trees.warm_up()
     cpu_answering.warm_up()

@@ -12,7 +12,7 @@ from model_server.fusion.cpu_chances import (
     expected_on_cpu,
     log_chances_on_cpu,
 )
-from model_server.fusion.cpu_likeliest import likeliest_on_cpu
+from model_server.fusion.cpu_likeliest import FEW, foremost_on_cpu, likeliest_on_cpu
 from model_server.fusion.exploring import own_mask
 
 NEVER = -1e9
@@ -52,6 +52,19 @@ def likeliest(log_p: Tensor, most: int) -> tuple[Tensor, Tensor]:
     if log_p.device.type == "cpu" and not log_p.requires_grad:
         return likeliest_on_cpu(log_p, most)
     found = log_p.topk(most, 1)
+    return found.values, found.indices
+
+
+def foremost(scores: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """The ``most`` largest of each user's scores [users, n], or all, largest first, and their columns; NaN comes before all.
+
+    >>> [each.tolist() for each in foremost(torch.tensor([[0.25, -1.0, 0.5, 0.125]]), 2)]
+    [[[0.5, 0.25]], [[2, 0]]]
+    """
+    most = min(most, scores.shape[1])
+    if scores.device.type == "cpu" and most <= FEW:
+        return foremost_on_cpu(scores, most)
+    found = scores.topk(most, 1)
     return found.values, found.indices
 
 

@@ -1,4 +1,7 @@
-"""The largest of each line, in order, on a CPU: what is far below is told apart by a count of sizes, and never compared."""
+"""The largest of each line, in order, on a CPU: what is far below is told apart by a count of sizes, and never compared.
+
+Where they are few, a list of the largest so far is enough.
+"""
 
 from typing import Any
 
@@ -8,7 +11,10 @@ import torch
 from numba import njit
 from torch import Tensor
 
+from model_server.cpu_math import largest_of
+
 Array = npt.NDArray[Any]
+FEW = 32  # of so many at most the list is kept in order number by number
 SIZES, FINENESS = 256, np.float32(16)  # sizes of a sixteenth of a nat, the last of them without an end
 
 
@@ -19,9 +25,17 @@ def likeliest_on_cpu(log_p: Tensor, most: int) -> tuple[Tensor, Tensor]:
     return values, columns
 
 
+def foremost_on_cpu(scores: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """``foremost`` of scores float32 [users, n], of equals the first. O(users n) where ``most`` are few, else O(users n most)."""
+    values, columns = torch.empty((len(scores), most)), torch.zeros((len(scores), most), dtype=torch.long)
+    _insert(scores.contiguous().numpy(), values.numpy(), columns.numpy())
+    return values, columns
+
+
 def warm_up() -> None:
-    """Compile the kernel, or read it from numba's cache, so that no user's batch waits for it."""
+    """Compile the kernels, or read them from numba's cache, so that no user's batch waits for it."""
     likeliest_on_cpu(torch.zeros((1, 2)), 1)
+    foremost_on_cpu(torch.zeros((1, 2)), 1)
 
 
 @njit(cache=True, error_model="numpy")
@@ -40,7 +54,7 @@ def _pick(lines: Array, values: Array, columns: Array) -> None:
 @njit(cache=True, error_model="numpy")
 def _order_by_size(x: Array, most: int, size: Array, start: Array, sorted_x: Array, sorted_c: Array) -> int:
     """Write the sizes that hold the ``most`` largest, one after the other; how many numbers that are."""
-    largest = x.max() if len(x) else np.float32(0)
+    largest = largest_of(x)
     start[:] = 0
     for c in range(len(x)):
         below = (largest - x[c]) * FINENESS
@@ -70,3 +84,24 @@ def _order(x: Array, columns: Array, last: int) -> None:
             x[at], columns[at] = x[at - 1], columns[at - 1]
             at -= 1
         x[at], columns[at] = value, column
+
+
+@njit(cache=True, error_model="numpy")
+def _insert(lines: Array, values: Array, columns: Array) -> None:
+    """Insert what is larger than the least that is kept; what is no number counts as the largest of all."""
+    last = values.shape[1] - 1
+    for n in range(len(lines) if last >= 0 else 0):
+        line, kept, named, held = lines[n], values[n], columns[n], 0
+        for c in range(len(line)):
+            x = line[c]
+            if held <= last:
+                at = held
+                held += 1
+            elif x > kept[last] or (x != x and kept[last] == kept[last]):
+                at = last
+            else:
+                continue
+            while at > 0 and (x > kept[at - 1] or (x != x and kept[at - 1] == kept[at - 1])):
+                kept[at], named[at] = kept[at - 1], named[at - 1]
+                at -= 1
+            kept[at], named[at] = x, c

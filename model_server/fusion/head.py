@@ -11,14 +11,14 @@ from torch import Tensor
 from model_server.catalogue import Catalogue
 from model_server.fusion.batch import UserBatch, gather_users, padded
 from model_server.fusion.candidates import Shortlist
-from model_server.fusion.chances import append_chances, choosable, log_chances
+from model_server.fusion.chances import append_chances, choosable, foremost, log_chances
 from model_server.fusion.cpu_features import CpuExploring, PublicRows
 from model_server.fusion.crowds import Crowds
 from model_server.fusion.due import due_now
 from model_server.fusion.explore_part import Circumstances, ExplorePart, ExploreScore
 from model_server.fusion.exploring import explore_features
 from model_server.fusion.gate import Gate
-from model_server.fusion.placement import Placement
+from model_server.fusion.placement import LENGTH, Placement
 from model_server.fusion.return_part import ReturnPart, ReturnScore
 from model_server.fusion.settings import FusionSettings, Mode
 from model_server.histories import Histories
@@ -62,24 +62,34 @@ class Scored:
 
 @dataclass(frozen=True)
 class Merged:
-    """Own items and candidates side by side, [users, n]: ``rows`` (-1: none), probabilities (-1: none), and which explore."""
+    """Own items and candidates side by side, [users, n]: ``rows`` (-1: none), probabilities (-1: none), and which explore.
+
+    ``column`` is the place of each in the list of all own items and all candidates.
+    """
 
     rows: Tensor
     probability: Tensor
     explore: Tensor
+    column: Tensor
 
 
-def merge(scored: Scored, available: Tensor) -> Merged:
-    """Both parts of the fusion in one list per user."""
-    own, g = scored.batch.own, scored.gate
+def merge(scored: Scored, available: Tensor, most: int | None = None) -> Merged:
+    """Both parts of the fusion in one list per user: all candidates, or the ``most`` likeliest, likeliest first."""
+    own, g, found = scored.batch.own, scored.gate, scored.exploring
     rows, place = padded(own, len(g), -1)
+    width, device = rows.shape[1], rows.device
     rows[own.user, place] = torch.where(available[own.row], own.row, -1)
-    probability = torch.full(rows.shape, -1.0, device=rows.device)
+    probability = torch.full(rows.shape, -1.0, device=device)
     probability[own.user, place] = (1 - g[own.user]) * scored.returning.log_p.exp()
-    found = scored.exploring
-    rows, probability = append_chances(rows, probability, found.rows, found.log_p, g * found.reach)
-    first = rows.shape[1] - found.rows.shape[1]
-    return Merged(rows, probability, (torch.arange(rows.shape[1], device=rows.device) >= first).expand(rows.shape))
+    candidates, log_p = found.rows, found.log_p
+    chosen = torch.arange(candidates.shape[1], device=device).expand(candidates.shape)
+    if most is not None and most < candidates.shape[1]:
+        log_p, chosen = foremost(log_p, most)
+        candidates = candidates.gather(1, chosen)
+    rows, probability = append_chances(rows, probability, candidates, log_p, g * found.reach)
+    column = torch.cat((torch.arange(width, device=device).expand(len(g), width), width + chosen), 1)
+    explore = (torch.arange(rows.shape[1], device=device) >= width).expand(rows.shape)
+    return Merged(rows, probability, explore, column)
 
 
 class Head:
@@ -144,7 +154,8 @@ class Head:
         merged = merge(scored, world.catalogue.available)
         came = merged.rows == target[:, None]
         self._note_loss(float(-merged.probability.where(came, 0.0).amax(1).clamp(min=LEAST_PROBABILITY).log().mean()))
-        self.placement.learn(merged.probability, merged.explore, came)
+        first = merge(scored, world.catalogue.available, LENGTH)  # nobody further down can be lifted into a list
+        self.placement.learn(first.probability, first.explore, first.rows == target[:, None])
         self.gate.learn(scored.gate_features, scored.gate, ~returned)
         self.explores.learn(scored.exploring, target, ~returned)
         self.returns.learn(batch, scored.returning, world.catalogue, target, returned)

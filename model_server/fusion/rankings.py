@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from model_server.catalogue import Catalogue
+from model_server.fusion.chances import foremost
 from model_server.fusion.experts import SHARED
 from model_server.fusion.head import Head, Merged, Scored, merge
+from model_server.fusion.placement import LENGTH
 from model_server.fusion.shares import expert_shares
 from model_server.ranking import ONE_SHARE, Query, RankedItem, Ranking, Shares
 from model_server.visits import VisitCounts
@@ -28,16 +30,17 @@ class Rankings:
 
     def of(self, queries: Sequence[Query], head: Head, scored: Scored) -> list[Ranking]:
         """The ranking of each query from what its user was scored."""
-        merged, order = self.ordered(head, scored)
-        rows, probability = merged.rows, merged.probability
+        depth = max(query.k for query in queries)
+        anything = all(query.allowed is None for query in queries)
+        merged = merge(scored, self._catalogue.available, max(depth, LENGTH) if anything else None)
+        rows, order = merged.rows, head.placement.order(merged.probability, merged.explore)
         for index, query in enumerate(queries):
             if query.allowed is not None:
                 order[index, ~self._allowed(query.allowed)[rows[index]]] = -1.0
-        depth = min(max(query.k for query in queries), order.shape[1])
-        best = order.topk(depth, dim=1)
-        shares = expert_shares(head, scored, best.indices).cpu().numpy()
-        shown = rows.gather(1, best.indices).tolist()
-        p = torch.where(best.values >= 0, probability.gather(1, best.indices), -1.0).tolist()
+        scores, best = foremost(order, depth)
+        shares = expert_shares(head, scored, merged.column.gather(1, best)).cpu().numpy()
+        shown = rows.gather(1, best).tolist()
+        p = torch.where(scores >= 0, merged.probability.gather(1, best), -1.0).tolist()
         gates = scored.gate.tolist()
         return [
             Ranking(

@@ -1,9 +1,15 @@
 """The placement of discoveries keeps its head and its budget."""
 
 import numpy as np
+import pytest
 import torch
 
-from model_server.fusion.placement import FACTORS, Placement
+from model_server.fusion.chances import foremost
+from model_server.fusion.head import merge
+from model_server.fusion.placement import FACTORS, LENGTH, Placement
+from model_server.fusion.settings import FusionSettings
+from model_server.fusion_ranker import FusionRanker
+from schemas.events import BehaviorEvent
 
 
 def test_head_stays_and_discoveries_rise_below_it() -> None:
@@ -37,3 +43,32 @@ def test_factor_is_the_largest_that_the_budget_allows() -> None:
 
 def test_nothing_is_lifted_before_there_is_evidence() -> None:
     assert Placement(torch.device("cpu"), 1.0).factor == 1.0
+
+
+@pytest.fixture(scope="module")
+def walkers() -> FusionRanker:
+    """Six people who come back to some of a hundred items."""
+    rng = np.random.default_rng(2)
+    ranker = FusionRanker(FusionSettings(history=64, micro_batch=32, sequence=""))
+    ranker.observe(
+        [
+            BehaviorEvent(
+                event_id=str(n), user_id=f"u{n % 6}", item_id=f"i{int(100 * rng.random() ** 2)}", action="checkin",
+                event_time_ms=1_333_238_400_000 + 600_000 * n, lat=40.7 + 0.01 * rng.random(), lon=-74.0,
+            )
+            for n in range(200)
+        ]
+    )  # fmt: skip
+    return ranker
+
+
+@pytest.mark.parametrize("factor", FACTORS)
+def test_of_the_likeliest_candidates_come_the_same_lists_as_of_all(walkers: FusionRanker, factor: float) -> None:
+    scored = walkers.score("refresh", torch.arange(6))
+    full, short = (merge(scored, walkers.catalogue.available, most) for most in (None, LENGTH))
+    assert short.rows.shape[1] < full.rows.shape[1]
+    assert torch.equal(full.rows.gather(1, short.column), short.rows)
+    order = Placement(torch.device("cpu"), 0.01).order
+    best = [foremost(order(each.probability, each.explore, factor), LENGTH)[1] for each in (full, short)]
+    assert torch.equal(full.rows.gather(1, best[0]), short.rows.gather(1, best[1]))
+    assert torch.equal(best[0], short.column.gather(1, best[1]))

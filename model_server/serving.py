@@ -88,7 +88,7 @@ class Server:
         registry = settings.registry.client_config()
         avro = ConfluentAvroDecoder(BehaviorEvent, RegistrySchemaSource(registry)) if registry is not None else None
         self._intake = Intake((*OWNED_TOPICS, *SHARED_TOPICS), settings.events.limits(), metrics, avro)
-        self._learning_share = TimeShare(settings.learning_share)
+        self._learning_share = TimeShare(settings.learning_share, LATE_PART)
         self._assigned = False
         self._refresher = Refresher(
             settings, self.users, self.strategies, self.scheduler, self._desk, recommender, self._feedback,

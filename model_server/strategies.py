@@ -24,6 +24,7 @@ from schemas.patterns import Pattern
 
 log = structlog.get_logger(__name__)
 STRATEGIES = ("fused", "popular")
+ADMITTED_AT_ONCE = 256  # events: a step of learning takes so many, and nobody is ranked meanwhile
 
 
 class Strategy(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,8 +118,10 @@ class StrategySet:
             if backlog is None:
                 self._guarded(strategy, "observe", strategy.ranker.observe, events)
                 continue
-            for untrained in self._guarded(strategy, "admit", partial(backlog.admit, now_s=now_s), events):
-                self._metrics.untrained.labels(strategy.name).inc(untrained)
+            for start in range(0, len(events), ADMITTED_AT_ONCE):
+                some = events[start : start + ADMITTED_AT_ONCE]
+                for untrained in self._guarded(strategy, "admit", partial(backlog.admit, now_s=now_s), some):
+                    self._metrics.untrained.labels(strategy.name).inc(untrained)
 
     def learning_due(self) -> bool:
         """Whether a strategy has something to learn now."""

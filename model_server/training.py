@@ -86,7 +86,8 @@ class TrainingBacklog:
 class TimeShare:
     """Keeps work at no more than a share of the time while other work waits.
 
-    The window that moves is short: a share that was saved up while nothing waited would be spent when the first ones do.
+    What may be spent grows with the time that passes, and what was overdrawn is made up for first. Little is saved up: it would
+    be spent when the first ones wait.
 
     >>> share = TimeShare(0.25)
     >>> share.passed(1.0); share.spent(0.3)
@@ -94,22 +95,23 @@ class TimeShare:
     (False, None, True)
     """
 
-    WINDOW_S = 2.0
+    SAVED_S, OVERDRAWN_S = 1.0, 2.0  # the share of so much time
 
-    def __init__(self, share: float) -> None:
-        self._share = share
-        self._passed_s = self._spent_s = 0.0
+    def __init__(self, share: float, part: float = 0.25) -> None:
+        """``part`` of the share is for when the others must not wait long."""
+        self._shares = {1.0: share, part: part * share}
+        self._left_s = dict.fromkeys(self._shares, 0.0)
 
     def passed(self, seconds: float) -> None:
         """Time went by."""
-        self._passed_s += seconds
-        if self._passed_s > self.WINDOW_S:
-            self._passed_s, self._spent_s = self._passed_s / 2, self._spent_s / 2
+        for part, share in self._shares.items():
+            self._left_s[part] = min(self._left_s[part] + share * seconds, share * self.SAVED_S)
 
     def spent(self, seconds: float) -> None:
         """Part of it went into the work."""
-        self._spent_s += seconds
+        for part, share in self._shares.items():
+            self._left_s[part] = max(self._left_s[part] - seconds, -share * self.OVERDRAWN_S)
 
     def allows(self, part: float = 1.0) -> bool:
-        """Whether the work may go on although other work waits, with this part of its share."""
-        return self._spent_s < part * self._share * self._passed_s
+        """Whether the work may go on although other work waits, with all of its share or the part that was named."""
+        return self._left_s[part] > 0.0

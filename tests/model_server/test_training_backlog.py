@@ -13,7 +13,7 @@ from model_server.refresh.scheduler import Refresh
 from model_server.refreshing import Refresher
 from model_server.rules.fallback import FallbackRanker
 from model_server.settings import ServerSettings
-from model_server.strategies import Strategy, StrategySet
+from model_server.strategies import ADMITTED_AT_ONCE, Strategy, StrategySet
 from model_server.training import TimeShare, TrainingBacklog
 from schemas.events import BehaviorEvent
 from schemas.recommendations import Trigger
@@ -137,6 +137,22 @@ def test_a_block_can_be_ended_step_by_step_without_beginning_the_next() -> None:
     assert strategies.learning_due()
 
 
+def test_many_events_are_admitted_a_few_at_a_time_so_that_a_step_stays_short() -> None:
+    class Lazy(Recorder, FallbackRanker):
+        def __init__(self) -> None:
+            FallbackRanker.__init__(self)
+            Recorder.__init__(self)
+
+    lazy = Lazy()
+    strategy = Strategy(name="lazy", ranker=lazy, item_ids=lambda: lazy.item_ids)
+    strategies = StrategySet(lambda: (FallbackRanker(), [strategy]), ServerMetrics())
+    strategies.observe(events(*range(600)))
+    while strategies.learning_due():
+        strategies.learn_step()
+    assert [len(block) for block in lazy.trained] == [ADMITTED_AT_ONCE, ADMITTED_AT_ONCE, 600 - 2 * ADMITTED_AT_ONCE]
+    assert [event_id for block in lazy.trained for event_id in block] == [str(n) for n in range(600)]
+
+
 def test_learning_keeps_to_its_share_of_the_time() -> None:
     share, spent_s = TimeShare(0.2), 0.0
     for _ in range(1_000):
@@ -155,6 +171,17 @@ def test_what_was_not_spent_while_nothing_waited_is_not_saved_up() -> None:
         share.spent(0.05)
         steps += 1
     assert steps * 0.05 <= 0.45
+
+
+def test_while_others_must_not_wait_long_learning_keeps_to_a_part_of_its_share() -> None:
+    share, spent_s = TimeShare(0.2), 0.0
+    share.passed(60.0)
+    for _ in range(1_000):
+        step_s = 0.06 if share.allows(0.25) else 0.0
+        share.spent(step_s)
+        share.passed(0.06 + step_s)
+        spent_s += step_s
+    assert 0.045 < spent_s / (60.0 + spent_s) < 0.055
 
 
 def test_a_part_of_the_share_is_spent_sooner() -> None:

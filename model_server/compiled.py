@@ -1,4 +1,8 @@
-"""Compiles every kernel that ranking and learning use on a CPU, so that no user's batch waits for it."""
+"""Compiles every kernel that ranking and learning use on a CPU, so that no user's batch waits for it.
+
+Kernels that run for a millisecond or more are ``nogil``: the threads that write to Redis and answer HTTP then have their turns
+while a batch is ranked, and do not take the interpreter from the serving loop between two kernels.
+"""
 
 from model_server import cpu_appending, neighbours, strongest
 from model_server.fusion import (

@@ -34,7 +34,7 @@ def warm_up() -> None:
     asked_on_cpu(one[None], one, column, column, one[None], one)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _write(
     features: Array, likeliest: Array, likely: Array, kind: Array, moves: Array, of_users: Array, place: Array, out: Array
 ) -> None:  # fmt: skip

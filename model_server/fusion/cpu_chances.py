@@ -82,7 +82,7 @@ def _choose(candidates: Array, own_rows: Array, rankable: Array, chosen: Array) 
             chosen[u, c] = row if row >= 0 and rankable[row] and not mine else -1
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _normalise(logits: Array, rows: Array, chances: Array) -> None:
     for u in range(len(logits)):
         _normalise_one(logits[u], rows[u], chances[u])
@@ -102,7 +102,7 @@ def _normalise_one(logits: Array, rows: Array, chances: Array) -> None:
         chances[c] = chances[c] - least if rows[c] >= 0 else NEVER
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _expect(log_p: Array, features: Array, found: Array) -> None:
     p = np.empty(log_p.shape[1], np.float32)
     for u in range(len(log_p)):

@@ -60,7 +60,7 @@ class Links(NamedTuple):
     alike_weights: Array
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def fill_features(
     features: Array, candidates: Array, sequence: Array, column_of_row: Array, of_rows: Array, users: Any, places: Any,
     links: Any,

@@ -38,7 +38,7 @@ def warm_up() -> None:
     foremost_on_cpu(torch.zeros((1, 2)), 1)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _pick(lines: Array, values: Array, columns: Array) -> None:
     """Put what is large enough in the order of its size, then in its own: few are ever moved far."""
     size, sorted_x = np.empty(lines.shape[1], np.int32), np.empty(lines.shape[1], np.float32)

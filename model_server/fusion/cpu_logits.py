@@ -36,7 +36,7 @@ def warm_up() -> None:
     explore_logits_on_cpu(torch.zeros(1, 1, len(NAMES)), torch.zeros(len(NAMES)), network)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _logits(
     features: Array, weights: Array, hidden: Array, hidden_bias: Array, out: Array, out_bias: Array, logits: Array
 ) -> None:

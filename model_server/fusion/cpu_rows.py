@@ -86,7 +86,7 @@ def _keep_distinct(found: Array, rows: int, kept: Array) -> int:
     return most
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _collect(sources: Any, squares: Any, at_home: Any, lists: Any, rows: int, kept: Array) -> int:
     """Write each user's distinct rows in the order in which they come, then -1; how many one has at most."""
     marked, widest = np.zeros(rows, np.bool_), 0

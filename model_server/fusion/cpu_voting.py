@@ -149,7 +149,7 @@ def warm_up() -> None:
     voted_on_cpu(networks, weights, batch, known, catalogue, torch.zeros(1, weights.linear.shape[1]))
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _lift(user: Array, pair: Array, compared: Array, pairs: Any, weights: Any, lifts: Array) -> None:
     """Write the log-lifts of the learned kernels, [pairs, members, kernels]; ``lifts`` begin at 0."""
     members = lifts.shape[1]
@@ -172,7 +172,7 @@ def _lift(user: Array, pair: Array, compared: Array, pairs: Any, weights: Any, l
                 lifts[p, m, k] = math.log(share + TINY)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _score(
     member: int, users: Any, pairs: Any, lifts: Array, weights: Any, items: Array, kinds: Array, people: Array, deep: bool,
     logits: Array,

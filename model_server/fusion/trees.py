@@ -58,7 +58,7 @@ def answers(bins: Array, column: Array, bound: Array, value: Array) -> Array:
     return total
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _bin(features: Array, edges: Array, bins: Array) -> None:
     """How many of a column's edges, a power of two but one, each feature has reached: a search that never guesses."""
     for n in range(len(features)):
@@ -70,7 +70,7 @@ def _bin(features: Array, edges: Array, bins: Array) -> None:
             bins[n, k] = reached
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _grow(
     bins: Array, gradient: Array, curvature: Array, columns: Array, column: Array, bound: Array, sums: Array
 ) -> None:  # fmt: skip
@@ -108,7 +108,7 @@ def _grow(
         sums[leaf[n], 1] += curvature[n]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _answer(bins: Array, column: Array, bound: Array, value: Array, total: Array) -> None:
     """Tree by tree and question by question, of ``bins`` [columns, n]: a loop over bytes in a row is one of vectors."""
     leaf = np.empty(len(total), np.uint8)

@@ -103,7 +103,7 @@ def warm_up() -> None:
         encode_on_cpu(model, memory, nothing, (nothing, nothing, nothing), (zeros, zeros.clone()))
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _lay_out(
     users: Array, anchors: Array, firsts: Array, memory: Any, tables: Any, tokens: Any, x: Array, provisional: Array
 ) -> None:  # fmt: skip
@@ -135,7 +135,7 @@ def _lay_out(
             t += 1
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _attend(
     projected: Array, tokens: Any, lines: Array, keys: Array, values: Array, layer: int, scale: int, weights: Any,
     eps: float, highest: bool, out: Array,

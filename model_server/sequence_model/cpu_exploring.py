@@ -94,7 +94,7 @@ def _buckets(
                 out[u, c] = distance_bucket(lat[u], lon[u], shrink, item_lat[max(row, 0)], item_lon[max(row, 0)])
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _explore(rows: Array, users: Any, catalogue: Any, near: Array, out: Array) -> None:
     """The buckets of a user's rows all at once: to compare vectors with each edge costs less than to look for each row's."""
     known_rows, most = len(catalogue.worth), rows.shape[1]

@@ -78,7 +78,7 @@ class _Visits(NamedTuple):
     share: Array
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def answer_all(
     asked: Any, memory: Any, items: Any, heads: Any, personal: Array, rows: Array, returns: Array, gates: Array
 ) -> int:

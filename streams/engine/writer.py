@@ -7,15 +7,15 @@ for what is in it: a stage's batch is a few small records for each of dozens of 
 import asyncio
 import contextlib
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import msgspec
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError, UnknownError, UnknownTopicOrPartitionError
+from aiokafka.errors import KafkaConnectionError, UnknownError, UnknownTopicOrPartitionError
 
 log = structlog.get_logger()
 Headers = Sequence[tuple[str, bytes]]
@@ -24,8 +24,8 @@ Target = tuple[str, int]
 GATHER_S = 0.01
 # A batch of records that every topic takes; a record that is larger makes a batch of its own.
 BATCH_BYTES = 900_000
-# What may be on its way: brokers refuse requests of a hundred million bytes.
-MOST_BYTES_UNDER_WAY = 16_000_000
+# Beyond that batches wait for others to arrive: brokers refuse requests of a hundred million bytes.
+MOST_BYTES_SENT = 16_000_000
 CLOSE_WITHIN_S = 5.0
 RECONNECT_AFTER_S = 0.5
 
@@ -90,13 +90,15 @@ class Delivery:
 
 
 Portion = tuple[Delivery, list[OutRecord]]
+Queue = deque[tuple[Delivery, OutRecord]]
 
 
 class BatchWriter:
     """A producer whose writes are awaited; ``config`` is aiokafka's.
 
-    It is idempotent and leaves no gaps: after a record that could not be written nothing is. What waits for a broker does so
-    without end: the watchdog ends a worker that waits too long.
+    Of each partition one batch at a time is on its way, and what comes meanwhile makes the next one: a large write holds up those
+    to its own partition only, and no record arrives where one before it has not. After a record that could not be written nothing
+    is. What waits for a broker does so without end: the watchdog ends a worker that waits too long.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -105,11 +107,12 @@ class BatchWriter:
         self._failure: BaseException | None = None
         self._gathered: list[Delivery] = []
         self._under_way: set[Delivery] = set()
-        self._bytes_under_way = 0
-        self._fewer_bytes = asyncio.Event()
+        self._queues: defaultdict[Target, Queue] = defaultdict(deque)
+        self._ready: deque[Target] = deque()  # those with a queue and no batch on its way
+        self._sent: set[Target] = set()
+        self._bytes_sent = 0
         self._sending: asyncio.Task[None] | None = None
         self._at_latest: asyncio.TimerHandle | None = None
-        self._first: dict[Target, asyncio.Future[Any]] = {}
         self._heard_topics: frozenset[str] = frozenset()
         self._hearer: Hearer = lambda _: None
 
@@ -144,8 +147,14 @@ class BatchWriter:
         if self._at_latest is not None:
             self._at_latest.cancel()
             self._at_latest = None
-        if self._gathered and (self._sending is None or self._sending.done()):
-            self._sending = asyncio.create_task(self._send())
+        gathered, self._gathered = self._gathered, []
+        for delivery in gathered:
+            for record in delivery.records:
+                queue = self._queues[record.topic, record.partition]
+                if not queue and (record.topic, record.partition) not in self._sent:
+                    self._ready.append((record.topic, record.partition))
+                queue.append((delivery, record))
+        self._go_on()
 
     async def told(self, at_most_s: float) -> None:
         """Return when the hearer knows of all that was written so far, or after ``at_most_s``."""
@@ -154,54 +163,45 @@ class BatchWriter:
             await asyncio.wait(waiting, timeout=at_most_s)
 
     async def close(self) -> None:
-        """Send what was handed over, for a few seconds, and end."""
+        """Let what is on its way arrive, for a few seconds, and end."""
         if self._producer is not None:
             with contextlib.suppress(Exception):
                 await asyncio.wait_for(self._producer.stop(), CLOSE_WITHIN_S)
 
+    def _go_on(self) -> None:
+        if self._ready and (self._sending is None or self._sending.done()):
+            self._sending = asyncio.create_task(self._send())
+
     async def _send(self) -> None:
-        """Hand over what is gathered, in the order of its writes: what waits for room must not be overtaken."""
+        """Send a batch to each partition that is ready."""
         try:
             producer = await self._started()
-            while self._gathered:
-                writes, self._gathered = self._gathered, []
-                for target, portions in by_target(writes).items():
-                    for batch, held in in_batches(producer.create_batch, portions):
-                        await self._hand_over(producer, target, batch, held)
+            while self._ready and self._bytes_sent < MOST_BYTES_SENT and self._failure is None:
+                target = self._ready.popleft()
+                batch, held = next_batch(producer.create_batch(), self._queues[target])
+                self._sent.add(target)
+                self._bytes_sent += (size := batch.size())
+                try:
+                    acknowledged = await producer.send_batch(batch, target[0], partition=target[1])
+                except AssertionError as error:
+                    raise UnknownTopicOrPartitionError(f"partition {target[1]} of {target[0]}") from error
+                acknowledged.add_done_callback(partial(self._on_acknowledged, target, held, size))
         except Exception as error:
             self._fail(error)
 
-    async def _hand_over(self, producer: Any, target: Target, batch: Any, held: list[Portion]) -> None:
-        while self._bytes_under_way > MOST_BYTES_UNDER_WAY and self._failure is None:
-            self._fewer_bytes.clear()
-            await self._fewer_bytes.wait()
-        # A broker that has taken something of a producer refuses what does not follow it. Before, it takes anything: a second
-        # batch would be let in though the first one, on its way too, is not.
-        if (first := self._first.get(target)) is not None and not first.done():
-            await asyncio.wait([first])
-        if self._failure is not None:
-            raise self._failure
-        size = batch.size()
-        while True:
-            try:
-                acknowledged = await producer.send_batch(batch, target[0], partition=target[1])
-                break
-            except KafkaTimeoutError:  # the batch before it still waits for its broker
-                continue
-            except AssertionError as error:
-                raise UnknownTopicOrPartitionError(f"partition {target[1]} of {target[0]}") from error
-        self._bytes_under_way += size
-        self._first.setdefault(target, acknowledged)
-        acknowledged.add_done_callback(partial(self._on_acknowledged, held, size))
-
-    def _on_acknowledged(self, held: list[Portion], size: int, acknowledged: asyncio.Future[Any]) -> None:
-        self._bytes_under_way -= size
-        self._fewer_bytes.set()
+    def _on_acknowledged(
+        self, target: Target, held: list[Portion], size: int, acknowledged: asyncio.Future[Any]
+    ) -> None:
         if acknowledged.cancelled():
             return
         if (error := acknowledged.exception()) is not None:
             self._fail(error)
             return
+        self._sent.discard(target)
+        self._bytes_sent -= size
+        if self._queues[target]:
+            self._ready.append(target)
+        self._go_on()
         offset: int = acknowledged.result().offset  # of a batch that was sent twice the brokers may not say it: -1
         try:
             for delivery, records in held:
@@ -215,7 +215,8 @@ class BatchWriter:
         if self._failure is None:
             self._failure = error
         self._gathered.clear()
-        self._fewer_bytes.set()
+        self._ready.clear()
+        self._queues.clear()
         for delivery in list(self._under_way):
             delivery.fail(error)
 
@@ -237,32 +238,15 @@ class BatchWriter:
         return self._producer
 
 
-def by_target(writes: Sequence[Delivery]) -> dict[Target, list[Portion]]:
-    """The records of several writes by partition, in their order."""
-    found: defaultdict[Target, list[Portion]] = defaultdict(list)
-    for delivery in writes:
-        for record in delivery.records:
-            portions = found[record.topic, record.partition]
-            if not portions or portions[-1][0] is not delivery:
-                portions.append((delivery, []))
-            portions[-1][1].append(record)
-    return found
-
-
-def in_batches(new_batch: Callable[[], Any], portions: Sequence[Portion]) -> Iterator[tuple[Any, list[Portion]]]:
-    """The records of one partition in as few batches as take them, with whose they are."""
-    batch, held, now_ms = new_batch(), list[Portion](), int(time.time() * 1000)
-    for delivery, records in portions:
-        part: list[OutRecord] = []
-        for record in records:
-            if not appended(batch, record, now_ms):
-                yield batch, [*held, (delivery, part)] if part else held
-                batch, held, part = new_batch(), [], []
-                appended(batch, record, now_ms)
-            part.append(record)
-        held.append((delivery, part))
-    if held:
-        yield batch, held
+def next_batch(batch: Any, queue: Queue) -> tuple[Any, list[Portion]]:
+    """The batch with the first records of the queue, as many as it takes and at least one, and whose they are."""
+    held, now_ms = list[Portion](), int(time.time() * 1000)
+    while queue and appended(batch, queue[0][1], now_ms):
+        delivery, record = queue.popleft()
+        if not held or held[-1][0] is not delivery:
+            held.append((delivery, []))
+        held[-1][1].append(record)
+    return batch, held
 
 
 def appended(batch: Any, record: OutRecord, now_ms: int) -> bool:

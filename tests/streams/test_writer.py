@@ -1,6 +1,7 @@
 """Writing: many who write at a time, acknowledged with exact offsets, in order, and a record that no broker takes."""
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,7 @@ from schemas.settings import KafkaSettings
 from schemas.topics import INTERNAL_PLACE, LATE
 from streams.app import writer_config
 from streams.engine import writer as writer_module
-from streams.engine.writer import BatchWriter, Delivery, OutRecord, by_target, in_batches
+from streams.engine.writer import BatchWriter, Delivery, OutRecord, next_batch
 from streams.settings import WorkerSettings
 
 
@@ -51,7 +52,7 @@ def test_many_writes_at_a_time_are_each_acknowledged_with_their_own_last_offset(
 def test_a_write_of_more_than_may_be_under_way_is_written_in_order(
     broker: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer_module, "MOST_BYTES_UNDER_WAY", 2_000)
+    monkeypatch.setattr(writer_module, "MOST_BYTES_SENT", 2_000)
     monkeypatch.setattr(writer_module, "BATCH_BYTES", 1_000)
 
     async def write(writer: BatchWriter) -> Any:
@@ -226,20 +227,33 @@ def test_each_write_that_shares_a_batch_hears_of_its_own_offset() -> None:
     played(play, room=2)
 
 
-def test_a_second_batch_of_a_partition_waits_until_the_brokers_have_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_a_partition_one_batch_at_a_time_is_on_its_way_and_what_comes_meanwhile_makes_the_next() -> None:
     async def play(_: BatchWriter, told: Told, write: Callable[..., None], __: Writes) -> None:
-        for value in (b"a", b"b"):
+        for value in (b"a", b"b", b"c"):
             write(value, urgent=True)
             await _some_turns()
         assert told.given == [[b"a"]]
         told.answer(0, 0)
         await _some_turns()
-        assert told.given == [[b"a"], [b"b"]]
-        write(b"c", urgent=True)
-        await _some_turns()
-        assert told.given == [[b"a"], [b"b"], [b"c"]]
+        assert told.given == [[b"a"], [b"b", b"c"]]
 
     played(play)
+
+
+def test_a_large_write_does_not_hold_up_those_to_other_partitions() -> None:
+    async def play(writer: BatchWriter, told: Told, write: Callable[..., None], _: Writes) -> None:
+        large = asyncio.create_task(writer.write([OutRecord("t", 0, None, b"large", urgent=True)] * 5))
+        await _some_turns()
+        write(b"small", urgent=True, partition=1)
+        await _some_turns()
+        assert told.given == [[b"large"] * 2, [b"small"]]
+        for at, offset in ((0, 0), (2, 2), (3, 4)):
+            told.answer(at, offset)
+            await _some_turns()
+        assert told.given == [[b"large"] * 2, [b"small"], [b"large"] * 2, [b"large"]]
+        assert await large == {("t", 0): 4}
+
+    played(play, room=2)
 
 
 def test_what_is_urgent_is_not_gathered_and_overtakes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,7 +280,7 @@ def test_nothing_is_gathered_for_long() -> None:
 
 
 def test_a_batch_waits_while_too_many_bytes_are_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer_module, "MOST_BYTES_UNDER_WAY", 5)
+    monkeypatch.setattr(writer_module, "MOST_BYTES_SENT", 5)
 
     async def play(_: BatchWriter, told: Told, write: Callable[..., None], __: Writes) -> None:
         for partition, value in enumerate((b"123456", b"7")):
@@ -336,7 +350,7 @@ def test_nothing_to_write_asks_no_broker() -> None:
     assert asyncio.run(BatchWriter({"bootstrap_servers": "127.0.0.1:1"}).write([])) == {}
 
 
-def test_batches_hold_what_they_take_and_a_record_that_no_other_fits_with_is_alone() -> None:
+def test_a_batch_holds_what_it_takes_and_a_record_that_no_other_fits_with_is_alone() -> None:
     values = [b"a", b"bb", b"cccccccc", b"d"]
 
     class Sized(Batch):
@@ -347,9 +361,13 @@ def test_batches_hold_what_they_take_and_a_record_that_no_other_fits_with_is_alo
             return self
 
     async def run() -> list[tuple[list[bytes], list[list[bytes | None]]]]:
-        writes = [Delivery([OutRecord("t", 0, None, value)], frozenset(), lambda _: None) for value in values]
-        found = in_batches(lambda: Sized(4), by_target(writes)["t", 0])
-        return [(batch.values, [[one.value for one in part] for _, part in held]) for batch, held in found]
+        deliveries = [Delivery([OutRecord("t", 0, None, value)], frozenset(), lambda _: None) for value in values]
+        queue = deque((delivery, delivery.records[0]) for delivery in deliveries)
+        found = []
+        while queue:
+            batch, held = next_batch(Sized(4), queue)
+            found.append((batch.values, [[one.value for one in part] for _, part in held]))
+        return found
 
     assert asyncio.run(run()) == [
         ([b"a", b"bb"], [[b"a"], [b"bb"]]),

@@ -188,7 +188,6 @@ def quiet_logs() -> None:
     """Faust and aiokafka log every message at DEBUG and INFO, which costs half the throughput."""
     for name in ("faust", "aiokafka", "mode", "asyncio"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("librdkafka").setLevel(logging.ERROR)
 
 
 def collect_garbage_seldom() -> None:

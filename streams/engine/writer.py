@@ -1,7 +1,7 @@
 """Writes records to explicit partitions and returns when the brokers have acknowledged all of them.
 
-What is to be written to all partitions of a broker at a time goes in one request. A broker works for a request about as long as
-for what is in it: a stage's batch is a few small records for each of dozens of partitions.
+What is to be written to all partitions of a broker at a time goes in one request. A stage's batch is a few small records for each
+of dozens of partitions, and brokers work through the requests of a connection one by one (bench/writing.py).
 """
 
 import asyncio

@@ -103,7 +103,7 @@ class SomeParts(msgspec.Struct, frozen=True):
     crowds: Ints
 
 
-class CrowdOutline(msgspec.Struct, frozen=True):
+class CrowdSums(msgspec.Struct, frozen=True):
     """How many points crowds have, and the sums of their unit vectors."""
 
     labels: Ints
@@ -152,16 +152,16 @@ def joined(parts: Sequence[CrowdParts]) -> CrowdParts:
     return CrowdParts(**{name: np.concatenate([getattr(each, name) for each in some]) for name in KINDS})
 
 
-def outline_of(found: Sequence[SomeParts]) -> CrowdOutline:
-    """The outline of each crowd that there are parts of, ascending. O(parts log parts), whatever is in them."""
+def sums_of(found: Sequence[SomeParts]) -> CrowdSums:
+    """The sums of each crowd that there are parts of, ascending. O(parts log parts), whatever is in them."""
     labels = np.concatenate([NO_LABELS, *(some.crowds for some in found)])
     order = np.argsort(labels, kind="stable")
     present, start = np.unique(labels[order], return_index=True)
     sums = []
-    for name in CrowdOutline.__struct_fields__[1:]:
+    for name in CrowdSums.__struct_fields__[1:]:
         column = np.concatenate([getattr(NO_PARTS, name), *(getattr(some.parts, name)[some.rows] for some in found)])
         sums.append(np.add.reduceat(column[order], start) if len(start) else column)
-    return CrowdOutline(present, *sums)
+    return CrowdSums(present, *sums)
 
 
 def crowds_of(found: Sequence[SomeParts], wanted: Ints) -> CrowdParts:

@@ -17,14 +17,14 @@ from streams.stages.crowd_moves import CrowdMoves
 from streams.stages.crowd_parts import (
     NO_LABELS,
     NO_PARTS,
-    CrowdOutline,
     CrowdParts,
+    CrowdSums,
     SomeParts,
     crowds_of,
     joined,
     offsets_m,
-    outline_of,
     pack_parts,
+    sums_of,
     unpack_listed,
     unpack_parts,
 )
@@ -121,7 +121,7 @@ class CrowdTeller:
             self.clusters[one] = LiveCluster(now_ms, "split" if one in parents else "born", parents.get(one))
             due.add(one)
         parts = self._parts_of(regions, labels, ids, np.array(sorted(due), np.int64))
-        news = self._news(outline_of(parts))
+        news = self._news(sums_of(parts))
         looked_at = self._looked_at(crowds_of(parts, news), now_ms, window_area_m2, names, version)
         self._close_bins(now_ms, self._public)
         self.moves.close(now_ms, self._points)
@@ -189,7 +189,7 @@ class CrowdTeller:
                 known.published, known.change = False, "born"
         return told
 
-    def _news(self, crowds: CrowdOutline) -> np.ndarray:
+    def _news(self, crowds: CrowdSums) -> np.ndarray:
         """Those of the crowds that differ enough from what they were at the last look; notes how, and what they are."""
         clusters = [self.clusters[one] for one in crowds.labels.tolist()]
         count = np.array([known.count for known in clusters], np.float64)

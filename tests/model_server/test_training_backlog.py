@@ -116,15 +116,23 @@ def test_a_failing_block_is_dropped_and_the_next_goes_on() -> None:
     assert failing.trained == [["1"]]
 
 
-def test_a_block_can_be_ended_step_by_step_without_beginning_the_next() -> None:
-    class Lazy(Recorder, FallbackRanker):
-        def __init__(self) -> None:
-            FallbackRanker.__init__(self)
-            Recorder.__init__(self)
+class Lazy(Recorder, FallbackRanker):
+    """A ranker that learns in steps, and notes them."""
 
+    def __init__(self) -> None:
+        FallbackRanker.__init__(self)
+        Recorder.__init__(self)
+
+
+def one_that_learns_later() -> tuple[Lazy, StrategySet]:
+    """A ranker that learns in steps, and the strategies of which it is the only one."""
     lazy = Lazy()
     strategy = Strategy(name="lazy", ranker=lazy, item_ids=lambda: lazy.item_ids)
-    strategies = StrategySet(lambda: (FallbackRanker(), [strategy]), ServerMetrics())
+    return lazy, StrategySet(lambda: (FallbackRanker(), [strategy]), ServerMetrics())
+
+
+def test_a_block_can_be_ended_step_by_step_without_beginning_the_next() -> None:
+    lazy, strategies = one_that_learns_later()
     strategies.observe(events(*range(64)))
     strategies.observe(events(*range(64, 128)))
     assert not strategies.midway()
@@ -138,14 +146,7 @@ def test_a_block_can_be_ended_step_by_step_without_beginning_the_next() -> None:
 
 
 def test_many_events_are_admitted_a_few_at_a_time_so_that_a_step_stays_short() -> None:
-    class Lazy(Recorder, FallbackRanker):
-        def __init__(self) -> None:
-            FallbackRanker.__init__(self)
-            Recorder.__init__(self)
-
-    lazy = Lazy()
-    strategy = Strategy(name="lazy", ranker=lazy, item_ids=lambda: lazy.item_ids)
-    strategies = StrategySet(lambda: (FallbackRanker(), [strategy]), ServerMetrics())
+    lazy, strategies = one_that_learns_later()
     strategies.observe(events(*range(600)))
     while strategies.learning_due():
         strategies.learn_step()

@@ -22,9 +22,9 @@ from streams.stages.crowd_parts import (
     added,
     crowds_of,
     joined,
-    outline_of,
     pack_parts,
     parts_of,
+    sums_of,
     unpack_parts,
 )
 from streams.stages.factory import stage_factory
@@ -184,7 +184,7 @@ def test_crowds_are_put_together_from_the_parts_of_several_regions() -> None:
     summed = crowds.select(np.array([1]))
     assert_same(msgspec.structs.replace(summed, spread_m2=whole.spread_m2), whole)
     assert crowds_of(found, np.array([60])).labels.tolist() == [60]
-    outline = outline_of(found)
-    assert (outline.labels.tolist(), outline.counts.tolist()) == ([60, 70], [25, 100])
-    np.testing.assert_allclose(outline.centres, crowds.centres)
-    assert len(outline_of([]).labels) == len(crowds_of([], np.array([60]))) == 0
+    sums = sums_of(found)
+    assert (sums.labels.tolist(), sums.counts.tolist()) == ([60, 70], [25, 100])
+    np.testing.assert_allclose(sums.centres, crowds.centres)
+    assert len(sums_of([]).labels) == len(crowds_of([], np.array([60]))) == 0

@@ -131,6 +131,30 @@ def test_a_failed_write_ends_the_worker_and_nothing_after_it_is_remembered_or_ac
     assert acked == [4]
 
 
+def test_what_comes_of_an_acknowledgement_within_some_turns_of_the_loop_is_there_before_the_next_batch() -> None:
+    heard, before = list[str](), list[int]()
+
+    def hear(turns: int) -> None:
+        if turns:
+            asyncio.get_running_loop().call_soon(hear, turns - 1)
+        else:
+            heard.append("acknowledged")
+
+    def noting(state: Any, records: Sequence[Any]) -> Work:
+        before.append(len(heard))
+        if not heard:
+            hear(6)
+        return step(state, records)
+
+    async def play(runner: StageRunner, log: Log, acked: list[Any], _: list[Any]) -> None:
+        log.gate.set()
+        runner._step = noting
+        await asyncio.gather(*(runner.take(batch(first, first + 4), lambda: acked.append(1)) for first in (0, 5)))
+
+    scenario(play)
+    assert before == [0, 1]
+
+
 def test_no_more_batches_are_taken_than_may_be_in_hand() -> None:
     async def play(runner: StageRunner, log: Log, acked: list[Any], _: list[Any]) -> None:
         for at in range(MAX_IN_HAND - 1):

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError, UnknownTopicOrPartitionError
+from aiokafka.errors import KafkaConnectionError, KafkaError, MessageSizeTooLargeError, UnknownTopicOrPartitionError
 
 from chronotope.kafka.topics import apply_topics
 from chronotope.local.apache_kafka import ApacheKafka
@@ -344,6 +344,36 @@ def test_a_failure_of_whoever_is_told_is_a_failure_of_the_writer() -> None:
             await writes[1]
 
     played(play)
+
+
+def test_brokers_that_are_not_there_yet_are_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Late(Told):
+        tries, ended = 0, 0
+
+        def __init__(self, **_: Any) -> None:
+            super().__init__()
+
+        async def start(self) -> None:
+            Late.tries += 1
+            if Late.tries < 3:
+                raise KafkaConnectionError("nobody there")
+
+        async def stop(self) -> None:
+            Late.ended += 1
+
+    monkeypatch.setattr(writer_module, "AIOKafkaProducer", Late)
+    monkeypatch.setattr(writer_module, "RECONNECT_AFTER_S", 0.0)
+
+    async def run() -> dict[Any, int]:
+        writer: Any = BatchWriter({})
+        writing = asyncio.create_task(writer.write([OutRecord("t", 0, None, b"a", urgent=True)]))
+        for _ in range(4):
+            await _some_turns()
+        writer._producer.answer(0, 5)
+        return await writing
+
+    assert asyncio.run(run()) == {("t", 0): 5}
+    assert (Late.tries, Late.ended) == (3, 2)
 
 
 def test_nothing_to_write_asks_no_broker() -> None:

@@ -3,13 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from walkers import ranker_of
 
 from model_server.fusion.chances import foremost
 from model_server.fusion.head import merge
 from model_server.fusion.placement import FACTORS, LENGTH, Placement
-from model_server.fusion.settings import FusionSettings
 from model_server.fusion_ranker import FusionRanker
-from schemas.events import BehaviorEvent
 
 
 def test_head_stays_and_discoveries_rise_below_it() -> None:
@@ -48,18 +47,7 @@ def test_nothing_is_lifted_before_there_is_evidence() -> None:
 @pytest.fixture(scope="module")
 def walkers() -> FusionRanker:
     """Six people who come back to some of a hundred items."""
-    rng = np.random.default_rng(2)
-    ranker = FusionRanker(FusionSettings(history=64, micro_batch=32, sequence=""))
-    ranker.observe(
-        [
-            BehaviorEvent(
-                event_id=str(n), user_id=f"u{n % 6}", item_id=f"i{int(100 * rng.random() ** 2)}", action="checkin",
-                event_time_ms=1_333_238_400_000 + 600_000 * n, lat=40.7 + 0.01 * rng.random(), lon=-74.0,
-            )
-            for n in range(200)
-        ]
-    )  # fmt: skip
-    return ranker
+    return ranker_of([f"u{n % 6}" for n in range(200)], "")
 
 
 @pytest.mark.parametrize("factor", FACTORS)

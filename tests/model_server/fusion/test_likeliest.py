@@ -6,6 +6,13 @@ import torch
 from model_server.fusion.chances import foremost, likeliest
 
 
+def assert_largest(lines: torch.Tensor, values: torch.Tensor, columns: torch.Tensor, most: int) -> None:
+    """These are the ``most`` largest of each line in order, with columns that differ."""
+    assert torch.equal(values, lines.sort(1, descending=True).values[:, :most])
+    assert torch.equal(lines.gather(1, columns), values)
+    assert all(len(set(line)) == len(line) for line in columns.tolist())
+
+
 @pytest.mark.parametrize("spread", [0.0, 0.01, 1.0, 8.0, 500.0, 1e9])
 @pytest.mark.parametrize("most", [0, 1, 100, 400])
 def test_the_largest_come_in_order_with_their_columns(spread: float, most: int) -> None:
@@ -14,9 +21,7 @@ def test_the_largest_come_in_order_with_their_columns(spread: float, most: int) 
     lines[:, ::5] = -1e9
     lines[3], lines[4, 1:] = -1e9, -1e9
     values, columns = likeliest(lines, most)
-    assert torch.equal(values, lines.sort(1, descending=True).values[:, :most])
-    assert torch.equal(lines.gather(1, columns), values)
-    assert all(len(set(line)) == len(line) for line in columns.tolist())
+    assert_largest(lines, values, columns, most)
 
 
 def test_of_equals_the_first_comes_first() -> None:
@@ -41,9 +46,7 @@ def test_the_foremost_are_those_of_a_sorted_list(most: int) -> None:
     scores = torch.rand(30, 300, generator=torch.Generator().manual_seed(most))
     scores[:, ::3], scores[5], scores[6, 1:] = -1.0, -1.0, -torch.inf
     values, columns = foremost(scores, most)
-    assert torch.equal(values, scores.sort(1, descending=True).values[:, :most])
-    assert torch.equal(scores.gather(1, columns), values)
-    assert all(len(set(line)) == len(line) for line in columns.tolist())
+    assert_largest(scores, values, columns, most)
 
 
 def test_of_equal_scores_the_first_is_foremost() -> None:

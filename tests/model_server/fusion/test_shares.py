@@ -1,15 +1,13 @@
 """On a CPU a kernel gives the experts the shares that the chain of operations does."""
 
-import numpy as np
 import pytest
 import torch
+from walkers import ranker_of
 
 from model_server.fusion.experts import SHARED
 from model_server.fusion.head import merge
-from model_server.fusion.settings import FusionSettings
 from model_server.fusion.shares import _on_device, expert_shares
 from model_server.fusion_ranker import FusionRanker
-from schemas.events import BehaviorEvent
 
 USERS = 7
 
@@ -17,18 +15,7 @@ USERS = 7
 @pytest.fixture(scope="module")
 def walkers() -> FusionRanker:
     """People who come back to some of a hundred items, and what was learned of them."""
-    rng = np.random.default_rng(2)
-    ranker = FusionRanker(FusionSettings(history=64, micro_batch=32, sequence="nano"))
-    ranker.observe(
-        [
-            BehaviorEvent(
-                event_id=str(n), user_id=f"u{min(n, n % USERS + n % 3)}", item_id=f"i{int(100 * rng.random() ** 2)}",
-                action="checkin", event_time_ms=1_333_238_400_000 + 600_000 * n, lat=40.7 + 0.01 * rng.random(), lon=-74.0,
-            )
-            for n in range(160)
-        ]
-    )  # fmt: skip
-    return ranker
+    return ranker_of([f"u{min(n, n % USERS + n % 3)}" for n in range(160)], "nano")
 
 
 @pytest.mark.parametrize("mode", ["refresh", "request"])

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 import structlog
-from aiokafka import ConsumerRecord
 from confluent_kafka.admin import AdminClient
 from faust.types import TP
 
@@ -22,6 +21,7 @@ from schemas.validation import EventLimits
 from streams.agents import SOURCES, add_agent
 from streams.announcing import Announcer
 from streams.decoding import EventDecoder
+from streams.engine.fetched_records import FetchedRecord
 from streams.engine.table import StateTable
 from streams.engine.transport import BatchApp
 from streams.engine.writer import BatchWriter
@@ -103,10 +103,10 @@ def _new_state(stage: str, mining: MiningSettings) -> Callable[[int, bytes | Non
     return new_state
 
 
-def _is_last(app: BatchApp) -> Callable[[ConsumerRecord], bool]:
+def _is_last(app: BatchApp) -> Callable[[FetchedRecord], bool]:
     """Whether a record is the last of its partition, as far as the latest fetch knows."""
 
-    def is_last(record: ConsumerRecord) -> bool:
+    def is_last(record: FetchedRecord) -> bool:
         tp = TP(record.topic, record.partition)
         if tp not in app.consumer.assignment():  # given up while the batch was in hand
             return False

@@ -27,9 +27,17 @@ REASONS = ("no_value", "too_large", "no_schema_registry", "wrong_fields", "not_d
 class SourceRecord(Protocol):
     """What the decoder reads of a fetched record."""
 
-    offset: int
-    timestamp: int
-    value: bytes | None
+    @property
+    def offset(self) -> int:
+        """Its place in its partition."""
+
+    @property
+    def timestamp(self) -> int:
+        """Milliseconds, 0 or less if it has none."""
+
+    @property
+    def value(self) -> bytes | None:
+        """The event."""
 
 
 class Reject(msgspec.Struct, frozen=True):

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from numba import njit
 
 from schemas.codes import code_of
+from streams.words import WORD, is_same, word_at, word_within
 
 Ints = npt.NDArray[np.int64]
 SMALLEST = 1 << 12
@@ -102,9 +103,12 @@ def _index(rows, size, slots):  # type: ignore[no-untyped-def]
         slots[slot] = row
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _find(data, spans, rows, slots, text, key, size, used, batch, out, first):  # type: ignore[no-untyped-def]
-    """The row of each id, new ones behind the ``size`` that are held; in ``first`` the mentions that are an id's first here."""
+    """The row of each id, new ones behind the ``size`` that are held; in ``first`` the mentions that are an id's first here.
+
+    The thread that fetches goes on meanwhile.
+    """
     mask, mentioned = len(slots) - 1, 0
     for at in range(len(spans)):
         start, end = spans[at]
@@ -134,16 +138,13 @@ def sip_hash(data, start, end, key):  # type: ignore[no-untyped-def]
     a, b = key[0] ^ np.uint64(0x736F6D6570736575), key[1] ^ np.uint64(0x646F72616E646F6D)
     c, d = key[0] ^ np.uint64(0x6C7967656E657261), key[1] ^ np.uint64(0x7465646279746573)
     last = np.uint64(end - start) << np.uint64(56)
-    for word_at in range(start, end, 8):
-        stop, word = min(word_at + 8, end), np.uint64(0)
-        for at in range(word_at, stop):
-            word |= np.uint64(data[at]) << np.uint64(8 * (at - word_at))
-        if stop - word_at < 8:
-            last |= word
-        else:
-            d ^= word
-            a, b, c, d = _sip_round(a, b, c, d)
-            a ^= word
+    stop = start + (end - start) // WORD * WORD
+    for at in range(start, stop, WORD):
+        word = word_at(data, at)
+        d ^= word
+        a, b, c, d = _sip_round(a, b, c, d)
+        a ^= word
+    last |= word_within(data, stop, end)
     d ^= last
     a, b, c, d = _sip_round(a, b, c, d)
     a ^= last
@@ -175,9 +176,4 @@ def _rotated(word, bits):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def _is(row, wanted, text, data, start, end):  # type: ignore[no-untyped-def]
-    if row[HASH] != wanted or row[END] - row[START] != end - start:
-        return False
-    for shift in range(end - start):  # noqa: SIM110 (numba)
-        if text[row[START] + shift] != data[start + shift]:
-            return False
-    return True
+    return row[HASH] == wanted and is_same(text, row[START], row[END], data, start, end)

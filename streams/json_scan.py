@@ -13,6 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from streams.json_numbers import MOST_DIGITS, float_of, read_number
+from streams.words import WORD, below_flags, equal_flags, first_flagged, is_same, word_at
+
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
@@ -24,12 +27,11 @@ EVENT_ID, USER, ITEM, ACTION, CATEGORY, TIME, LAT, LON, SESSION, REQUEST, VALUE,
 TEXTS, UNKNOWN = CATEGORY + 1, len(FIELDS)
 REQUIRED = (1 << EVENT_ID) | (1 << USER) | (1 << ITEM) | (1 << ACTION) | (1 << TIME)
 _NAMES = np.frombuffer("".join(FIELDS).encode(), np.uint8)
-_NAME_ENDS = np.cumsum([len(name) for name in FIELDS])
+_NAME_STARTS = np.cumsum([0, *map(len, FIELDS)])
 _NULL, _TRUE, _FALSE = (np.frombuffer(word, np.uint8) for word in (b"null", b"true", b"false"))
-_POWERS = 10.0 ** np.arange(23)
-EXACT = 1 << 53
 NOT_PLAIN = -1
 ABSENT = -1
+_PADDING = bytes(WORD)  # so that eight bytes can be read from wherever a value has some
 
 
 class ScannedEvents(NamedTuple):
@@ -56,7 +58,7 @@ def scan_events(values: Sequence[bytes | None]) -> ScannedEvents:
     ([True, False], b'cafe', 7)
     """
     held = [value or b"" for value in values]
-    data, count = b"".join(held), len(held)
+    data, count = b"".join([*held, _PADDING]), len(held)
     ends = np.cumsum(np.fromiter(map(len, held), np.int64, count))
     plain, spans = np.zeros(count, np.bool_), np.full((count, TEXTS, 2), ABSENT, np.int64)
     time_ms, places = np.zeros(count, np.int64), np.full((count, 2), np.nan)
@@ -89,13 +91,13 @@ def _is_utf8(value: bytes) -> bool:
     return True
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _scan(data, ends, plain, spans, time_ms, places, long_numbers, is_wide):  # type: ignore[no-untyped-def]
-    """Read every value; ``is_wide`` of those with characters that are not ASCII."""
-    start = 0
+    """Read every value; ``is_wide`` of those with characters that are not ASCII. The thread that fetches goes on meanwhile."""
+    start, order = 0, np.zeros(2 * len(FIELDS), np.int64)
     for row in range(len(ends)):
         end = ends[row]
-        plain[row] = _event(data, start, end, spans[row], time_ms, places[row], long_numbers[row], row)
+        plain[row] = _event(data, start, end, spans[row], time_ms, places[row], long_numbers[row], row, order)
         if not plain[row]:
             long_numbers[row] = 0
         bits = np.uint8(0)
@@ -110,21 +112,22 @@ def _which(data, spans, known, ends):  # type: ignore[no-untyped-def]
     out = np.full(len(spans), -1, np.int64)
     for row in range(len(spans)):
         for text in range(len(ends) - 1):
-            if _same(data, spans[row, 0], spans[row, 1], known, ends[text], ends[text + 1]):
+            if is_same(data, spans[row, 0], spans[row, 1], known, ends[text], ends[text + 1]):
                 out[row] = text
     return out
 
 
-@njit(cache=True)
-def _event(data, at, end, spans, time_ms, place, long_numbers, row):  # type: ignore[no-untyped-def]
-    """Read one object with nothing behind it; whether it was plain."""
+@njit(cache=True, forceinline=True)
+def _event(data, at, end, spans, time_ms, place, long_numbers, row, order):  # type: ignore[no-untyped-def]
+    """Read one object with nothing behind it; whether it was plain. ``order`` is that of the fields of the one before."""
     at = _space(data, at, end)
     if at >= end or data[at] != 123:  # {
         return False
-    seen = 0
+    seen, number = 0, 0
     at = _space(data, at + 1, end)
     while True:
-        field, at = _key(data, at, end)
+        field, at = _key(data, at, end, order, min(number, len(order) - 1))
+        number += 1
         if field == NOT_PLAIN or (seen >> field & 1 and field != UNKNOWN):
             return False
         seen |= 1 << field
@@ -156,7 +159,7 @@ def _event(data, at, end, spans, time_ms, place, long_numbers, row):  # type: ig
     return seen & REQUIRED == REQUIRED and _space(data, at + 1, end) == end
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def _context(data, at, end, spans):  # type: ignore[no-untyped-def]
     """Read an object of texts, of which the category is kept; behind it, or NOT_PLAIN."""
     if at >= end or data[at] != 123:
@@ -169,7 +172,7 @@ def _context(data, at, end, spans):  # type: ignore[no-untyped-def]
         at = _text(data, at, end)
         if at == NOT_PLAIN:
             return NOT_PLAIN
-        is_category = _same(data, start + 1, at - 1, _NAMES, _NAME_ENDS[CATEGORY - 1], _NAME_ENDS[CATEGORY])
+        is_category = is_same(data, start + 1, at - 1, _NAMES, _NAME_STARTS[CATEGORY], _NAME_STARTS[CATEGORY + 1])
         at = _colon(data, at, end)
         if at == NOT_PLAIN:
             return NOT_PLAIN
@@ -186,112 +189,76 @@ def _context(data, at, end, spans):  # type: ignore[no-untyped-def]
         at = _space(data, at + 1, end)
 
 
-@njit(cache=True)
-def _key(data, at, end):  # type: ignore[no-untyped-def]
-    """The field that is named here, UNKNOWN for another name, and where its value starts; NOT_PLAIN if nothing is."""
+@njit(cache=True, forceinline=True)
+def _key(data, at, end, order, number):  # type: ignore[no-untyped-def]
+    """The field that is named here, UNKNOWN for another name, and where its value starts; NOT_PLAIN if nothing is.
+
+    The one that stood here in the event before is looked for first.
+    """
     stop = _text(data, at, end)
     if stop == NOT_PLAIN:
         return NOT_PLAIN, at
     behind = _colon(data, stop, end)
     if behind == NOT_PLAIN:
         return NOT_PLAIN, at
-    start = 0
-    for field in range(len(_NAME_ENDS)):
-        if _same(data, at + 1, stop - 1, _NAMES, start, _NAME_ENDS[field]):
-            return UNKNOWN if field == CATEGORY else field, behind  # the category has its place in the context
-        start = _NAME_ENDS[field]
-    return UNKNOWN, behind
+    field = order[number]
+    if not _is_name(data, at + 1, stop - 1, field):
+        field = order[number] = _field_named(data, at + 1, stop - 1)
+    return UNKNOWN if field == CATEGORY else field, behind  # the category has its place in the context
 
 
 @njit(cache=True)
+def _field_named(data, start, end):  # type: ignore[no-untyped-def]
+    field = 0
+    while field < UNKNOWN and not _is_name(data, start, end, field):
+        field += 1
+    return field
+
+
+@njit(cache=True, forceinline=True)
+def _is_name(data, start, end, field):  # type: ignore[no-untyped-def]
+    return field < UNKNOWN and is_same(data, start, end, _NAMES, _NAME_STARTS[field], _NAME_STARTS[field + 1])
+
+
+@njit(cache=True, forceinline=True)
 def _field_number(data, at, end, field, time_ms, place, long_numbers, row):  # type: ignore[no-untyped-def]
-    stop, mantissa, digits, power, is_float = _number(data, at, end)
+    stop, mantissa, digits, power, is_float = read_number(data, at, end)
     if stop == NOT_PLAIN:
         return NOT_PLAIN
     negative = data[at] == 45
     if field == TIME:
-        if is_float or negative or digits > 18:
+        if is_float or negative or digits > MOST_DIGITS:
             return NOT_PLAIN
         time_ms[row] = mantissa
     elif field == VALUE:
         if abs(power) > 200 or digits > 100:  # it might be infinite
             return NOT_PLAIN
-    elif digits > 18 or mantissa > EXACT or abs(power) > 22:
-        long_numbers[field - LAT, 0], long_numbers[field - LAT, 1] = at, stop
     else:
-        number = mantissa * _POWERS[power] if power >= 0 else mantissa / _POWERS[-power]
-        place[field - LAT] = -number if negative and (is_float or mantissa) else number  # the integer -0 is 0
+        number, is_sure = float_of(mantissa, digits, power)
+        if is_sure:
+            place[field - LAT] = -number if negative and (is_float or mantissa) else number  # the integer -0 is 0
+        else:
+            long_numbers[field - LAT, 0], long_numbers[field - LAT, 1] = at, stop
     return stop
 
 
-@njit(cache=True)
-def _number(data, at, end):  # type: ignore[no-untyped-def]
-    """A JSON number: behind it (or NOT_PLAIN), its first 18 digits and how many there are, the power of ten that belongs to them
-    if there are no more, and whether it has a point or an exponent.
-    """
-    failed = NOT_PLAIN, 0, 0, 0, False
-    if at < end and data[at] == 45:  # -
-        at += 1
-    whole = at
-    mantissa, digits, power, is_float = 0, 0, 0, False
-    while at < end and 48 <= data[at] <= 57:
-        mantissa, digits = _with_digit(mantissa, digits, data[at])
-        at += 1
-    if at == whole or (data[whole] == 48 and at > whole + 1):
-        return failed
-    if at < end and data[at] == 46:  # .
-        is_float = True
-        at += 1
-        fraction = at
-        while at < end and 48 <= data[at] <= 57:
-            mantissa, digits = _with_digit(mantissa, digits, data[at])
-            at += 1
-        if at == fraction:
-            return failed
-        power = fraction - at
-    if at < end and (data[at] == 101 or data[at] == 69):  # e, E
-        is_float = True
-        at += 1
-        sign = 1
-        if at < end and (data[at] == 43 or data[at] == 45):
-            sign = 1 if data[at] == 43 else -1
-            at += 1
-        exponent, start = 0, at
-        while at < end and 48 <= data[at] <= 57 and exponent < 10_000:
-            exponent = exponent * 10 + data[at] - 48
-            at += 1
-        if at == start or (at < end and 48 <= data[at] <= 57):
-            return failed
-        power += sign * exponent
-    return at, mantissa, digits, power, is_float
-
-
-@njit(cache=True)
-def _with_digit(mantissa, digits, byte):  # type: ignore[no-untyped-def]
-    """Leading zeros are no digits; beyond 18 they are counted only."""
-    digit = np.int64(byte) - 48
-    if digits == 0 and digit == 0:
-        return mantissa, digits
-    return (mantissa * 10 + digit if digits < 18 else mantissa), digits + 1
-
-
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def _text(data, at, end):  # type: ignore[no-untyped-def]
     """Behind a text that starts here, NOT_PLAIN if none does, or one with escapes or control characters."""
     if at >= end or data[at] != 34:
         return NOT_PLAIN
     at += 1
     while at < end:
-        byte = data[at]
-        if byte == 34:
-            return at + 1
-        if byte < 32 or byte == 92:
-            return NOT_PLAIN
-        at += 1
+        word = word_at(data, at)
+        flags = equal_flags(word, 34) | equal_flags(word, 92) | below_flags(word, 32)
+        if flags:
+            at += first_flagged(flags)
+            return at + 1 if at < end and data[at] == 34 else NOT_PLAIN
+        at += WORD
     return NOT_PLAIN
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def _colon(data, at, end):  # type: ignore[no-untyped-def]
     at = _space(data, at, end)
     if at >= end or data[at] != 58:
@@ -313,27 +280,17 @@ def _any(data, at, end):  # type: ignore[no-untyped-def]
         return _word(data, at, end, _TRUE)
     if first == 102:
         return _word(data, at, end, _FALSE)
-    return _number(data, at, end)[0]
+    return read_number(data, at, end)[0]
 
 
 @njit(cache=True)
 def _word(data, at, end, word):  # type: ignore[no-untyped-def]
     stop = at + len(word)
-    return stop if stop <= end and _same(data, at, stop, word, 0, len(word)) else NOT_PLAIN
+    return stop if stop <= end and is_same(data, at, stop, word, 0, len(word)) else NOT_PLAIN
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def _space(data, at, end):  # type: ignore[no-untyped-def]
     while at < end and (data[at] == 32 or data[at] == 10 or data[at] == 13 or data[at] == 9):
         at += 1
     return at
-
-
-@njit(cache=True)
-def _same(data, start, end, other, other_start, other_end):  # type: ignore[no-untyped-def]
-    if end - start != other_end - other_start:
-        return False
-    for shift in range(end - start):  # noqa: SIM110 (numba)
-        if data[start + shift] != other[other_start + shift]:
-            return False
-    return True

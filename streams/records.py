@@ -3,14 +3,13 @@
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
-from aiokafka import ConsumerRecord
-
 from schemas import json_wire, topics
 from schemas.headers import kept_headers
 from schemas.partitioning import partition_of
 from schemas.patterns import Pattern
 from schemas.topics import TopicSpec
 from streams.decoding import Reject
+from streams.engine.fetched_records import FetchedRecord
 from streams.engine.writer import OutRecord
 from streams.stages.crossing import Cut, RegionReport, encode_message
 from streams.stages.output import Routed, StageOutput, key_of, topic_of
@@ -50,7 +49,7 @@ def _internal_record(routed: Routed) -> OutRecord:
     return OutRecord(routed.topic.name, routed.partition, None, encode_message(batch), urgent=urgent)
 
 
-def late_records(records: Sequence[ConsumerRecord], late: Sequence[int]) -> list[OutRecord]:
+def late_records(records: Sequence[FetchedRecord], late: Sequence[int]) -> list[OutRecord]:
     """The late events as they were received, with the offset they had."""
     if not late:
         return []
@@ -58,7 +57,7 @@ def late_records(records: Sequence[ConsumerRecord], late: Sequence[int]) -> list
     return [_copied(by_offset[offset], topics.LATE, [], None) for offset in late]
 
 
-def rejected_records(records: Sequence[ConsumerRecord], rejects: Sequence[Reject], stage: str) -> list[OutRecord]:
+def rejected_records(records: Sequence[FetchedRecord], rejects: Sequence[Reject], stage: str) -> list[OutRecord]:
     """The original bytes of the rejected records, with the stage and the reason in headers.
 
     A value beyond ``MAX_REJECTED_BYTES`` is cut, and the header ``value_bytes`` says how long it was: a record that only just
@@ -70,7 +69,7 @@ def rejected_records(records: Sequence[ConsumerRecord], rejects: Sequence[Reject
     return [_rejected(by_offset[reject.offset], reject, stage) for reject in rejects]
 
 
-def _rejected(record: ConsumerRecord, reject: Reject, stage: str) -> OutRecord:
+def _rejected(record: FetchedRecord, reject: Reject, stage: str) -> OutRecord:
     reason = [("stage", stage.encode()), ("reason", reject.reason.encode()), ("error", reject.error.encode()[:2_000])]
     value = record.value
     if value is not None and len(value) > MAX_REJECTED_BYTES:
@@ -80,7 +79,7 @@ def _rejected(record: ConsumerRecord, reject: Reject, stage: str) -> OutRecord:
 
 
 def _copied(
-    record: ConsumerRecord, topic: TopicSpec, headers: list[tuple[str, bytes]], value: bytes | None
+    record: FetchedRecord, topic: TopicSpec, headers: list[tuple[str, bytes]], value: bytes | None
 ) -> OutRecord:
     source = [
         ("source_topic", record.topic.encode()),

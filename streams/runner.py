@@ -11,11 +11,11 @@ from itertools import takewhile
 from typing import Any, Protocol
 
 import msgspec
-from aiokafka import ConsumerRecord
 
 from schemas.patterns import Pattern
 from streams.decoding import EventDecoder
 from streams.engine.batches import FetchedBatch
+from streams.engine.fetched_records import FetchedRecord
 from streams.engine.fetching import Round
 from streams.engine.statelog import NOTHING_ABSORBED, Chunk
 from streams.engine.table import StateTable
@@ -60,18 +60,18 @@ class Work(msgspec.Struct, frozen=True):
 class Step(Protocol):
     """How a stage takes in the records of its topic."""
 
-    def __call__(self, state: Any, records: Sequence[ConsumerRecord]) -> Work:
+    def __call__(self, state: Any, records: Sequence[FetchedRecord]) -> Work:
         """Absorb the records into the state."""
 
 
 class UserStep:
     """Decodes and validates events for the user stage."""
 
-    def __init__(self, decoder: EventDecoder, is_last: Callable[[ConsumerRecord], bool]) -> None:
+    def __init__(self, decoder: EventDecoder, is_last: Callable[[FetchedRecord], bool]) -> None:
         self._decoder = decoder
         self._is_last = is_last
 
-    def __call__(self, state: UserStage, records: Sequence[ConsumerRecord]) -> Work:
+    def __call__(self, state: UserStage, records: Sequence[FetchedRecord]) -> Work:
         """Absorb events; what cannot be decoded or validated is rejected, what comes too late is set aside."""
         now_ms = int(time.time() * 1000)
         events, rejects = self._decoder.decode(records, now_ms)
@@ -94,9 +94,9 @@ class BehindStage(Protocol):
         """Absorb the topic's messages up to ``last_offset``."""
 
 
-def internal_step(state: BehindStage, records: Sequence[ConsumerRecord]) -> Work:
+def internal_step(state: BehindStage, records: Sequence[FetchedRecord]) -> Work:
     """Absorb the messages of an internal topic."""
-    values = [record.value for record in records]
+    values = [record.value or b"" for record in records]
     output = state.apply([decode_message(value) for value in values], records[-1].offset)
     written = output_records(output, state.settings.partitions)
     return Work(encode_values(values), written, output.patterns, output.counts)
@@ -110,7 +110,7 @@ class InHand(msgspec.Struct, frozen=True):
 
     partition: int
     state: Any
-    records: Sequence[ConsumerRecord]
+    records: Sequence[FetchedRecord]
     work: Work | None
     chunk: Chunk | None
     written: asyncio.Future[Any] | None
@@ -200,7 +200,7 @@ class StageRunner:
         if self._settling is None or self._settling.done():
             self._settling = asyncio.create_task(self._settle())
 
-    def _absorbed(self, state: Any, records: Sequence[ConsumerRecord], done: Callable[[], None]) -> InHand:
+    def _absorbed(self, state: Any, records: Sequence[FetchedRecord], done: Callable[[], None]) -> InHand:
         started, previous = time.perf_counter(), state.absorbed_offset
         fresh = [record for record in records if record.offset > previous] if records[0].offset <= previous else records
         work = chunk = written = None

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 import msgspec
-from aiokafka import ConsumerRecord
+
+from streams.engine.fetched_records import FetchedRecord
 
 MAX_BATCH_BYTES = 2_000_000
 
@@ -11,11 +12,11 @@ MAX_BATCH_BYTES = 2_000_000
 class FetchedBatch(msgspec.Struct, frozen=True):
     """Consecutive records of one partition. Of the offsets from ``read_from`` on, the log holds no record before them."""
 
-    records: Sequence[ConsumerRecord]
+    records: Sequence[FetchedRecord]
     read_from: int
 
 
-def cut_batches(records: list[ConsumerRecord], max_records: int) -> Iterator[list[ConsumerRecord]]:
+def cut_batches(records: list[FetchedRecord], max_records: int) -> Iterator[list[FetchedRecord]]:
     """Runs of at most ``max_records`` records whose values have at most ``MAX_BATCH_BYTES`` (a larger one goes alone)."""
     start, size = 0, 0
     for at, record in enumerate(records):

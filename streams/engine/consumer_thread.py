@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka import AIOKafkaConsumer
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from streams.engine.fetched_records import FetchedRecords
+from streams.engine.fetched_records import FetchedRecord, FetchedRecords
 from streams.engine.fetching import FETCH_MAX_WAIT_MS, FetchDemand
 from streams.engine.handing_over import skip
 
@@ -39,9 +39,9 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
     async def _fetch_records(
         self, consumer: AIOKafkaConsumer, active_partitions: set[TP], timeout: float | None = None,
         max_records: int | None = None,
-    ) -> Mapping[TP, list[ConsumerRecord]]:  # fmt: skip
+    ) -> Mapping[TP, list[FetchedRecord]]:  # fmt: skip
         skip(consumer._fetcher, self.delivered)
-        records: Mapping[TP, list[ConsumerRecord]]
+        records: Mapping[TP, list[FetchedRecord]]
         records = await super()._fetch_records(consumer, active_partitions, timeout, max_records)
         return records
 

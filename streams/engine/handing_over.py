@@ -10,9 +10,9 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from aiokafka import ConsumerRecord
 from faust.types import TP
 
+from streams.engine.fetched_records import FetchedRecord
 from streams.engine.writer import Placed
 
 # Beyond that what is held of a partition is forgotten, and fetched.
@@ -24,7 +24,7 @@ class HandOver:
     """The records of our own that were acknowledged and not delivered yet, by partition in the order of their offsets."""
 
     def __init__(self) -> None:
-        self._held: defaultdict[TP, dict[int, ConsumerRecord]] = defaultdict(dict)
+        self._held: defaultdict[TP, dict[int, FetchedRecord]] = defaultdict(dict)
         self._bytes: defaultdict[TP, int] = defaultdict(int)
 
     def hold(self, placed: Sequence[Placed], owned: Collection[TP]) -> set[TP]:
@@ -47,9 +47,9 @@ class HandOver:
         """The partitions of which something is held."""
         return list(self._held)
 
-    def take(self, tp: TP, position: int) -> list[ConsumerRecord]:
+    def take(self, tp: TP, position: int) -> list[FetchedRecord]:
         """The records from ``position`` on up to the first one that is missing, and forget these and what lies before them."""
-        held, taken = self._held[tp], list[ConsumerRecord]()
+        held, taken = self._held[tp], list[FetchedRecord]()
         while (record := held.get(position + len(taken))) is not None:
             taken.append(record)
         rest = {offset: record for offset, record in held.items() if offset >= position + len(taken)}
@@ -69,14 +69,13 @@ class HandOver:
         self._bytes.pop(tp, None)
 
 
-def as_fetched(placed: Placed) -> ConsumerRecord:
+def as_fetched(placed: Placed) -> FetchedRecord:
     """A record as it would be fetched."""
     record = placed.record
     time_ms = record.timestamp_ms or int(time.time() * 1000)
-    return ConsumerRecord(
-        record.topic, record.partition, placed.offset, time_ms, CREATE_TIME, record.key, record.value, None,
-        len(record.key or b""), len(record.value or b""), (),
-    )  # fmt: skip
+    return FetchedRecord(
+        record.topic, record.partition, placed.offset, time_ms, CREATE_TIME, record.key, record.value, ()
+    )
 
 
 def skip(fetcher: Any, delivered: dict[TP, int]) -> None:

@@ -12,7 +12,6 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import faust
-from aiokafka import ConsumerRecord
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from mode.utils.objects import cached_property
@@ -20,6 +19,7 @@ from mode.utils.queues import FlowControlEvent
 
 from streams.engine.batches import FetchedBatch, cut_batches
 from streams.engine.consumer_thread import BatchConsumerThread
+from streams.engine.fetched_records import FetchedRecord
 from streams.engine.fetching import LONG_ROUND_S, SHORT_ROUND_S, Round
 from streams.engine.handing_over import HandOver
 from streams.engine.writer import BatchWriter, Placed
@@ -115,7 +115,7 @@ class BatchConsumer(driver.Consumer):
         self._handed.forget()
         self._thread.delivered.clear()
 
-    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Mapping[TP, list[ConsumerRecord]]:
+    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Mapping[TP, list[FetchedRecord]]:
         """What is fetched; behind a backlog that of the internal topics first: work that is half done comes before new work.
 
         Nothing of the batch topics before a rebalance has ended: until then neither states nor read positions are final.
@@ -161,7 +161,7 @@ class BatchConsumer(driver.Consumer):
         await self._hand_on()
         await self.round.nearly_over(SHORT_ROUND_S)
 
-    def _note_backlog(self, fetched: Mapping[TP, list[ConsumerRecord]]) -> None:
+    def _note_backlog(self, fetched: Mapping[TP, list[FetchedRecord]]) -> None:
         """Fetch ahead if many new events were fetched or lie behind those; what comes of them says nothing about it."""
         new = {tp: records for tp, records in fetched.items() if tp.topic in self._new_topics()}
         if new and not self.app.rebalancing:
@@ -173,7 +173,7 @@ class BatchConsumer(driver.Consumer):
         """The topics of new events; to a worker of inner stages alone theirs are."""
         return self.app.batch_topics - self.app.inner_topics or self.app.inner_topics
 
-    async def _deliver_all(self, fetched: Mapping[TP, list[ConsumerRecord]], active: set[TP] | None) -> None:
+    async def _deliver_all(self, fetched: Mapping[TP, list[FetchedRecord]], active: set[TP] | None) -> None:
         async with self._delivering:
             await self._deliver_fetched(fetched, active)
             await self._deliver_handed(self._handed.partitions())
@@ -217,7 +217,7 @@ class BatchConsumer(driver.Consumer):
                 await self._deliver(tp, records)
                 self._thread.delivered[tp] = records[-1].offset + 1
 
-    async def _deliver_fetched(self, fetched: Mapping[TP, list[ConsumerRecord]], active: set[TP] | None) -> None:
+    async def _deliver_fetched(self, fetched: Mapping[TP, list[FetchedRecord]], active: set[TP] | None) -> None:
         """Hand the agents what was fetched, new events first: what comes of them is there when the round is over."""
         generation = self.app.consumer_generation_id
         new, inner = self._new_topics(), self.app.inner_topics
@@ -235,7 +235,7 @@ class BatchConsumer(driver.Consumer):
             self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
             await self._deliver(tp, wanted)
 
-    def _unread(self, tp: TP, records: list[ConsumerRecord]) -> list[ConsumerRecord]:
+    def _unread(self, tp: TP, records: list[FetchedRecord]) -> list[FetchedRecord]:
         """The records from the read position on. Nothing if the first one lies beyond it: the position was moved back while
         they were fetched, so they are fetched again from there. A gap that is still there then is the log's own.
         """
@@ -246,7 +246,7 @@ class BatchConsumer(driver.Consumer):
             return []
         return records if first >= position else [record for record in records if record.offset >= position]
 
-    async def _deliver(self, tp: TP, records: list[ConsumerRecord]) -> None:
+    async def _deliver(self, tp: TP, records: list[FetchedRecord]) -> None:
         if tp.topic not in self.app.batch_topics:
             for record in records:
                 await self.callback(self._to_message(tp, record))

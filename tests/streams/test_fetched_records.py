@@ -1,5 +1,6 @@
 """Records that were fetched are gone as soon as nobody can read them any more."""
 
+import dataclasses
 import gc
 import weakref
 from collections.abc import Iterator
@@ -7,12 +8,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka import ConsumerRecord
 from aiokafka.consumer.fetcher import FetchResult, PartitionRecords
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 
-from streams.engine.fetched_records import FetchedRecords
+from streams.engine.fetched_records import FetchedRecords, ReadRecords
 
 TP = TopicPartition("events", 0)
 
@@ -77,3 +79,16 @@ def test_by_itself_what_nobody_read_stays() -> None:
     result, records = fetched()
     del result
     assert records() is not None, "aiokafka lets go by itself now: FetchedRecords is not needed any more"
+
+
+def test_light_records_say_what_those_of_aiokafka_say() -> None:
+    """Faust makes messages of either."""
+    builder = DefaultRecordBatchBuilder(2, 0, 0, producer_id=-1, producer_epoch=-1, base_sequence=-1, batch_size=9_999)
+    builder.append(0, 7, b"key", b"value", [("reason", b"late")])
+    builder.append(1, 8, None, None, [])
+    answer = bytes(builder.build())
+    stock = list(PartitionRecords(TP, MemoryRecords(answer), [], 0, None, None, True, 0))
+    ours = list(ReadRecords(PartitionRecords(TP, MemoryRecords(answer), [], 0, None, None, True, 0)))
+    for name in (field.name for field in dataclasses.fields(ConsumerRecord)):
+        said, expected = ([getattr(one, name) for one in records] for records in (ours, stock))
+        assert (list(map(list, said)) == list(map(list, expected))) if name == "headers" else said == expected, name

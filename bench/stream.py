@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 from streaming.child import Child
 from streaming.contenders import CONTENDERS
-from streaming.internal import BEHIND, fill_internal
+from streaming.internal import BEHIND, empty_internal, fill_internal
 from streaming.latency import measure as measure_latency
 
 from chronotope.datasets.readers import read_events
@@ -100,6 +100,7 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
             for name, found in speeds.items():
                 events, slug = int(options.events * SHARE.get(name, 1.0)), name.replace(" ", "-")
                 env = _environment(kafka, f"bench-{slug}-{number}", events)
+                empty_internal(kafka)
                 found.append(Child(name, env, folder / f"{slug}.log").run(events, options.timeout))
         rows += [_row(name, keys, found) for name, found in speeds.items()]
     return rows

@@ -1,11 +1,14 @@
-"""What the user stage makes of events, written to the internal topics of one stage behind it."""
+"""The topics between the stages: emptied, or filled with what the user stage sends to one stage behind it."""
 
+import time
 from collections.abc import Iterable
 from itertools import islice
 
 import numpy as np
 from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
 
+from chronotope.kafka.topics import apply_topics
 from schemas import json_wire
 from schemas.events import BehaviorEvent
 from schemas.partitioning import partition_of
@@ -23,8 +26,27 @@ from streams.stages.user import UserStage
 BEHIND = {
     "region": (INTERNAL_REGION, INTERNAL_UNION), "transition": (INTERNAL_TRANSITION,), "place": (INTERNAL_PLACE,),
 }  # fmt: skip
+INTERNAL_TOPICS = (INTERNAL_REGION, INTERNAL_UNION, INTERNAL_TRANSITION, INTERNAL_PLACE)
+GONE_WITHIN_S = 30.0
 # Events of a source batch: what a worker fetches of a partition at a time when it is busy.
 BATCH_EVENTS = 2_000
+
+
+def empty_internal(kafka: KafkaSettings) -> None:
+    """Let the internal topics be as before the first worker. Raises TimeoutError if the brokers do not let go of them.
+
+    They hold what an earlier worker made of the same events; the next one's would be passed over as known already.
+    """
+    admin = AdminClient(kafka.confluent() | {"log_level": 0})
+    names = {topic.name for topic in INTERNAL_TOPICS}
+    for deleted in admin.delete_topics(list(names)).values():
+        deleted.result()
+    give_up_s = time.monotonic() + GONE_WITHIN_S
+    while names & admin.list_topics(timeout=GONE_WITHIN_S).topics.keys():
+        if time.monotonic() > give_up_s:
+            raise TimeoutError("the internal topics were deleted and are still there")
+        time.sleep(0.1)
+    apply_topics(kafka, INTERNAL_TOPICS)
 
 
 def fill_internal(kafka: KafkaSettings, stage: str, events: Iterable[tuple[bytes, bytes]]) -> int:

@@ -57,9 +57,11 @@ class _OpenBin:
         """Keys in order, and the events of each."""
         if self._raw:
             keys, counts = np.unique(np.concatenate(self._raw), return_counts=True)
-            merged = np.union1d(self._keys, keys) if len(self._keys) else keys
-            self._counts = _counts_of(merged, self._keys, self._counts) + _counts_of(merged, keys, counts)
-            self._keys, self._raw, self._n_raw = merged, [], 0
+            if len(self._keys):
+                merged = np.union1d(self._keys, keys)
+                counts = _counts_of(merged, self._keys, self._counts) + _counts_of(merged, keys, counts)
+                keys = merged
+            self._keys, self._counts, self._raw, self._n_raw = keys, counts, [], 0
         return self._keys, self._counts
 
 
@@ -172,11 +174,16 @@ class CountBins:
         level = live.level * (1.0 - 1.0 / self.idle_bins) + count
         last_bin = np.where(count > 0, bin_index, live.last_bin)
         awake = bin_index - last_bin <= self.idle_bins
-        live = _Live(live.keys[awake], last_bin[awake], level[awake])
-        others = np.isin(keys, live.keys, invert=True, assume_unique=True)
+        live = _Live(live.keys, last_bin, level)
+        if not awake.all():
+            live, count = _Live(live.keys[awake], last_bin[awake], level[awake]), count[awake]
+        others = _places(live.keys, keys) < 0
         ready = self._newcomers_ready(keys[others].tolist(), counts[others].tolist(), bin_index)
-        self._live = live = self._admit(live, ready, bin_index) if ready else live
-        return ClosedBin(bin_index * self.bin_s, live.keys, _counts_of(live.keys, keys, counts))
+        if ready:
+            live = self._admit(live, ready, bin_index)
+            count = _counts_of(live.keys, keys, counts)
+        self._live = live
+        return ClosedBin(bin_index * self.bin_s, live.keys, count)
 
     def _newcomers_ready(self, keys: list[int], counts: list[int], bin_index: int) -> dict[int, int]:
         """Count the events of keys that are not live; those with enough of them, and how many."""
@@ -259,8 +266,15 @@ def _ints(data: bytes) -> Ints:
 
 def _counts_of(wanted: Ints, keys: Ints, counts: Ints) -> Ints:
     """The counts of the wanted keys, 0 where there is none; both in order."""
-    found = np.zeros(len(wanted), np.int64)
-    if len(keys):
-        at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-        found = np.where(keys[at] == wanted, counts[at], 0)
-    return found
+    if not len(keys):
+        return np.zeros(len(wanted), np.int64)
+    at = _places(keys, wanted)
+    return np.where(at >= 0, counts[at], 0)
+
+
+def _places(keys: Ints, wanted: Ints) -> Ints:
+    """Where each of the wanted is among the keys, which are in order; -1 where it is not."""
+    if not len(keys):
+        return np.full(len(wanted), -1)
+    at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return np.where(keys[at] == wanted, at, -1)

@@ -42,7 +42,7 @@ lint: setup ## the static checks alone
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint kafka-if-possible ## static checks, then every test
+test: lint kafka-if-possible ## static checks, then every test but those of make chaos
 	$(BIN)/python -m pytest -m 'not chaos'
 
 kafka: ops/kafka/lib/.fetched ## fetch Apache Kafka's jars with Maven (for --broker kafka and its tests)
@@ -59,10 +59,12 @@ kafka-if-possible:
 chaos: setup kafka-if-possible ## kill and restart processes on both brokers until the verifier is sure
 	$(BIN)/python -m pytest -m chaos
 
-bench: setup ## every benchmark against its peers; tables on the terminal, JSON in build/bench
+BENCHES := sequence serving spatial stream temporal
+
+bench: setup ## the benchmarks against their peers, which it installs; tables on the terminal, JSON in build/bench
+	$(BIN)/python -m pip install --quiet --editable '.[local,dev,bench]'
 	@mkdir -p build/bench
-	@for each in bench/*.py; do name=$$(basename $$each .py); echo "== $$name"; \
-	  $(BIN)/python $$each --json build/bench/$$name.json || exit 1; done
+	@for name in $(BENCHES); do echo "== $$name"; $(BIN)/python bench/$$name.py --json build/bench/$$name.json || exit 1; done
 
 clean: ## remove what was installed, fetched and written here
 	rm -rf $(VENV) ops/kafka/lib ops/kafka/target build var *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

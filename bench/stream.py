@@ -110,9 +110,10 @@ def measure_stage(options: argparse.Namespace) -> list[dict[str, Any]]:
     """A row per number of keys: one of the stages behind the user stage, whose topic holds what came of the events."""
     rows = []
     for keys, kafka, folder in _clusters(options):
-        sent = fill_internal(kafka, options.stage, replayed(options, keys))
         found = []
         for number in range(options.rounds):
+            empty_internal(kafka)
+            sent = fill_internal(kafka, options.stage, replayed(options, keys))
             env = _environment(kafka, f"bench-{options.stage}-{number}", sent)
             speed, cpu, rss = Child(options.stage, env, folder / f"{options.stage}.log").run(sent, options.timeout)
             found.append((speed * options.events / sent, cpu * sent / options.events, rss))

@@ -77,7 +77,7 @@ class ServerSettings(BaseSettings):
 
     max_batch: int = Field(256, ge=1, description="Users ranked in one batch.")
     refreshes_per_s: float | None = Field(
-        None, gt=0, description="Budget of refreshes per second, requests aside; null: as many as the machine can."
+        None, gt=0, description="Budget of refreshes per second, requests aside; unset: as many as the machine can."
     )
     event_patience_s: float = Field(0.05, gt=0, description="Aim in seconds for a refresh after an event.")
     pattern_patience_s: float = Field(0.5, gt=0, description="Aim in seconds for a refresh after a pattern change.")
@@ -104,12 +104,12 @@ class ServerSettings(BaseSettings):
 
     http_host: str = Field("127.0.0.1", description="Address the HTTP server listens on.")
     http_port: int = Field(8080, ge=0, le=65_535, description="Port of the HTTP server; 0 takes a free one.")
-    http_token: SecretStr | None = Field(None, description="Bearer token that look-ups must present; null: none.")
+    http_token: SecretStr | None = Field(None, description="Bearer token that look-ups must present; unset: none.")
     http_requests_per_s: float = Field(2_000.0, gt=0, description="Look-ups per second and client address.")
     http_max_body_bytes: int = Field(65_536, ge=0, description="Largest request body in bytes.")
     http_answer_timeout_s: float = Field(1.0, gt=0, description="Seconds that a look-up waits for a fresh answer.")
 
-    checkpoint_dir: Path | None = Field(None, description="Directory of checkpoints; null keeps none.")
+    checkpoint_dir: Path | None = Field(None, description="Directory of checkpoints; unset: none are kept.")
     checkpoint_every_s: float = Field(
         60.0,
         gt=0,

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from streams.json_numbers import MOST_DIGITS, float_of, read_number
+from streams.json_numbers import MOST_DIGITS, NOT_A_NUMBER, float_of, read_number
 from streams.words import WORD, below_flags, equal_flags, first_flagged, is_same, word_at
 
 Ints = npt.NDArray[np.int64]
@@ -29,13 +29,15 @@ REQUIRED = (1 << EVENT_ID) | (1 << USER) | (1 << ITEM) | (1 << ACTION) | (1 << T
 _NAMES = np.frombuffer("".join(FIELDS).encode(), np.uint8)
 _NAME_STARTS = np.cumsum([0, *map(len, FIELDS)])
 _NULL, _TRUE, _FALSE = (np.frombuffer(word, np.uint8) for word in (b"null", b"true", b"false"))
-NOT_PLAIN = -1
+NOT_PLAIN = NOT_A_NUMBER
 ABSENT = -1
 _PADDING = bytes(WORD)  # so that eight bytes can be read from wherever a value has some
 
 
 class ScannedEvents(NamedTuple):
     """What was found in each value: ``plain`` says whether it was read at all, the rest holds for those that were.
+
+    ``data`` is all values, and eight bytes behind them that belong to none.
 
     ``spans`` (int64[n, TEXTS, 2]) are where in ``data`` the texts of ``EVENT_ID`` to ``CATEGORY`` start and end, ABSENT for no
     category; ``places`` (float64[n, 2]) are latitude and longitude, NaN where absent.

@@ -1,4 +1,7 @@
-"""Eight bytes of a buffer at a time, for kernels that read texts. Every index is at least 0 and checked by the caller."""
+"""Eight bytes of a buffer at a time, for kernels that read texts. What is read is never below index 0, which is not checked.
+
+numba's cache knows a kernel by its own file: after a change here, touch the modules that import this one.
+"""
 
 import numpy as np
 from numba import njit
@@ -9,7 +12,7 @@ _ONES, _HIGH, _PLACES = np.uint64(0x0101010101010101), np.uint64(0x8080808080808
 
 @njit(cache=True, forceinline=True)
 def word_at(data, at):  # type: ignore[no-untyped-def]
-    """The eight bytes from ``at`` on as a uint64, the first one lowest; one load where the compiler is LLVM.
+    """The eight bytes from ``at`` on as a uint64, the first one lowest; LLVM makes one load of it.
 
     >>> hex(word_at(np.arange(9, dtype=np.uint8), 1))
     '0x807060504030201'
@@ -69,7 +72,7 @@ def equal_flags(word, byte):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, forceinline=True)
 def first_flagged(flags):  # type: ignore[no-untyped-def]
-    """Which byte, counted from the lowest, has the lowest of the ``flags``, of which there is one.
+    """Which byte, counted from the lowest, has the lowest of the ``flags``, of which there is at least one.
 
     >>> int(first_flagged(np.uint64(equal_flags(np.uint64(0x2C2C00), ord(",")))))
     1

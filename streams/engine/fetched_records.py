@@ -7,7 +7,7 @@ megabytes a minute.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -25,7 +25,7 @@ class FetchedRecord(msgspec.Struct, frozen=True, gc=False):
     timestamp_type: int
     key: bytes | None
     value: bytes | None
-    headers: Sequence[tuple[str, bytes]]
+    headers: tuple[tuple[str, bytes], ...]
     checksum: None = None
 
     @property
@@ -49,7 +49,7 @@ def light(tp: TopicPartition, record: Any) -> FetchedRecord:
         record.timestamp_type,
         record.key,
         record.value,
-        record.headers,
+        tuple(record.headers),  # a list would be looked at by the collector of cycles
     )
 
 

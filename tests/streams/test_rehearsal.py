@@ -8,7 +8,6 @@ SCRIPT = """
 import sys
 from itertools import islice
 
-from aiokafka import ConsumerRecord
 from numba.core.registry import CPUDispatcher
 
 from chronotope.simulator.settings import SimulatorSettings
@@ -17,6 +16,7 @@ from schemas.json_wire import encode
 from schemas.validation import EventLimits
 from streams.decoding import EventDecoder
 from streams.pipeline import PatternPipeline
+from streams.engine.fetched_records import FetchedRecord
 from streams.rehearsal import warm_up
 
 
@@ -34,7 +34,7 @@ patterns = 0
 for size in (1, 10, 500, 3_000, 2, 3_000):
     batch = list(islice(events, size))
     values = [encode(event) for event in batch]
-    records = [ConsumerRecord("", 0, at, 0, 0, None, value, 0, 0, 0, ()) for at, value in enumerate(values)]
+    records = [FetchedRecord("", 0, at, 0, 0, None, value, ()) for at, value in enumerate(values)]
     columns, _ = decoder.decode(records, 2_000_000_000_000)
     assert len(columns) == len(batch)
     patterns += len(pipeline.update(batch)) + len(pipeline.examine(20))

@@ -1,9 +1,9 @@
-"""Replaying events into a cluster at a chosen pace, each item announced to the catalogue before its first event."""
+"""Replaying events into a cluster at a chosen pace, each new item announced to the catalogue before its first event."""
 
 import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from chronotope.datasets.catalogue import Catalogue
 from chronotope.kafka.producer import EventProducer
@@ -39,13 +39,20 @@ class Pace:
 class Replay:
     """Sends every event of an iterator; the counters may be read from other threads while ``run`` works.
 
-    ``users`` and ``last_event_time_ms`` say who was sent and how far the event time has come.
+    ``users`` and ``last_event_time_ms`` say who was sent and how far the event time has come. Items that are ``known`` to the
+    cluster are not announced: whoever keeps a catalogue knows more of them than an event tells.
     """
 
-    def __init__(self, producer: EventProducer, events: Iterator[BehaviorEvent], rate: float = math.inf) -> None:
+    def __init__(
+        self,
+        producer: EventProducer,
+        events: Iterator[BehaviorEvent],
+        rate: float = math.inf,
+        known: Iterable[str] = (),
+    ) -> None:
         self.producer = producer
         self.users: set[str] = set()
-        self.catalogue = Catalogue()
+        self.catalogue = Catalogue(known)
         self.last_event_time_ms = 0
         self._events = events
         self._pace = Pace(rate)

@@ -33,6 +33,7 @@ def produce(
     Example: chronotope produce --user alice --item cafe-7 --action checkin --lat 40.73 --lon -73.99
     """
     from chronotope.cli.output import answers, print_json
+    from chronotope.kafka.catalogue import catalogued_items
     from chronotope.kafka.producer import EventProducer
     from chronotope.kafka.topics import require_topics
     from chronotope.replay import Replay
@@ -58,7 +59,8 @@ def produce(
         events = iter([event])
     settings = kafka_settings(bootstrap)
     require_topics(settings)
-    run = Replay(EventProducer(settings, pseudonym_key() if pseudonyms else None), events)
+    producer = EventProducer(settings, pseudonym_key() if pseudonyms else None)
+    run = Replay(producer, events, known=catalogued_items(settings))
     run.run()
     answer = {"events_sent": run.producer.sent, "items_sent": run.producer.items_sent}
     if json:

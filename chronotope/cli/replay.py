@@ -28,6 +28,7 @@ def replay(
 
     from chronotope.cli.datasets import open_events
     from chronotope.cli.output import answers, print_json, ticking
+    from chronotope.kafka.catalogue import catalogued_items
     from chronotope.kafka.producer import EventProducer
     from chronotope.kafka.topics import require_topics
     from chronotope.replay import Replay
@@ -36,7 +37,9 @@ def replay(
     events = open_events(data, format)
     settings = kafka_settings(bootstrap)
     require_topics(settings)
-    run = Replay(EventProducer(settings, pseudonym_key() if pseudonyms else None), events, pace)
+    run = Replay(
+        EventProducer(settings, pseudonym_key() if pseudonyms else None), events, pace, catalogued_items(settings)
+    )
     started = time.monotonic()
     with ticking(lambda: f"replaying: {run.producer.sent:,} events acknowledged"):
         run.run(until_s=math.inf if duration is None else duration)

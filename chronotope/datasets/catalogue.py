@@ -1,5 +1,7 @@
 """The catalogue that a stream of events implies: what each item is called, what kind it is and where."""
 
+from collections.abc import Iterable
+
 from schemas.events import BehaviorEvent, Item
 
 CATEGORY = "category"
@@ -24,16 +26,16 @@ def item_of(event: BehaviorEvent) -> Item:
 
 
 class Catalogue:
-    """Remembers which items were announced: ``announce`` gives an item once, at its first event.
+    """Remembers which items were announced: ``announce`` gives an item once, at its first event, and none of the ``known``.
 
     Memory grows with the number of distinct items of the data set.
     """
 
-    def __init__(self) -> None:
-        self._known: set[str] = set()
+    def __init__(self, known: Iterable[str] = ()) -> None:
+        self._known = set(known)
 
     def announce(self, event: BehaviorEvent) -> Item | None:
-        """The item to publish before this event, None if it was announced already. O(1)."""
+        """The item to publish before this event, None if it is known already. O(1)."""
         if event.item_id in self._known:
             return None
         self._known.add(event.item_id)

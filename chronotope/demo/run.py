@@ -11,6 +11,7 @@ from chronotope.demo.accounting import Accounting, Progress
 from chronotope.demo.board import Board
 from chronotope.demo.observer import Observer
 from chronotope.demo.summary import Freshness, Summary
+from chronotope.kafka.catalogue import catalogued_items
 from chronotope.kafka.producer import EventProducer
 from chronotope.kafka.topics import apply_topics
 from chronotope.local.process import ProcessFailed
@@ -54,9 +55,9 @@ class Demo:
         iterator of events raises.
         """
         producer = EventProducer(self._stack.kafka)
-        replay = Replay(producer, events, rate)
-        board = Board(producer.times)
         apply_topics(self._stack.kafka)
+        replay = Replay(producer, events, rate, catalogued_items(self._stack.kafka))
+        board = Board(producer.times)
         with LocalServices(self._stack, self._workers) as services:
             self._show_phase("starting the services (the very first time compiles kernels)", replay, board)
             services.await_ready()

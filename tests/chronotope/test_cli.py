@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from confluent_kafka import Producer
 
 from chronotope.cli.main import main
 from chronotope.datasets import FORMATS
 from chronotope.kafka.reading import ends_of, read_to
 from chronotope.local.embedded import EmbeddedBroker
+from schemas.events import Item
+from schemas.json_wire import encode
 from schemas.settings import KafkaSettings
-from schemas.topics import EVENTS
+from schemas.topics import CATALOG, EVENTS
 
 COMMANDS = [
     ["demo"], ["up"], ["worker"], ["serve"], ["topics", "apply"], ["topics", "check"], ["validate"], ["produce"],
@@ -353,6 +356,24 @@ def test_no_user_id_leaves_a_producer_of_pseudonyms(
     assert [record.key().decode() for record in records] == [known_as, known_as]
     assert [json.loads(record.value())["user_id"] for record in records] == [known_as, known_as]
     assert not any(b"alice" in record.value() for record in records)
+
+
+@pytest.mark.integration
+def test_what_a_catalogue_says_of_an_item_is_not_overwritten(run, broker: EmbeddedBroker, tmp_path: Path):
+    at = ["--bootstrap", broker.bootstrap]
+    run("topics", "apply", *at)
+    kafka = KafkaSettings(bootstrap=broker.bootstrap)
+    producer = Producer(kafka.confluent_producer())
+    producer.produce(CATALOG.name, encode(Item(item_id="cafe", text="best coffee", version=3)), "cafe")
+    producer.produce(CATALOG.name, encode(Item(item_id="bar", available=False, version=2)), "bar")
+    assert producer.flush(30) == 0
+    path = tmp_path / "c.csv"
+    path.write_text("user,item,time\nu,cafe,1333476009\nu,bar,1333476010\nu,gym,1333476011\n")
+    replayed = run("replay", "--data", str(path), "--format", "csv", "--json", *at)
+    assert json.loads(replayed.out)["items_sent"] == 1
+    assert json.loads(run("produce", "--user", "u", "--item", "cafe", "--json", *at).out)["items_sent"] == 0
+    records = list(read_to(kafka, ends_of(kafka, CATALOG.name)))
+    assert sorted(record.key() for record in records) == [b"bar", b"cafe", b"gym"]
 
 
 @pytest.mark.integration

@@ -264,6 +264,7 @@ def test_item_is_announced_once_with_its_category_and_place():
     assert item is not None
     assert (item.categories, item.text, item.lat, item.lon) == (["Bar"], "Bar", 1.0, 2.0)
     assert catalogue.announce(event) is None
+    assert Catalogue(known=["i"]).announce(event) is None
 
 
 @pytest.mark.data

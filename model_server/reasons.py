@@ -1,7 +1,7 @@
 """Reasons in words: which expert gave how much of a score, said so that the user understands it."""
 
 import itertools
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
@@ -51,6 +51,7 @@ FROM_LAST = {
 DAY_NAMES = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 DAY_PARTS = ((5, "nights"), (12, "mornings"), (17, "afternoons"), (22, "evenings"), (24, "nights"))
 DAY_S = 86_400.0
+WHOLE = 1000  # parts: weights are told to the third decimal
 HERE = "it is where you were last"
 CROWD_EXPERTS = frozenset({"crowd", "cluster"})
 PERIOD_EXPERTS = frozenset({"period", "weekday", "interval", "hour"})
@@ -77,7 +78,8 @@ class ReasonWriter:
         self._items, self._most, self._max_periods = items, reasons_per_item, max_periods
         self._clusters: dict[str, ClusterUpdate] = {}
         self._crowds: tuple[list[ClusterUpdate], Floats, Floats] | None = None  # as columns, until one of them changes
-        self._usual: dict[tuple[str, float], Reason] = {}  # by expert and weight: most reasons are alike
+        # By expert and weight, as far as they were ever given: most reasons are alike.
+        self._usual: defaultdict[str, list[Reason | None]] = defaultdict(lambda: [None] * (WHOLE + 1))
         self._near_crowds: dict[str, str | None] = {}  # by item, within one call: many lists name the same few
         self._periods: OrderedDict[tuple[str, str], str] = OrderedDict()
 
@@ -101,34 +103,38 @@ class ReasonWriter:
         return [self._reasons(each, told, telling) for each in shown]
 
     def _reasons(
-        self, shown: Shown, told: Iterator[tuple[list[int], list[float], int]], telling: frozenset[str]
+        self, shown: Shown, told: Iterator[tuple[list[int], list[int], int]], telling: frozenset[str]
     ) -> list[list[Reason]]:
         """The reasons of one list; ``told`` goes on by its items: their strongest experts, and the step of their distance."""
-        usual, reasons = self._usual, []
+        reasons = list[list[Reason]]()
+        experts, usual = tuple[str, ...](), list[list[Reason | None] | None]()
         for item, (columns, parts, step) in zip(shown.items, told):
-            experts, of_item = item.experts, []
+            if item.experts is not experts:
+                experts = item.experts
+                usual = [None if expert in telling else self._usual[expert] for expert in experts]
+            of_item = list[Reason]()
             for column, part in zip(columns, parts):
-                if part > 0.0:
-                    expert = experts[column]
-                    own = self._own_words(expert, shown, item.item_id, step) if expert in telling else None
-                    of_item.append(
-                        Reason(pattern=expert, weight=part, text=own)
-                        if own is not None
-                        else usual.get((expert, part)) or self._usual_reason(expert, part)
-                    )
+                if part:
+                    kept = usual[column]
+                    reason = None if kept is None else kept[part]
+                    if reason is None:
+                        expert = experts[column]
+                        own = None if kept is not None else self._own_words(expert, shown, item.item_id, step)
+                        reason = self._usual_reason(expert, part) if own is None else _reason(expert, part, own)
+                    of_item.append(reason)
             reasons.append(of_item)
         return reasons
 
-    def _strongest(self, items: Sequence[RankedItem]) -> tuple[list[list[int]], list[list[float]]]:
-        """Of each item the columns of the experts that gave most, and the part that each has in what was given."""
+    def _strongest(self, items: Sequence[RankedItem]) -> tuple[list[list[int]], list[list[int]]]:
+        """Of each item the columns of the experts that gave most, and how many parts of ``WHOLE`` each gave."""
         columns: list[list[int]] = []
-        parts: list[list[float]] = []
+        parts: list[list[int]] = []
         for experts, some in itertools.groupby(items, _EXPERTS):
             shares = [item.shares for item in some]
             given: Floats = np.concatenate(shares, dtype=np.float64).reshape(len(shares), len(experts))
             order, part = strongest(given, self._most)
             columns += order.tolist()
-            parts += np.round(part, 3).tolist()
+            parts += np.rint(part * WHOLE).astype(np.int64).tolist()
         return columns, parts
 
     def _steps(self, shown: Sequence[Shown]) -> list[int]:
@@ -140,11 +146,13 @@ class ReasonWriter:
         lat, lon = (np.repeat(column, numbers) for column in lasts)
         return steps_of(distance_m(lat, lon, *items))
 
-    def _usual_reason(self, expert: str, part: float) -> Reason:
+    def _usual_reason(self, expert: str, part: int) -> Reason:
         """What an expert that has nothing of its own to tell gives as a reason, the same for everybody and kept."""
-        text = WORDS.get(expert) or f"the {expert} expert favours it"
-        reason = self._usual[expert, part] = Reason(pattern=expert, weight=part, text=text)
-        return reason
+        kept = self._usual[expert][part]
+        if kept is None:
+            text = WORDS.get(expert) or f"the {expert} expert favours it"
+            kept = self._usual[expert][part] = _reason(expert, part, text)
+        return kept
 
     def _telling(self) -> frozenset[str]:
         """The experts that may have something of their own to tell of an item."""
@@ -195,6 +203,10 @@ class ReasonWriter:
             self._periods[key] = visits_in_words(strongest.period_s, strongest.next_due_ms, place[1] if place else None)
             if len(self._periods) > self._max_periods:
                 self._periods.popitem(last=False)
+
+
+def _reason(expert: str, part: int, text: str) -> Reason:
+    return Reason(pattern=expert, weight=part / WHOLE, text=text)
 
 
 def visits_in_words(period_s: float, next_due_ms: int, lon: float | None = None) -> str:

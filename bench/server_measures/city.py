@@ -129,7 +129,7 @@ def city(options: argparse.Namespace, **environment: str) -> Iterator[City]:
             "CHRONOTOPE_SERVER_HTTP_PORT": str(port),
             "CHRONOTOPE_SERVER_STRATEGIES": json.dumps({options.strategy: 1.0}),
             "CHRONOTOPE_SERVER_MODEL_PRESET": options.preset,
-            "CHRONOTOPE_SERVER_SESSION_TIMEOUT_MS": "2000",
+            "CHRONOTOPE_SERVER_SESSION_TIMEOUT_MS": "6000",
             **environment,
         }
         with Service("model-server", "serve", variables, stack, port) as server:

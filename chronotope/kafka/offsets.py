@@ -19,6 +19,11 @@ QUICK_READER = {
 Partition = tuple[str, int]
 CONNECT_TIMEOUT_S = 8.0
 REQUEST_TIMEOUT_S = 15.0
+ASK_AGAIN_S = 0.1
+# What brokers answer about a topic that was created a moment ago, or while a partition's leader changes.
+NO_LEADER_YET = frozenset(
+    {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_TOPIC_OR_PART}
+)
 
 
 class OffsetReader:
@@ -71,15 +76,19 @@ class OffsetReader:
         return {(name, index): self._watermarks(name, index)[0] for name, index in partitions}
 
     def _watermarks(self, name: str, index: int) -> tuple[int, int]:
-        try:
-            found: tuple[int, int] = self._consumer.get_watermark_offsets(
-                TopicPartition(name, index), timeout=REQUEST_TIMEOUT_S
-            )
-        except KafkaException as error:
-            raise ClusterError(
-                f"the offsets of {name}, partition {index} cannot be read ({error.args[0].str()})"
-            ) from error
-        return found
+        give_up_s = time.monotonic() + REQUEST_TIMEOUT_S
+        while True:
+            try:
+                found: tuple[int, int] = self._consumer.get_watermark_offsets(
+                    TopicPartition(name, index), timeout=REQUEST_TIMEOUT_S
+                )
+                return found
+            except KafkaException as error:
+                if error.args[0].code() not in NO_LEADER_YET or time.monotonic() > give_up_s:
+                    raise ClusterError(
+                        f"the offsets of {name}, partition {index} cannot be read ({error.args[0].str()})"
+                    ) from error
+            time.sleep(ASK_AGAIN_S)
 
     def committed(self, partitions: list[Partition]) -> dict[Partition, int]:
         """The group's committed offset of each partition, 0 where it has none. Raises ClusterError."""

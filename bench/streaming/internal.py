@@ -13,7 +13,7 @@ from schemas import json_wire
 from schemas.events import BehaviorEvent
 from schemas.partitioning import partition_of
 from schemas.settings import KafkaSettings
-from schemas.topics import EVENTS, INTERNAL_PLACE, INTERNAL_REGION, INTERNAL_TRANSITION, INTERNAL_UNION
+from schemas.topics import EVENTS, INTERNAL_PLACE, INTERNAL_REGION, INTERNAL_TOPICS, INTERNAL_TRANSITION, INTERNAL_UNION
 from streams.decoding import EventDecoder
 from streams.records import internal_records
 from streams.stages.crossing import rows_among
@@ -26,7 +26,6 @@ from streams.stages.user import UserStage
 BEHIND = {
     "region": (INTERNAL_REGION, INTERNAL_UNION), "transition": (INTERNAL_TRANSITION,), "place": (INTERNAL_PLACE,),
 }  # fmt: skip
-INTERNAL_TOPICS = (INTERNAL_REGION, INTERNAL_UNION, INTERNAL_TRANSITION, INTERNAL_PLACE)
 GONE_WITHIN_S = 30.0
 # Events of a source batch: what a worker fetches of a partition at a time when it is busy.
 BATCH_EVENTS = 2_000

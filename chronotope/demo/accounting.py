@@ -8,9 +8,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from chronotope.kafka.offsets import OffsetReader, Partition
 from chronotope.local.services import LocalServices, Service
 from schemas.settings import KafkaSettings
-from schemas.topics import ALL_TOPICS, EVENTS
+from schemas.topics import EVENTS, INTERNAL_TOPICS
 
-INTERNAL = tuple(spec.name for spec in ALL_TOPICS if spec.name.startswith("internal."))
+INTERNAL = tuple(spec.name for spec in INTERNAL_TOPICS)
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from schemas.contracts.json_schema import schema_components
-from schemas.topics import ALL_TOPICS, TopicSpec
+from schemas.topics import PUBLIC_TOPICS, TopicSpec
 
 _READ_BY_US = ("behavior.event.raw.v1", "catalog.item.v1", "recommendation.request.v1", "recommendation.feedback.v1")
 
@@ -18,8 +18,7 @@ def asyncapi_document(version: str) -> dict[str, Any]:
     >>> sorted(asyncapi_document("0.1.0"))[:3]
     ['asyncapi', 'channels', 'components']
     """
-    topics = [spec for spec in ALL_TOPICS if not spec.name.startswith("internal.")]
-    structs = sorted({struct for spec in topics for struct in spec.values}, key=lambda struct: struct.__name__)
+    structs = sorted({struct for spec in PUBLIC_TOPICS for struct in spec.values}, key=lambda struct: struct.__name__)
     refs, schemas = schema_components(structs)
     messages: dict[str, Any] = {
         struct.__name__: _message(struct, ref) for struct, ref in zip(structs, refs, strict=True)
@@ -39,8 +38,8 @@ def asyncapi_document(version: str) -> dict[str, Any]:
             "license": {"name": "Apache-2.0"},
         },
         "defaultContentType": "application/json",
-        "channels": {spec.name: _channel(spec) for spec in topics},
-        "operations": {_operation_name(spec): _operation(spec) for spec in topics},
+        "channels": {spec.name: _channel(spec) for spec in PUBLIC_TOPICS},
+        "operations": {_operation_name(spec): _operation(spec) for spec in PUBLIC_TOPICS},
         "components": {"messages": messages, "schemas": schemas},
     }
 

@@ -1,10 +1,14 @@
 """Eight bytes at a time against one by one."""
 
+import doctest
+from types import ModuleType
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streams import json_numbers, words
 from streams.words import below_flags, equal_flags, first_flagged, is_same, word_at, word_within
 
 
@@ -45,3 +49,12 @@ def test_a_byte_is_flagged_first_if_it_is_the_first_that_is_small(data: bytes) -
     small = [place for place, byte in enumerate(data) if byte < 32]
     assert bool(flags) == bool(small)
     assert not small or first_flagged(flags) == small[0]
+
+
+@pytest.mark.parametrize("module", [words, json_numbers], ids=["words", "json_numbers"])
+def test_the_examples_of_kernels_are_right(module: ModuleType) -> None:
+    """Whoever collects examples passes over compiled functions."""
+    finder, runner = doctest.DocTestFinder(recurse=False), doctest.DocTestRunner()
+    kernels = [each for each in vars(module).values() if getattr(each, "__module__", "") == module.__name__]
+    examples = [one for each in kernels for one in finder.find(each.py_func, globs=vars(module)) if one.examples]
+    assert examples and all(runner.run(one).failed == 0 for one in examples)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
+from processes import processor_s
 from rich.console import Console
 from rich.table import Table
 
@@ -26,7 +27,6 @@ from streams.settings import WorkerSettings
 
 ROUNDS, PARTITIONS, WARM_UP, PAUSE_S = 3, 4, 20, 0.03
 VALUE = bytes(300)
-TICKS_PER_S = 100
 Records = list[OutRecord]
 
 
@@ -69,12 +69,6 @@ def confluent(kafka: KafkaSettings, records: Records, writes: int, warm: Callabl
     return took_ms[WARM_UP:]
 
 
-def processor_ms(pid: int) -> float:
-    """What a process has used of the processors (Linux)."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) * 1000.0 / TICKS_PER_S
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--topics", type=int, default=8, help="of four partitions each")
@@ -99,16 +93,16 @@ def main() -> None:
 
 
 def _measured(who: str, kafka: KafkaSettings, records: Records, writes: int, broker_pid: int) -> tuple[str, str, str]:
-    began_ms = 0.0
+    began_s = 0.0
 
     def warm() -> None:
-        nonlocal began_ms
-        began_ms = processor_ms(broker_pid)
+        nonlocal began_s
+        began_s = processor_s(broker_pid)
 
     took_ms = (
         asyncio.run(ours(kafka, records, writes, warm)) if who == "ours" else confluent(kafka, records, writes, warm)
     )
-    used_ms = (processor_ms(broker_pid) - began_ms) / writes
+    used_ms = (processor_s(broker_pid) - began_s) * 1000.0 / writes
     cuts = statistics.quantiles(took_ms, n=10)
     return f"{statistics.median(took_ms):.1f}", f"{cuts[8]:.1f}", f"{used_ms:.1f}"
 

@@ -5,7 +5,9 @@ import os
 import time
 from typing import Any
 
-from server_measures.city import await_, city, processor_s, resident_mb
+from processes import processor_s
+
+from server_measures.city import await_, city, resident_mb
 
 
 def measure_capacity(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -13,7 +15,7 @@ def measure_capacity(options: argparse.Namespace) -> list[dict[str, Any]]:
     with city(options) as around:
         for kind in ("event", "event", "pattern"):
             around.refreshed.clear()
-            used_s = processor_s(around.server)
+            used_s = processor_s(around.server.process.pid)
             if kind == "event":
                 for n in range(options.users):
                     around.event(f"u{n}")
@@ -31,7 +33,7 @@ def measure_capacity(options: argparse.Namespace) -> list[dict[str, Any]]:
                     "trigger": f"{kind} (pass {len(rows) + 1})",
                     "users": done,
                     "users_per_s": max(done - first, 0) / took_s,
-                    "processor_us_per_user": 1e6 * (processor_s(around.server) - used_s) / max(done, 1),
+                    "processor_us_per_user": 1e6 * (processor_s(around.server.process.pid) - used_s) / max(done, 1),
                     "machine_load": os.getloadavg()[0],
                     "resident_mb": resident_mb(around.server.process.pid),
                 }

@@ -27,7 +27,6 @@ from schemas.topics import CATALOG, EVENTS, RECOMMENDATIONS, SPATIAL
 
 START_MS = 1_333_238_400_000
 MINUTE_MS = 60_000
-TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 class _Slip(msgspec.Struct):
@@ -149,11 +148,6 @@ def metric(server: Service, name: str, **labels: str) -> float:
         for sample in family.samples
         if sample.name == name and labels.items() <= sample.labels.items()
     )
-
-
-def processor_s(server: Service) -> float:
-    fields = Path(f"/proc/{server.process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 
 
 def resident_mb(process: int | str) -> float:

@@ -52,7 +52,7 @@ class ScannedEvents(NamedTuple):
 
 
 def scan_events(values: Sequence[bytes | None]) -> ScannedEvents:
-    """Read the values of event records. O(bytes), about 2 ns per byte.
+    """Read the values of event records. O(bytes), about 3 ns per byte.
 
     >>> found = scan_events([b'{"event_id":"e","user_id":"u","item_id":"cafe","action":"view","event_time_ms":7}', b"[]"])
     >>> start, end = found.spans[0, ITEM]

@@ -4,13 +4,15 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from processors.growing import lengthened
+
 Ints = npt.NDArray[np.int64]
-EMPTY = -1
+EMPTY = 0  # others hold a row and one
 SMALLEST = 1024
 
 
 class CodeIndex:
-    """Numbers codes 0, 1, 2, ... in the order in which they are first seen.
+    """Numbers codes 0, 1, 2, ... in the order in which they are first seen, at most 2**31 of them.
 
     >>> index = CodeIndex()
     >>> index.rows(np.array([50, 7, 50])).tolist(), len(index)
@@ -19,7 +21,7 @@ class CodeIndex:
 
     def __init__(self, codes: Ints | None = None) -> None:
         self._codes = np.empty(SMALLEST, np.int64)
-        self._slots = np.full(2 * SMALLEST, EMPTY, np.int64)
+        self._slots = np.zeros(2 * SMALLEST, np.int32)
         self._size = 0
         if codes is not None:
             self.rows(np.array(codes, np.int64))
@@ -50,10 +52,8 @@ class CodeIndex:
         if needed <= len(self._codes):
             return
         capacity = max(2 * len(self._codes), needed)
-        codes = np.empty(capacity, np.int64)
-        codes[: self._size] = self.codes
-        self._codes = codes
-        self._slots = np.full(1 << int(2 * capacity - 1).bit_length(), EMPTY, np.int64)
+        self._codes = lengthened(self._codes, capacity)
+        self._slots = np.zeros(1 << int(2 * capacity - 1).bit_length(), np.int32)
         _fill(self._codes, self._size, self._slots)
 
 
@@ -72,11 +72,12 @@ def ranks(codes: Ints) -> tuple[Ints, Ints]:
 
 
 def grown(array: np.ndarray, rows: int, fill: float) -> np.ndarray:
-    """``array`` if it has at least ``rows`` rows, else a copy twice as long, the new rows holding ``fill``."""
+    """``array`` if it has at least ``rows`` rows, else one twice as long in its place, the new rows holding ``fill``."""
     if len(array) >= rows:
         return array
-    bigger = np.full(max(2 * len(array), rows), fill, array.dtype)
-    bigger[: len(array)] = array
+    bigger = lengthened(array, max(2 * len(array), rows))
+    if fill:
+        bigger[len(array) :] = fill
     return bigger
 
 
@@ -100,7 +101,7 @@ def _fill(codes, size, slots):  # type: ignore[no-untyped-def]
         slot = _home(codes[row], mask)
         while slots[slot] != EMPTY:
             slot = (slot + 1) & mask
-        slots[slot] = row
+        slots[slot] = row + 1
 
 
 @njit(cache=True)
@@ -108,13 +109,13 @@ def _number(wanted, codes, slots, size, rows):  # type: ignore[no-untyped-def]
     mask = len(slots) - 1
     for i in range(len(wanted)):
         slot = _home(wanted[i], mask)
-        while slots[slot] != EMPTY and codes[slots[slot]] != wanted[i]:
+        while slots[slot] != EMPTY and codes[slots[slot] - 1] != wanted[i]:
             slot = (slot + 1) & mask
         if slots[slot] == EMPTY:
-            slots[slot] = size
             codes[size] = wanted[i]
             size += 1
-        rows[i] = slots[slot]
+            slots[slot] = size
+        rows[i] = slots[slot] - 1
     return size
 
 
@@ -123,6 +124,6 @@ def _find(wanted, codes, slots, rows):  # type: ignore[no-untyped-def]
     mask = len(slots) - 1
     for i in range(len(wanted)):
         slot = _home(wanted[i], mask)
-        while slots[slot] != EMPTY and codes[slots[slot]] != wanted[i]:
+        while slots[slot] != EMPTY and codes[slots[slot] - 1] != wanted[i]:
             slot = (slot + 1) & mask
-        rows[i] = slots[slot]
+        rows[i] = slots[slot] - 1

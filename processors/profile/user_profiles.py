@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 
 from processors.code_index import CodeIndex, Ints
+from processors.growing import lengthened
 from processors.payload import decode_payload, encode_payload
 from processors.profile.assembly import NIGHT, WORKDAY, assemble_profiles
 from processors.profile.events import ProfileEvents
@@ -125,10 +126,8 @@ class UserProfiles:
             self._drop_least_active()
         held = len(self)
         rows = self._index.rows(users)
-        if len(self) > len(self._habits):  # pages that nobody is on yet are not touched
-            habits = np.zeros(max(2 * len(self._habits), len(self)), HABITS)
-            habits[:held] = self._habits[:held]
-            self._habits = habits
+        if len(self) > len(self._habits):
+            self._habits = lengthened(self._habits, max(2 * len(self._habits), len(self)))
         self._habits["user"][held : len(self)] = self._index.codes[held:]
         return rows
 

@@ -13,10 +13,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from processors.growing import roomy_zeros
 from processors.payload import decode_payload, encode_payload
 from processors.sequence import rows
 from processors.sequence.contexts import find_context, move_contexts
-from processors.sequence.hashing import aligned_zeros
 from processors.sequence.popularity import list_heaviest, move_states
 from processors.sequence.room import advance_landmark, grow_arena, grow_contexts
 from processors.sequence.rows import ENTRY, SMALLEST_BLOCK
@@ -76,9 +76,9 @@ def load_bank(payload: bytes) -> tuple[TransitionSettings, Tables, int]:
     ends = np.cumsum(held["capacity"], dtype=np.int64)
     held["block"] = (ends - held["capacity"]) // SMALLEST_BLOCK
     arena_top = int(ends[-1]) if len(ends) else 0
-    entries = aligned_zeros(max(256, arena_top + arena_top // 2), ENTRY)
+    entries = roomy_zeros(max(256, arena_top + arena_top // 2), ENTRY)
     rows.unpack_rows(held["block"], held["capacity"], held["used"], packed, entries)
-    contexts = aligned_zeros(table_size(len(held)), CONTEXT)
+    contexts = roomy_zeros(table_size(len(held)), CONTEXT)
     move_contexts(held, contexts)
     tables.ints[ARENA_TOP] = arena_top
     states = np.frombuffer(parts["states"], STATE)
@@ -126,7 +126,7 @@ def load_context(payload: bytes, settings: TransitionSettings, tables: Tables) -
 
 def put_states(tables: Tables, records: np.ndarray[Any, Any]) -> Tables:
     """Make ``records`` order 0."""
-    target = aligned_zeros(table_size(len(records)), STATE)
+    target = roomy_zeros(table_size(len(records)), STATE)
     move_states(records, target)
     tables.ints[STATES] = len(records)
     tables = tables._replace(states=target)

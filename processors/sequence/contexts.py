@@ -130,6 +130,11 @@ def count_transition(
 @kernel
 def move_contexts(contexts: Any, target: Any) -> None:
     """Re-insert all contexts into an empty table of another size."""
+    _insert_all(contexts, target)
+
+
+@kernel
+def _insert_all(contexts: Any, target: Any) -> None:
     size = len(target)
     for slot in range(len(contexts)):
         if contexts[slot].capacity != 0:
@@ -138,6 +143,28 @@ def move_contexts(contexts: Any, target: Any) -> None:
             while target[free].capacity != 0:
                 free = (free + 1) & (size - 1)
             target[free] = context
+
+
+@kernel
+def spread_contexts(contexts: Any, size: int) -> None:
+    """Re-insert the contexts of the first ``size`` slots into the whole table, of twice that; the second half is empty."""
+    mask, start = len(contexts) - 1, 0
+    while contexts[start].capacity != 0:
+        start += 1
+    # The run at the start may continue one at the end: its contexts may go before any of the others only when these have gone.
+    aside = contexts[:start].copy()
+    for slot in range(start):
+        contexts[slot].capacity = 0
+    for slot in range(start, size):  # nothing that was not moved yet lies between a context's home and its slot
+        context = contexts[slot]
+        if context.capacity != 0:
+            free = slot_of(hash_context(context.owner, context.previous, context.last), len(contexts))
+            while free != slot and contexts[free].capacity != 0:
+                free = (free + 1) & mask
+            if free != slot:
+                contexts[free] = context
+                contexts[slot].capacity = 0
+    _insert_all(aside, contexts)
 
 
 @kernel

@@ -12,16 +12,8 @@ from numba.extending import intrinsic
 
 from processors.sequence.compiled import kernel
 
-LINE_BYTES = 64
 _OWNER, _PREVIOUS, _LAST = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F), np.uint64(0xD6E8FEB86659FD93)
 _MIX, _SHIFT_A, _SHIFT_B = np.uint64(0xBF58476D1CE4E5B9), np.uint64(32), np.uint64(29)
-
-
-def aligned_zeros(length: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
-    """Zeros whose first byte opens a cache line, so that a 64-byte record never straddles two."""
-    raw = np.zeros(length * dtype.itemsize + LINE_BYTES, np.uint8)
-    skip = -raw.ctypes.data % LINE_BYTES
-    return raw[skip : skip + length * dtype.itemsize].view(dtype)
 
 
 @intrinsic  # type: ignore[untyped-decorator]

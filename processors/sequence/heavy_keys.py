@@ -7,10 +7,11 @@ from typing import Any, Self
 
 import numpy as np
 
+from processors.growing import roomy_zeros
 from processors.payload import decode_payload, encode_payload
 from processors.sequence.compiled import kernel
 from processors.sequence.eviction import lightest_eighth
-from processors.sequence.hashing import aligned_zeros, hash_context, hash_contexts, slot_of
+from processors.sequence.hashing import hash_context, hash_contexts, slot_of
 
 KEY = np.dtype(
     [
@@ -52,7 +53,7 @@ class HeavyKeys:
             raise ValueError(f"max_keys must lie in [8, 2**28], got {max_keys}")
         self.half_life_s, self.max_keys = float(half_life_s), max_keys
         self.dropped_keys = 0
-        self._table = aligned_zeros(64, KEY)
+        self._table = roomy_zeros(64, KEY)
         self._held = np.zeros(1, np.int64)
         self._landmark_s = math.nan
         self._floor = 0.0
@@ -99,7 +100,7 @@ class HeavyKeys:
         self._rebuild(records[records["weight"] + records["born"] > 2.0**-200], len(self._table))
 
     def _rebuild(self, records: np.ndarray[Any, Any], size: int) -> None:
-        self._table = aligned_zeros(size, KEY)
+        self._table = roomy_zeros(size, KEY)
         _insert_keys(self._table, records)
         self._held[0] = len(records)
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from processors.growing import in_place, roomy_zeros
 from processors.sequence.contexts import GONE as CONTEXT_GONE
-from processors.sequence.contexts import close_gaps, fade_rows, move_contexts, move_rows, remove_marked
+from processors.sequence.contexts import close_gaps, fade_rows, move_contexts, move_rows, remove_marked, spread_contexts
 from processors.sequence.eviction import lightest_eighth
-from processors.sequence.hashing import aligned_zeros, hash_contexts, hash_states
+from processors.sequence.hashing import hash_contexts, hash_states
 from processors.sequence.popularity import find_listed, list_heaviest, move_states, remove_states
 from processors.sequence.rows import ENTRY
 from processors.sequence.settings import NO_STATE
@@ -72,15 +73,22 @@ def keys_of(contexts: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def grow_contexts(tables: Tables) -> Tables:
-    target = aligned_zeros(2 * len(tables.contexts), CONTEXT)
+    """A table twice as long: where it lies if there is room, which spares the clearing of pages for all of it."""
+    size = len(tables.contexts)
+    longer = in_place(tables.contexts, 2 * size)
+    if longer is not None:
+        spread_contexts(longer, size)
+        return tables._replace(contexts=longer)
+    target = roomy_zeros(2 * size, CONTEXT)
     move_contexts(tables.contexts, target)
     return tables._replace(contexts=target)
 
 
 def grow_arena(tables: Tables) -> Tables:
-    """Leave abandoned blocks behind: in an arena with room for half as much again, or in the same one if the bank is full.
+    """Room for half as much again; abandoned blocks are left behind, unless they are few and the arena has room behind it.
 
-    A bank that has come to evict hardly grows: another arena each time would leave holes of all sizes in the heap.
+    A bank that has come to evict hardly grows and stays in the same one: another arena each time would leave holes of all sizes
+    in the heap.
     """
     contexts, needed = tables.contexts, int(tables.ints[NEEDED])
     live = int(contexts["capacity"].sum(dtype=np.int64))
@@ -89,13 +97,17 @@ def grow_arena(tables: Tables) -> Tables:
         held = np.flatnonzero(contexts["capacity"])
         tables.ints[ARENA_TOP] = close_gaps(contexts, tables.entries, held[np.argsort(contexts["block"][held])])
         return tables
-    target = aligned_zeros(live + max(live // 2, needed, 256), ENTRY)
+    more, top = max(live // 2, needed, 256), int(tables.ints[ARENA_TOP])
+    longer = in_place(tables.entries, top + more) if top - live <= live // 4 else None
+    if longer is not None:
+        return tables._replace(entries=longer)
+    target = roomy_zeros(live + more, ENTRY)
     tables.ints[ARENA_TOP] = move_rows(contexts, tables.entries, target)
     return tables._replace(entries=target)
 
 
 def _grow_states(tables: Tables) -> Tables:
-    target = aligned_zeros(2 * len(tables.states), STATE)
+    target = roomy_zeros(2 * len(tables.states), STATE)
     move_states(tables.states, target)
     tables = tables._replace(states=target)
     find_listed(tables)
@@ -149,7 +161,7 @@ def advance_landmark(tables: Tables, landmark: int) -> tuple[Tables, np.ndarray[
         return tables, NO_KEYS
     scale = math.ldexp(1.0, -min(landmark - int(ints[LANDMARK]), 4000))
     ints[LANDMARK] = landmark
-    target = aligned_zeros(len(tables.entries), ENTRY)
+    target = roomy_zeros(len(tables.entries), ENTRY)
     ints[ARENA_TOP], ints[TRANSITIONS] = fade_rows(tables.contexts, tables.entries, scale, FADED, target)
     tables = tables._replace(entries=target)
     floats[CONTEXT_FLOOR] *= scale

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from processors.sequence.hashing import aligned_zeros
+from processors.growing import roomy_zeros
 from processors.sequence.rows import ENTRY
 
 CONTEXT = np.dtype(
@@ -55,9 +55,9 @@ class Tables(NamedTuple):
 
 def empty_tables() -> Tables:
     tables = Tables(
-        contexts=aligned_zeros(64, CONTEXT),
-        entries=aligned_zeros(256, ENTRY),
-        states=aligned_zeros(64, STATE),
+        contexts=roomy_zeros(64, CONTEXT),
+        entries=roomy_zeros(256, ENTRY),
+        states=roomy_zeros(64, STATE),
         listed=np.zeros(4 * LIST_LENGTH, np.int64),
         ints=np.zeros(INTS, np.int64),
         floats=np.zeros(FLOATS, np.float64),

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from processors.growing import roomy_zeros
 from processors.sequence.compiled import kernel
-from processors.sequence.hashing import aligned_zeros, hash_context, hash_state, slot_of
+from processors.sequence.hashing import hash_context, hash_state, slot_of
 
 WATCHED = np.dtype(
     [
@@ -28,7 +29,7 @@ class WatchedSequences:
     """A table of int64 triples with what was told of each; it grows, and ``keep`` makes it small again."""
 
     def __init__(self, records: np.ndarray[Any, Any] | None = None) -> None:
-        self._table = aligned_zeros(64, WATCHED)
+        self._table = roomy_zeros(64, WATCHED)
         self._held = np.zeros(1, np.int64)
         if records is not None:
             self.keep(records)
@@ -73,7 +74,7 @@ class WatchedSequences:
         self._rebuild(records, size)
 
     def _rebuild(self, records: np.ndarray[Any, Any], size: int) -> None:
-        self._table = aligned_zeros(size, WATCHED)
+        self._table = roomy_zeros(size, WATCHED)
         _insert_watched(self._table, records)
         self._held[0] = len(records)
 

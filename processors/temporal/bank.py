@@ -64,8 +64,9 @@ class PeriodicityBank:
 
     @property
     def nbytes(self) -> int:
-        """Memory of the arrays, in bytes."""
-        return sum(array.nbytes for array in self._rings)
+        """Memory of the arrays, in bytes, the room that is not used yet left out."""
+        table = self._rings.table_key.nbytes + self._rings.table_slot.nbytes
+        return table + sum(getattr(self._rings, name)[: self._n_keys].nbytes for name in event_rings.ROW_FIELDS)
 
     @property
     def latest_s(self) -> float:
@@ -112,8 +113,7 @@ class PeriodicityBank:
             n_evicted += more
             touched_keys.append(self._rings.key[touched[:n_touched]])
             if begin < n:
-                capacity = min(2 * len(self._rings.key), self.settings.max_keys)
-                self._rings = event_rings.grown(self._rings, self._n_keys, capacity)
+                self._rings = event_rings.grown(self._rings, self._n_keys, self.settings.max_keys)
         self._forget(evicted[:n_evicted])
         return BankChanges(np.concatenate(touched_keys), evicted[:n_evicted]), kept
 

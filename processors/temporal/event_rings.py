@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from processors.growing import lengthened, roomy_zeros
 from processors.temporal.arrays import Bools, Floats, Ints
 
 RING = 64
@@ -48,28 +49,33 @@ ROW_FIELDS = ("key", "ring", "head", "size", "seen", "examined", "recheck_s", "s
 
 def empty_rings(capacity: int) -> Rings:
     """Rings for up to `capacity` keys, in a table at most half full."""
-    table_size = 1 << max(4, (2 * capacity - 1).bit_length())
+    table_key, table_slot = _empty_table(capacity)
     return Rings(
-        table_key=np.zeros(table_size, np.int64),
-        table_slot=np.full(table_size, _EMPTY, np.int32),
+        table_key=table_key,
+        table_slot=table_slot,
         key=np.zeros(capacity, np.int64),
-        ring=np.zeros((capacity, RING), np.uint32),
+        ring=roomy_zeros(capacity, np.uint32, (RING,)),
         head=np.zeros(capacity, np.uint8),
         size=np.zeros(capacity, np.uint8),
         seen=np.zeros(capacity, np.uint32),
         examined=np.zeros(capacity, np.uint32),
-        recheck_s=np.full(capacity, np.inf),
+        recheck_s=np.zeros(capacity),
         stamp=np.zeros(capacity, np.uint32),
     )
 
 
-def grown(rings: Rings, n_keys: int, capacity: int) -> Rings:
-    """A copy with room for `capacity` keys; slots keep their number."""
-    bigger = empty_rings(capacity)
-    for name in ROW_FIELDS:
-        getattr(bigger, name)[:n_keys] = getattr(rings, name)[:n_keys]
-    rebuild_table(bigger.table_key, bigger.table_slot, bigger.key, n_keys)
-    return bigger
+def grown(rings: Rings, n_keys: int, most: int) -> Rings:
+    """Rings with room for twice as many keys, `most` at most, in the place of `rings`; slots keep their number."""
+    capacity = min(2 * len(rings.key), most)
+    rows = {name: lengthened(getattr(rings, name), capacity) for name in ROW_FIELDS}
+    table_key, table_slot = _empty_table(capacity)
+    rebuild_table(table_key, table_slot, rows["key"], n_keys)
+    return Rings(table_key, table_slot, **rows)
+
+
+def _empty_table(capacity: int) -> tuple[Ints, Slots]:
+    size = 1 << max(4, (2 * capacity - 1).bit_length())
+    return np.zeros(size, np.int64), np.full(size, _EMPTY, np.int32)
 
 
 @njit(cache=True)

@@ -17,6 +17,7 @@ from schemas.validation import PROBLEMS, EventLimits, problem_of
 from streams.event_hash import hash_spans, hash_texts
 from streams.id_codes import IdCodes
 from streams.json_scan import ACTION, CATEGORY, EVENT_ID, ITEM, USER, ScannedEvents, scan_events, which_of
+from streams.stages.coded_ids import CodedIds
 from streams.stages.columns import EVENT_COLUMNS, NO_CODE, EventColumns
 
 MAX_CACHED_CODES = 1_000_000
@@ -202,7 +203,7 @@ class EventDecoder:
             weight=fields.weight,
             lat=fields.lat,
             lon=fields.lon,
-            names=names,
+            names=CodedIds.of(names),
         )
 
 
@@ -212,7 +213,7 @@ def joined(some: EventColumns, others: EventColumns) -> EventColumns:
         return some
     order = np.argsort(np.concatenate([some.offset, others.offset]), kind="stable")
     columns = {name: np.concatenate([getattr(some, name), getattr(others, name)])[order] for name in EVENT_COLUMNS}
-    return EventColumns(**columns, names=some.names | others.names)
+    return EventColumns(**columns, names=CodedIds.joined([some.names, others.names]))
 
 
 @njit(cache=True)

@@ -1,13 +1,14 @@
 """Codes of ids by their bytes, without a Python text for every mention: a hash table that keeps what it has seen."""
 
 import secrets
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from schemas.codes import code_of
+from processors.growing import lengthened
+from streams.code_hash import codes_of
+from streams.stages.coded_ids import CodedIds
 from streams.words import WORD, is_same, word_at, word_within
 
 Ints = npt.NDArray[np.int64]
@@ -23,8 +24,9 @@ class IdCodes:
     Bernstein, 2012) under a secret key, so nobody can choose ids that collide.
 
     >>> codes = IdCodes()
-    >>> found, new = codes.of(b"cafe gym cafe", np.array([[0, 4], [5, 8], [9, 13]]))
-    >>> found.tolist() == [code_of("cafe"), code_of("gym"), code_of("cafe")], sorted(new.values())
+    >>> from schemas.codes import code_of
+    >>> found, distinct = codes.of(b"cafe gym cafe", np.array([[0, 4], [5, 8], [9, 13]]))
+    >>> found.tolist() == [code_of("cafe"), code_of("gym"), code_of("cafe")], sorted(distinct.as_dict().values())
     (True, ['cafe', 'gym'])
     """
 
@@ -43,19 +45,20 @@ class IdCodes:
         self._slots = np.full(2 * SMALLEST, EMPTY, np.int64)
         self._text = np.zeros(16 * SMALLEST, np.uint8)
 
-    def of(self, data: bytes, spans: Ints) -> tuple[Ints, dict[int, str]]:
-        """The code of each id, int64[n], and the distinct ids by code; ``spans`` (int64[n, 2]) are where in ``data`` (UTF-8
+    def of(self, data: bytes, spans: Ints) -> tuple[Ints, CodedIds]:
+        """The code of each id, int64[n], and those of the distinct ids; ``spans`` (int64[n, 2]) are where in ``data`` (UTF-8
         there) they start and end. O(bytes of the ids).
         """
         text_bytes = int((spans[:, 1] - spans[:, 0]).sum())
         if self._size + len(spans) > self.max_ids or self._used + text_bytes > self.max_bytes:
             self._clear()
         self._reserve(len(spans), text_bytes)
+        text = np.frombuffer(data, np.uint8)
         self._batch += 1
         known, rows, first = self._size, np.empty(len(spans), np.int64), np.empty(len(spans), np.int64)
         columns = self._rows, self._slots, self._text
         self._size, self._used, mentioned = _find(
-            np.frombuffer(data, np.uint8),
+            text,
             spans,
             *columns,
             self._key,
@@ -65,17 +68,16 @@ class IdCodes:
             rows,
             first,
         )
-        names = [data[start:end].decode() for start, end in spans[first[:mentioned]].tolist()]
-        fresh = rows[first[:mentioned]]
-        for at in np.flatnonzero(fresh >= known).tolist():
-            self._rows[fresh[at], CODE] = code_of(names[at])
-        return self._rows[rows, CODE], dict(zip(self._rows[fresh, CODE].tolist(), names, strict=True))
+        new = self._rows[known : self._size]
+        new[:, CODE] = codes_of(self._text, new[:, START : END + 1])
+        codes, first = self._rows[rows, CODE], first[:mentioned]
+        return codes, CodedIds(codes[first], spans[first], text)
 
     def _reserve(self, ids: int, text_bytes: int) -> None:
         if self._used + text_bytes > len(self._text):
-            self._text = _longer(self._text, self._used + text_bytes)
+            self._text = lengthened(self._text, max(2 * len(self._text), self._used + text_bytes))
         if self._size + ids > len(self._rows):
-            self._rows = _longer(self._rows, self._size + ids)
+            self._rows = lengthened(self._rows, max(2 * len(self._rows), self._size + ids))
             self._slots = np.full(1 << int(2 * len(self._rows) - 1).bit_length(), EMPTY, np.int64)
             _index(self._rows, self._size, self._slots)
 
@@ -85,12 +87,6 @@ def warm_up() -> None:
     codes = IdCodes()
     codes._reserve(2 * SMALLEST, 0)
     codes.of(b"a", np.array([[0, 1]]))
-
-
-def _longer(array: Any, needed: int) -> Any:
-    longer = np.zeros((max(2 * len(array), needed), *array.shape[1:]), array.dtype)
-    longer[: len(array)] = array
-    return longer
 
 
 @njit(cache=True)

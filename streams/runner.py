@@ -75,7 +75,7 @@ class UserStep:
         """Absorb events; what cannot be decoded or validated is rejected, what comes too late is set aside."""
         now_ms = int(time.time() * 1000)
         events, rejects = self._decoder.decode(records, now_ms)
-        payload = encode_events(events, state.names.held)
+        payload = encode_events(events, state.names)
         output = state.apply(events, records[-1].offset, self._is_last(records[-1]), now_ms)
         written = output_records(output, state.settings.partitions)
         written += rejected_records(records, rejects, "user") + late_records(records, output.late.tolist())

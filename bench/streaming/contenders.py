@@ -59,6 +59,7 @@ def update_child() -> None:
     from processors.code_index import CodeIndex, grown
     from streams.stages import factory
     from streams.stages.columns import EventColumns, decode_events
+    from streams.stages.names import Names
     from streams.stages.output import StageOutput
     from streams.stages.packing import pack_arrays, unpack_arrays
 
@@ -70,7 +71,7 @@ def update_child() -> None:
         def __init__(self, settings: Any, partition: int) -> None:
             self.settings, self.partition, self.absorbed_offset = settings, partition, -1
             self.index, self.counts = CodeIndex(), np.zeros(0, np.int64)
-            self.names, self.transitions = SimpleNamespace(held={}), SimpleNamespace(settings=settings.user.transitions)
+            self.names, self.transitions = Names(0), SimpleNamespace(settings=settings.user.transitions)
             self.user_periods = SimpleNamespace(bank=SimpleNamespace(settings=settings.user.periodicity))
 
         def apply(

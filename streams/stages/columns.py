@@ -1,13 +1,13 @@
 """What stages take in: columns of behaviour events, and internal batches that crossed a topic."""
 
-from collections.abc import Mapping
-
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from processors.sequence import NO_STATE
 from schemas.columns import Column, decode_columns, encode_columns
+from streams.stages.coded_ids import CodedIds, decode_ids, encode_ids
+from streams.stages.names import Names
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -19,7 +19,7 @@ class EventColumns(msgspec.Struct, frozen=True):
 
     ``user``, ``item`` and ``category`` are ``schemas.codes.code_of`` codes (``category`` is NO_STATE without one), ``event_hash``
     is a 64-bit hash of the event id, ``weight`` the weight of the action, ``lat`` and ``lon`` are NaN without a place.
-    ``names`` maps codes to ids, at least those of the batch.
+    ``names`` holds the ids of the codes, at least those of the batch.
     """
 
     offset: Ints
@@ -31,7 +31,7 @@ class EventColumns(msgspec.Struct, frozen=True):
     weight: Floats
     lat: Floats
     lon: Floats
-    names: dict[int, str]
+    names: CodedIds
 
     def __len__(self) -> int:
         return len(self.offset)
@@ -44,39 +44,18 @@ class EventColumns(msgspec.Struct, frozen=True):
 EVENT_COLUMNS = tuple(name for name in EventColumns.__struct_fields__ if name != "names")
 
 
-def encode_events(events: EventColumns, known: Mapping[int, str]) -> bytes:
-    """One value holding the events and those of their names that are not in ``known``. O(events)."""
+def encode_events(events: EventColumns, known: Names) -> bytes:
+    """One value holding the events and those of their names that are not ``known``. O(events)."""
     columns = {name: getattr(events, name) for name in EVENT_COLUMNS}
-    new = {code: name for code, name in events.names.items() if code not in known}
-    return _ENCODER.encode((encode_columns(columns), encode_names(new)))
+    new = events.names.select(~known.knows(events.names.codes))
+    return _ENCODER.encode((encode_columns(columns), encode_ids(new)))
 
 
 def decode_events(data: bytes) -> EventColumns:
     """The events that ``encode_events`` wrote; ``names`` holds the names that were new then."""
     columns, names = _PAIR.decode(data)
     decoded = decode_columns(columns)
-    return EventColumns(**{name: np.asarray(decoded[name]) for name in EVENT_COLUMNS}, names=decode_names(names))
-
-
-def encode_names(names: Mapping[int, str]) -> bytes:
-    """One value from codes and their ids.
-
-    >>> decode_names(encode_names({7: "cafe"}))
-    {7: 'cafe'}
-    """
-    return _ENCODER.encode(names)
-
-
-def decode_names(data: bytes) -> dict[int, str]:
-    """The codes and ids that ``encode_names`` wrote. Raises ValueError if the bytes are something else."""
-    if data[:1] != _COLUMNAR:
-        try:
-            return _NAMES.decode(data)
-        except msgspec.DecodeError as error:
-            raise ValueError(f"not ids of codes: {error}") from error
-    columns = decode_columns(data)  # written before ids were a map
-    codes, names = columns["code"], columns["name"]
-    return dict(zip(np.asarray(codes).tolist(), names, strict=True))  # type: ignore[arg-type]
+    return EventColumns(**{name: np.asarray(decoded[name]) for name in EVENT_COLUMNS}, names=decode_ids(names))
 
 
 class InternalBatch(msgspec.Struct, frozen=True, array_like=True):
@@ -104,8 +83,6 @@ class InternalBatch(msgspec.Struct, frozen=True, array_like=True):
 
 
 _ENCODER = msgspec.msgpack.Encoder()
-_NAMES = msgspec.msgpack.Decoder(dict[int, str])
-_COLUMNAR = b"\x93"
 _PAIR = msgspec.msgpack.Decoder(tuple[bytes, bytes])
 _INTERNAL = msgspec.msgpack.Decoder(InternalBatch)
 

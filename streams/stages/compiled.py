@@ -4,7 +4,7 @@ from processors import code_index, profile, ragged, sequence
 from processors.spatial import SlidingDBSCAN, extents, tiles
 from processors.temporal import PeriodicityBank
 from streams import event_hash
-from streams.stages import admission, growth, last_items
+from streams.stages import admission, coded_ids, growth, last_items, names
 
 
 def warm_up() -> None:
@@ -14,6 +14,8 @@ def warm_up() -> None:
     admission.warm_up()
     last_items.warm_up()
     growth.warm_up()
+    coded_ids.warm_up()
+    names.warm_up()
     sequence.warm_up()
     profile.warm_up()
     PeriodicityBank.warm_up()

@@ -65,7 +65,8 @@ class Following:
 
     def _transitions(self, due: Ints, version: int, now_s: float, names: Names) -> list[Pattern]:
         """What follows the from-states ``due``, but those whose id is forgotten or that are no longer held."""
-        due = due[[name is not None for name in map(names.get, due.tolist())]]
+        name_of = {code: name for code in due.tolist() if (name := names.get(code)) is not None}
+        due = np.array(list(name_of), np.int64)
         listed = self.counts.heaviest(due, now_s, self.settings.published_next_states)
         held = listed.total > 0
         shares = (listed.counts / np.where(held, listed.total, 1.0)[:, None]).tolist()
@@ -75,7 +76,7 @@ class Following:
         )  # fmt: skip
         return [
             TransitionUpdate(
-                state_kind=self.kind, from_state=names.held[code], version=version, event_time_ms=int(now_s * MS),
+                state_kind=self.kind, from_state=name_of[code], version=version, event_time_ms=int(now_s * MS),
                 next_states=named_shares(zip(states, share, strict=True), names), total=total,
                 quality=self.book.record(
                     code, time_s=now_s, claim=states[0], support=float(support), significance=significance

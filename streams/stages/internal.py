@@ -7,9 +7,12 @@ import numpy as np
 
 from schemas.columns import encode_columns
 from schemas.topics import TopicSpec
-from streams.stages.columns import InternalBatch, Ints, encode_names
+from streams.stages.coded_ids import encode_ids
+from streams.stages.columns import InternalBatch, Ints
 from streams.stages.names import Names
 from streams.stages.output import Routed
+
+NO_CODES = np.empty(0, np.int64)
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -51,10 +54,10 @@ def batch_for(
 ) -> Routed:  # fmt: skip
     """The batch of some rows for one partition."""
     chosen = {name: column[rows] for name, column in columns.items()}
-    known = names.of(dict.fromkeys(code for name in named for code in chosen[name].tolist()))
+    known = names.of(np.concatenate([chosen[name] for name in named]) if named else NO_CODES)
     batch = InternalBatch(
         origin.partition, origin.clock_ms, origin.caught_up,
-        encode_columns(chosen), encode_names(known), origin.through, origin.sent_ms, origin.quiet,
+        encode_columns(chosen), encode_ids(known), origin.through, origin.sent_ms, origin.quiet,
     )  # fmt: skip
     return Routed(topic, partition, batch)
 

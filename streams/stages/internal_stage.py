@@ -8,7 +8,8 @@ import numpy as np
 from processors.sequence import NO_STATE
 from schemas.patterns import Pattern
 from streams.stages.alignment import TimeAligner
-from streams.stages.columns import InternalBatch, decode_internal, decode_names
+from streams.stages.coded_ids import decode_ids
+from streams.stages.columns import InternalBatch, decode_internal
 from streams.stages.internal import OriginGuard
 from streams.stages.names import Names
 from streams.stages.output import StageOutput
@@ -93,7 +94,7 @@ class InternalStage(ABC):
             new = self.guard.fresh_rows(batch.origin_partition, np.asarray(rows["origin_offset"]))
             stale += new.start
             if new.stop > new.start:
-                self.names.learn(decode_names(batch.names))
+                self.names.learn(decode_ids(batch.names))
                 part = {
                     name: np.asarray(column)[new] if new.start else np.asarray(column) for name, column in rows.items()
                 }

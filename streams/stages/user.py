@@ -8,6 +8,7 @@ from processors.sequence import NO_STATE, TransitionCounts
 from schemas.patterns import Pattern
 from schemas.topics import INTERNAL_PLACE, INTERNAL_REGION, INTERNAL_UNION
 from streams.stages.admission import Admission
+from streams.stages.coded_ids import CodedIds
 from streams.stages.columns import EventColumns, decode_events
 from streams.stages.growth import GrowthLedger
 from streams.stages.internal import Origin, batch_for, route
@@ -155,7 +156,7 @@ class UserStage:
     def announce(self, caught_up: bool, sent_ms: int = 0) -> list[Routed]:
         """Empty batches that tell the stages in time order how far this partition has come."""
         ints, floats = np.empty(0, np.int64), np.empty(0)
-        nothing = EventColumns(ints, ints, ints, ints, ints, ints, floats, floats, floats, {})
+        nothing = EventColumns(ints, ints, ints, ints, ints, ints, floats, floats, floats, CodedIds.of({}))
         return self._routed(nothing, Before(*(ints for _ in Before._fields)), caught_up, sent_ms)
 
     def tick(self, sent_ms: int) -> list[Routed]:

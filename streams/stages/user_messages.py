@@ -21,6 +21,7 @@ def profile_updates(
     profiles: Sequence[UserProfile], everybody: TransitionCounts, book: PatternBook, names: Names, version: int
 ) -> list[ProfileUpdate]:
     """The messages of profiles, but of users whose id is forgotten. ``everybody`` counts what all users do."""
+    names.read(np.array([profile.user for profile in profiles], np.int64))
     qualities = _profile_qualities(profiles, everybody, book)
     updates = (
         _profile_update(profile, quality, names, version) for profile, quality in zip(profiles, qualities, strict=True)
@@ -85,12 +86,13 @@ def personal_transitions(
     Those of which an id is forgotten or the context is no longer held are left out.
     """
     user, item, known = pairs.both(due)
+    names.read(user)
     listed = counts.heaviest(item, now_s, PERSONAL_NEXT_STATES, owners=user)
     known &= listed.total > 0
     shares = listed.counts / np.where(known, listed.total, 1.0)[:, None]
     columns = due, user, item, listed.states, shares, listed.total, support, known
     rows = zip(*(column.tolist() for column in columns), best_followers(counts, listed, now_s, user), strict=True)
-    name_of, event_time_ms = names.held.get, int(now_s * MS)
+    name_of, event_time_ms = names.get, int(now_s * MS)
     return [
         TransitionUpdate(
             state_kind="item", from_state=item_name, version=version, event_time_ms=event_time_ms,
@@ -106,5 +108,5 @@ def personal_transitions(
 
 def named_shares(shares: Iterable[tuple[int, float]], names: Names) -> list[NamedShare]:
     """Shares by id; codes whose id is forgotten are left out."""
-    get = names.held.get
+    get = names.get
     return [NamedShare(name, share) for code, share in shares if (name := get(code)) is not None]

@@ -43,9 +43,10 @@ def last_events(kafka: KafkaSettings) -> dict[str, tuple[int, int]]:
     raw: dict[int, list[RawRecord]] = read_raw(kafka)
     for partition, records in raw.items():
         events, _ = decode(records, int(time.time() * 1000))
+        id_of = events.names.as_dict()
         columns = (events.user, events.event_hash, events.time_ms, events.offset)
         for user, event_hash, time_ms, offset in zip(*(column.tolist() for column in columns), strict=True):
-            user_id = events.names[user]
+            user_id = id_of[user]
             before_ms = newest_ms.get(user_id, time_ms)
             if event_hash not in seen and before_ms - time_ms <= TOLERATED_DISORDER_MS:
                 last[user_id] = (partition, offset)

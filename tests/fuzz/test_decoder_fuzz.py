@@ -19,6 +19,7 @@ from schemas.topics import CATALOG, EVENTS, FEEDBACK, PATTERN_TOPICS, REQUESTS, 
 from schemas.validation import EventLimits
 from streams.decoding import REASONS, EventDecoder
 from streams.stages.columns import decode_events, encode_events
+from streams.stages.names import Names
 
 NOW_MS = 1_700_000_000_000
 LIMITS = EventLimits(max_bytes=4_000)
@@ -112,7 +113,7 @@ def _check(decoder: EventDecoder, raw: list[bytes | None], stamps: list[int]) ->
     assert np.isfinite(columns.weight).all() and (columns.time_ms > 0).all()
     assert (np.isnan(columns.lat) == np.isnan(columns.lon)).all()
     assert (np.nan_to_num(np.abs(columns.lat)) <= 90).all() and (np.nan_to_num(np.abs(columns.lon)) <= 180).all()
-    again = decode_events(encode_events(columns, {}))
+    again = decode_events(encode_events(columns, Names(0)))
     assert again.offset.tolist() == accepted and again.user.tolist() == columns.user.tolist()
     for record in records:
         assert len(decoder.decode([record], NOW_MS)[0]) == (record.offset in accepted)

@@ -15,6 +15,7 @@ from schemas.events import BehaviorEvent
 from schemas.validation import EventLimits
 from streams.decoding import EventDecoder
 from streams.stages.columns import NO_CODE, decode_events, encode_events
+from streams.stages.names import Names
 
 
 def value(**changes: Any) -> bytes:
@@ -79,7 +80,7 @@ def test_good_events_become_columns_in_offset_order() -> None:
     assert columns.category.tolist() == [code_of("bar"), NO_CODE]
     assert columns.weight.tolist() == [1.0, 5.0]
     assert np.isnan(columns.lat).tolist() == [False, True]
-    assert columns.names[code_of("bar")] == "bar"
+    assert columns.names.as_dict()[code_of("bar")] == "bar"
     assert [reject.offset for reject in rejects] == [4]
 
 
@@ -104,6 +105,6 @@ def test_avro_values_are_read_where_a_registry_is_configured() -> None:
 
 def test_columns_survive_the_state_log_with_the_names_that_are_new() -> None:
     columns, _ = EventDecoder(EventLimits()).decode([Record(0, value()), Record(1, value(user_id="v"))], NOW_MS)
-    again = decode_events(encode_events(columns, {code_of("u"): "u"}))
-    assert again.names == {code_of("v"): "v", code_of("i"): "i"}
+    again = decode_events(encode_events(columns, Names(9, {code_of("u"): "u"})))
+    assert again.names.as_dict() == {code_of("v"): "v", code_of("i"): "i"}
     assert again.time_ms.tolist() == columns.time_ms.tolist()

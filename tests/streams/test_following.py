@@ -114,7 +114,7 @@ def test_nothing_is_told_through_a_private_place() -> None:
     pipeline = PatternPipeline(settings)
     patterns = told(pipeline, commuters(days=60, people=8))
     for stage in pipeline.stages["transition"]:  # nor does the stage know of it
-        assert not any("station" in name for name in stage.names.held.values())
+        assert not any("station" in name for name in stage.names.held.as_dict().values())
     everybody = [p for p in patterns if getattr(p, "user_id", None) is None]
     assert b"station" not in msgspec.json.encode(everybody)
     for kind, way in (("item", COMMUTE), ("category", tuple(f"a {place}" for place in COMMUTE))):

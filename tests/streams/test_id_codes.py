@@ -21,7 +21,7 @@ def test_codes_are_those_of_the_text_however_many_batches_and_growths_there_were
         ids = [f"id-{number}-é" for number in rng.integers(0, 50_000, size)]
         found, names = codes.of(*spans_of(ids))
         assert found.tolist() == [code_of(text) for text in ids]
-        assert names == {code_of(text): text for text in ids}
+        assert names.as_dict() == {code_of(text): text for text in ids}
 
 
 def test_ids_with_the_same_hash_keep_their_own_codes() -> None:

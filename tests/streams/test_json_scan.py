@@ -32,7 +32,7 @@ def assert_same(values: list[bytes | None]) -> None:
             np.testing.assert_array_equal(
                 np.signbit(getattr(columns, name)), np.signbit(getattr(expected, name)), err_msg=name
             )
-    assert columns.names == expected.names
+    assert columns.names.as_dict() == expected.names.as_dict()
 
 
 texts = st.text(max_size=12) | st.sampled_from(

@@ -5,6 +5,7 @@ import pytest
 
 from processors.quality import PatternBook, best_of, binomial_significance
 from processors.sequence import TransitionCounts
+from streams.stages.coded_ids import CodedIds
 from streams.stages.names import Names
 from streams.stages.pair_names import PairNames
 from streams.stages.user_messages import PERSONAL_NEXT_STATES, personal_transitions
@@ -18,7 +19,7 @@ def test_each_of_many_personal_transitions_says_what_its_user_does_after_its_ite
     counts, pairs, names = TransitionCounts(half_life_s=300.0), PairNames(1_000), Names(1_000)
     user, item, then = rng.integers(0, 4, 600), rng.integers(10, 16, 600), rng.integers(10, 40, 600)
     counts.update(item, then, rng.uniform(0, NOW_S, 600), owners=user)
-    names.learn({code: f"n{code}" for code in [*range(4), *range(10, 40)] if code not in (3, 15)})
+    names.learn(CodedIds.of({code: f"n{code}" for code in [*range(4), *range(10, 40)] if code not in (3, 15)}))
     due = np.unique(pairs.keys(np.append(user, 0), np.append(item, UNHELD)))
     support = np.arange(len(due))
 

@@ -65,8 +65,9 @@ class PeriodicityBank:
     @property
     def nbytes(self) -> int:
         """Memory of the arrays, in bytes, the room that is not used yet left out."""
-        table = self._rings.table_key.nbytes + self._rings.table_slot.nbytes
-        return table + sum(getattr(self._rings, name)[: self._n_keys].nbytes for name in event_rings.ROW_FIELDS)
+        rings = self._rings
+        table = rings.table_key.nbytes + rings.table_slot.nbytes + rings.wides[: rings.n_wide[0]].nbytes
+        return table + sum(getattr(rings, name)[: self._n_keys].nbytes for name in event_rings.ROW_FIELDS)
 
     @property
     def latest_s(self) -> float:
@@ -222,7 +223,7 @@ class PeriodicityBank:
         state = bank_state.decode_key(data)
         if self._slot(key) < 0:
             self._absorb(np.array([key], np.int64), np.zeros(1))
-        bank_state.place_key(self._rings, self._slot(key), state)
+        self._rings = bank_state.place_key(self._rings, self._slot(key), state)
         self._published.pop(key, None)
         if state.published:
             self._published[key] = state.published

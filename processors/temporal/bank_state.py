@@ -1,6 +1,6 @@
 """The bank as bytes: whole (a snapshot) and by key (a changelog). MessagePack with the arrays as little-endian columns."""
 
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -12,7 +12,7 @@ from processors.temporal.population_rate import PopulationRate
 
 # 1 held the rings as they are in memory, with the room that they keep free.
 _FORMAT, _WITH_ROOM = 2, 1
-_PACKED_FIELDS = tuple(name for name in event_rings.ROW_FIELDS if name not in ("ring", "head"))
+_PACKED_FIELDS = tuple(name for name in event_rings.ROW_FIELDS if name not in ("ring", "head", "wide"))
 _State = TypeVar("_State")
 Published = dict[int, tuple[Period, ...]]
 
@@ -80,13 +80,12 @@ def decode_key(data: bytes) -> KeyState:
     return state
 
 
-def place_key(rings: Rings, slot: int, state: KeyState) -> None:
-    """Overwrite a slot."""
-    times = np.frombuffer(state.times, "<u4")
-    rings.ring[slot, : len(times)] = times
-    rings.head[slot], rings.size[slot] = 0, len(times)
+def place_key(rings: Rings, slot: int, state: KeyState) -> Rings:
+    """Overwrite a slot, in the place of `rings`."""
+    rings = event_rings.put_times(rings, slot, np.frombuffer(state.times, "<u4"))
     rings.seen[slot], rings.examined[slot] = state.seen, state.examined
     rings.recheck_s[slot] = state.recheck_s
+    return rings
 
 
 def encode_population(population: PopulationRate) -> bytes:
@@ -135,20 +134,34 @@ def decode_bank(data: bytes) -> tuple[PeriodicitySettings, PopulationRate, Rings
         raise ValueError(f"data has format {state.format}, expected {_FORMAT}")
     n_keys = state.progress.n_keys
     rings = event_rings.empty_rings(max(n_keys, 1))
-    for name in _PACKED_FIELDS if state.format == _FORMAT else event_rings.ROW_FIELDS:
+    for name in _PACKED_FIELDS:
         column = getattr(rings, name)[:n_keys]
-        if len(state.rows.get(name, b"")) != column.nbytes:
-            raise ValueError(f"data is not a bank: bad column {name}")
-        column[:] = np.frombuffer(state.rows[name], column.dtype).reshape(column.shape)
-    if state.format == _FORMAT:
-        _unpack_times(rings, n_keys, state.rows.get("times", b""))
+        column[:] = _column(state.rows, name, column.dtype, n_keys)
+    times = state.rows.get("times", b"") if state.format == _FORMAT else _times_with_room(state.rows, n_keys)
+    rings = _with_times(rings, n_keys, times)
     event_rings.rebuild_table(rings.table_key, rings.table_slot, rings.key, n_keys)
     population = decode_population(state.population, state.settings.population_half_life_s)
     return state.settings, population, rings, state.progress, state.published
 
 
-def _unpack_times(rings: Rings, n_keys: int, data: bytes) -> None:
+def _column(rows: dict[str, bytes], name: str, dtype: np.dtype[Any], length: int) -> np.ndarray[Any, Any]:
+    data = rows.get(name, b"")
+    if len(data) != dtype.itemsize * length:
+        raise ValueError(f"data is not a bank: bad column {name}")
+    return np.frombuffer(data, dtype)
+
+
+def _times_with_room(rows: dict[str, bytes], n_keys: int) -> bytes:
+    """The times of rings that were held with their room, of 64 times each."""
+    ring = _column(rows, "ring", np.dtype("<u4"), event_rings.RING * n_keys).reshape(n_keys, event_rings.RING)
+    head, size = (_column(rows, name, np.dtype(np.uint8), n_keys).astype(np.int64) for name in ("head", "size"))
+    places = np.arange(event_rings.RING)
+    in_order = np.take_along_axis(ring, (head[:, None] + places) % event_rings.RING, axis=1)
+    return in_order[places < size[:, None]].tobytes()
+
+
+def _with_times(rings: Rings, n_keys: int, data: bytes) -> Rings:
     size = rings.size[:n_keys]
     if (size > event_rings.RING).any() or len(data) != 4 * int(size.sum(dtype=np.int64)):
         raise ValueError("data is not a bank: bad column times")
-    event_rings.unpack_times(rings, n_keys, np.frombuffer(data, np.uint32))
+    return event_rings.unpack_times(rings, n_keys, np.frombuffer(data, np.uint32))

@@ -1,8 +1,10 @@
 """The latest event times of many keys: a hash table of sorted rings in flat arrays.
 
-Layout: `ring[slot]` holds up to 64 whole seconds as a circular buffer in time order that starts at `head[slot]`. Keys
-are found by linear probing (`table_key`, `table_slot`; deletion shifts back, so there are no tombstones). Late events
-are put in their place, so a ring depends on what happened and not on the order in which it arrived.
+Layout: a slot's ring is `ring[slot]`, up to 8 whole seconds; that of a key with more is `wides[wide[slot] - 1]`, up to 64, and
+the slot keeps it. A ring is a circular buffer in time order that starts at `head[slot]`. Most keys of a long tail have a few
+events, so they take a quarter of the memory. Keys are found by linear probing (`table_key`, `table_slot`; deletion shifts
+back, so there are no tombstones). Late events are put in their place, so a ring depends on what happened and not on the order
+in which it arrived.
 """
 
 from typing import Any, NamedTuple
@@ -14,7 +16,7 @@ from numba import njit
 from processors.growing import lengthened, roomy_zeros
 from processors.temporal.arrays import Bools, Floats, Ints
 
-RING = 64
+NARROW, RING = 8, 64
 MAX_TIME_S = 2**32 - 1
 _EMPTY = -1
 Slots = npt.NDArray[np.int32]
@@ -22,6 +24,8 @@ Slots = npt.NDArray[np.int32]
 _EVICTION_SAMPLE = 16
 # A prime, so that the sample is spread over keys of all ages.
 _EVICTION_STRIDE = 2654435761
+_FIRST_WIDES = 16
+_MERGED, _KEPT, _FULL = range(3)
 _ACTIVITY_HALF_LIFE_S = 14 * 86400.0
 
 
@@ -42,9 +46,12 @@ class Rings(NamedTuple):
     examined: npt.NDArray[np.uint32]
     recheck_s: Floats
     stamp: npt.NDArray[np.uint32]
+    wide: Slots
+    wides: npt.NDArray[np.uint32]
+    n_wide: Ints
 
 
-ROW_FIELDS = ("key", "ring", "head", "size", "seen", "examined", "recheck_s", "stamp")
+ROW_FIELDS = ("key", "ring", "head", "size", "seen", "examined", "recheck_s", "stamp", "wide")
 
 
 def empty_rings(capacity: int) -> Rings:
@@ -54,23 +61,37 @@ def empty_rings(capacity: int) -> Rings:
         table_key=table_key,
         table_slot=table_slot,
         key=np.zeros(capacity, np.int64),
-        ring=roomy_zeros(capacity, np.uint32, (RING,)),
+        ring=roomy_zeros(capacity, np.uint32, (NARROW,)),
         head=np.zeros(capacity, np.uint8),
         size=np.zeros(capacity, np.uint8),
         seen=np.zeros(capacity, np.uint32),
         examined=np.zeros(capacity, np.uint32),
         recheck_s=np.zeros(capacity),
         stamp=np.zeros(capacity, np.uint32),
+        wide=np.zeros(capacity, np.int32),
+        wides=np.zeros((_FIRST_WIDES, RING), np.uint32),
+        n_wide=np.zeros(1, np.int64),
     )
 
 
 def grown(rings: Rings, n_keys: int, most: int) -> Rings:
-    """Rings with room for twice as many keys, `most` at most, in the place of `rings`; slots keep their number."""
-    capacity = min(2 * len(rings.key), most)
+    """What is full has twice the room, that for keys `most` at most, in the place of `rings`; slots keep their number."""
+    rings = with_wides(rings, 1)
+    if n_keys < len(rings.key) or n_keys == most:
+        return rings
+    capacity = min(2 * n_keys, most)
     rows = {name: lengthened(getattr(rings, name), capacity) for name in ROW_FIELDS}
     table_key, table_slot = _empty_table(capacity)
     rebuild_table(table_key, table_slot, rows["key"], n_keys)
-    return Rings(table_key, table_slot, **rows)
+    return rings._replace(table_key=table_key, table_slot=table_slot, **rows)
+
+
+def with_wides(rings: Rings, more: int) -> Rings:
+    """With room for so many more wide rings."""
+    needed = int(rings.n_wide[0]) + more
+    if needed <= len(rings.wides):
+        return rings
+    return rings._replace(wides=lengthened(rings.wides, max(2 * len(rings.wides), needed)))
 
 
 def _empty_table(capacity: int) -> tuple[Ints, Slots]:
@@ -130,12 +151,32 @@ def _unlink(table_key: Ints, table_slot: Slots, key: int) -> None:
 
 
 @njit(cache=True)
+def _ring_of(rings: Rings, slot: int) -> npt.NDArray[np.uint32]:
+    """Where a slot's times lie; its length is a power of two."""
+    wide = rings.wide[slot]
+    return rings.wides[wide - 1] if wide else rings.ring[slot]
+
+
+@njit(cache=True)
+def _widen(rings: Rings, slot: int) -> None:
+    """Give a full slot a wide ring, of which there must be one."""
+    start, wide = np.int64(rings.head[slot]), rings.wides[rings.n_wide[0]]
+    for j in range(NARROW):
+        wide[j] = rings.ring[slot, (start + j) & (NARROW - 1)]
+    rings.head[slot] = 0
+    rings.n_wide[0] += 1
+    rings.wide[slot] = rings.n_wide[0]
+
+
+@njit(cache=True)
 def _least_active(rings: Rings, n_keys: int, hand: int) -> int:
     victim = hand
     lowest = np.inf
     for step in range(min(_EVICTION_SAMPLE, n_keys)):
         slot = (hand + step * _EVICTION_STRIDE) % n_keys
-        last = rings.ring[slot, (rings.head[slot] + rings.size[slot] - 1) & 63] if rings.size[slot] else 0
+        ring = _ring_of(rings, slot)
+        newest = (np.int64(rings.head[slot]) + np.int64(rings.size[slot]) - 1) & (len(ring) - 1)
+        last = ring[newest] if rings.size[slot] else 0
         activity = last + _ACTIVITY_HALF_LIFE_S * np.log2(1.0 + min(rings.seen[slot], 64))
         if activity < lowest:
             lowest = activity
@@ -143,30 +184,46 @@ def _least_active(rings: Rings, n_keys: int, hand: int) -> int:
     return victim
 
 
-@njit(cache=True)
-def _insert(rings: Rings, slot: int, second: int, merge_gap_s: float) -> bool:
-    """Put a time in its place; False when it belongs to a neighbour's occurrence or is older than a full ring."""
-    start = np.int64(rings.head[slot])
-    n = np.int64(rings.size[slot])
+@njit(cache=True, forceinline=True)
+def _insert(rings: Rings, slot: int, second: int, merge_gap_s: float) -> int:
+    """Put a time in its place: KEPT, or MERGED when it belongs to a neighbour's occurrence or is older than a full wide ring.
+
+    FULL when there is no room for it and the ring is not a wide one.
+    """
+    wide = np.int64(rings.wide[slot])
+    if wide == 0:
+        return _insert_into(rings.ring, slot, NARROW, rings.head, rings.size, slot, second, merge_gap_s)
+    return _insert_into(rings.wides, wide - 1, RING, rings.head, rings.size, slot, second, merge_gap_s)
+
+
+@njit(cache=True, forceinline=True)
+def _insert_into(
+    times: Any, row: int, room: int, head: Any, size: Any, slot: int, second: int, merge_gap_s: float
+) -> int:
+    mask = room - 1
+    start = np.int64(head[slot])
+    n = np.int64(size[slot])
     before = n - 1
-    while before >= 0 and np.int64(rings.ring[slot, (start + before) & 63]) > second:
+    while before >= 0 and np.int64(times[row, (start + before) & mask]) > second:
         before -= 1
-    if before >= 0 and second - np.int64(rings.ring[slot, (start + before) & 63]) < merge_gap_s:
-        return False
-    if before + 1 < n and np.int64(rings.ring[slot, (start + before + 1) & 63]) - second < merge_gap_s:
-        return False
-    if n == 64:
+    if before >= 0 and second - np.int64(times[row, (start + before) & mask]) < merge_gap_s:
+        return _MERGED
+    if before + 1 < n and np.int64(times[row, (start + before + 1) & mask]) - second < merge_gap_s:
+        return _MERGED
+    if n == room:
+        if room < RING:
+            return _FULL
         if before < 0:
-            return False
-        start = (start + 1) & 63
-        rings.head[slot] = start
+            return _MERGED
+        start = (start + 1) & mask
+        head[slot] = start
         before -= 1
         n -= 1
     for j in range(n, before + 1, -1):
-        rings.ring[slot, (start + j) & 63] = rings.ring[slot, (start + j - 1) & 63]
-    rings.ring[slot, (start + before + 1) & 63] = second
-    rings.size[slot] = n + 1
-    return True
+        times[row, (start + j) & mask] = times[row, (start + j - 1) & mask]
+    times[row, (start + before + 1) & mask] = second
+    size[slot] = n + 1
+    return _KEPT
 
 
 @njit(cache=True)
@@ -223,7 +280,13 @@ def absorb(
             rings.examined[slot] = 0
             rings.recheck_s[slot] = np.inf
             rings.stamp[slot] = 0
-        kept[i] = _insert(rings, slot, np.int64(time_s[i]), merge_gap_s)
+        outcome = _insert(rings, slot, np.int64(time_s[i]), merge_gap_s)
+        if outcome == _FULL:
+            if rings.n_wide[0] == len(rings.wides):
+                return i, n_keys, hand, n_touched, n_evicted
+            _widen(rings, slot)
+            outcome = _insert(rings, slot, np.int64(time_s[i]), merge_gap_s)
+        kept[i] = outcome == _KEPT
         if kept[i]:
             rings.seen[slot] += 1
             if rings.stamp[slot] != stamp_now:
@@ -235,37 +298,53 @@ def absorb(
 
 def times_of(rings: Rings, slot: int) -> Floats:
     """The times of a slot in order, float64 seconds."""
-    places = (int(rings.head[slot]) + np.arange(int(rings.size[slot]))) % RING
-    return rings.ring[slot, places].astype(np.float64)
+    ring = _ring_of(rings, slot)
+    places = (int(rings.head[slot]) + np.arange(int(rings.size[slot]))) % len(ring)
+    return ring[places].astype(np.float64)
+
+
+def put_times(rings: Rings, slot: int, times: npt.NDArray[np.uint32]) -> Rings:
+    """Give a slot other times, which come in order, in the place of `rings`."""
+    if len(times) > NARROW and not rings.wide[slot]:
+        rings = with_wides(rings, 1)
+        _widen(rings, slot)
+    _ring_of(rings, slot)[: len(times)] = times
+    rings.head[slot], rings.size[slot] = 0, len(times)
+    return rings
 
 
 def packed_times(rings: Rings, n_keys: int) -> npt.NDArray[np.uint32]:
     """The times of the first `n_keys` slots in order, without the room that the rings keep free. O(times)."""
     packed = np.empty(int(rings.size[:n_keys].sum(dtype=np.int64)), np.uint32)
-    _pack(rings.ring, rings.head, rings.size, n_keys, packed)
+    _pack(rings, n_keys, packed)
     return packed
 
 
-def unpack_times(rings: Rings, n_keys: int, packed: npt.NDArray[np.uint32]) -> None:
-    """Put what `packed_times` gave back, `rings.size` being what it was. O(times)."""
+def unpack_times(rings: Rings, n_keys: int, packed: npt.NDArray[np.uint32]) -> Rings:
+    """Put what `packed_times` gave into rings without wide ones, `rings.size` being what it was. O(times)."""
+    rings = with_wides(rings, int((rings.size[:n_keys] > NARROW).sum()))
     rings.head[:n_keys] = 0
-    _unpack(rings.ring, rings.size, n_keys, packed)
+    _unpack(rings, n_keys, packed)
+    return rings
 
 
 @njit(cache=True)
-def _pack(ring: Any, head: Any, size: Any, n_keys: int, packed: Any) -> None:
+def _pack(rings: Rings, n_keys: int, packed: Any) -> None:
     at = 0
     for slot in range(n_keys):
-        start = np.int64(head[slot])
-        for j in range(np.int64(size[slot])):
-            packed[at] = ring[slot, (start + j) & 63]
+        ring, start = _ring_of(rings, slot), np.int64(rings.head[slot])
+        for j in range(np.int64(rings.size[slot])):
+            packed[at] = ring[(start + j) & (len(ring) - 1)]
             at += 1
 
 
 @njit(cache=True)
-def _unpack(ring: Any, size: Any, n_keys: int, packed: Any) -> None:
+def _unpack(rings: Rings, n_keys: int, packed: Any) -> None:
     at = 0
     for slot in range(n_keys):
-        for j in range(np.int64(size[slot])):
-            ring[slot, j] = packed[at]
+        if rings.size[slot] > NARROW:
+            _widen(rings, slot)
+        ring = _ring_of(rings, slot)
+        for j in range(np.int64(rings.size[slot])):
+            ring[j] = packed[at]
             at += 1

@@ -28,7 +28,9 @@ def test_rows_are_kept_and_new_ones_are_zero(steps: list[int], dtype: type) -> N
 
 
 def test_every_array_opens_a_cache_line() -> None:
-    assert all(roomy_zeros(size, np.uint8).ctypes.data % growing.LINE == 0 for size in (1, 100, LARGE_PAGE, 3 * LARGE_PAGE))
+    assert all(
+        roomy_zeros(size, np.uint8).ctypes.data % growing.LINE == 0 for size in (1, 100, LARGE_PAGE, 3 * LARGE_PAGE)
+    )
 
 
 @on_linux

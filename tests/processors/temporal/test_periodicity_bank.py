@@ -131,11 +131,24 @@ def test_bytes_hold_the_times_and_not_the_room_for_more():
     assert len(bank.to_bytes()) < 60 * len(keys)
 
 
+def test_keys_with_few_events_take_little_memory_and_others_what_they_need():
+    few, many = PeriodicityBank(), PeriodicityBank()
+    keys = np.arange(2_000)
+    few.update(np.tile(keys, 8), np.repeat(1e6 * np.arange(1, 9), 2_000))
+    many.update(np.tile(keys, 9), np.repeat(1e6 * np.arange(1, 10), 2_000))
+    assert few.nbytes < 130 * len(keys) < many.nbytes < 400 * len(keys)
+
+
 def test_bytes_of_rings_with_their_room_are_read_too():
     bank, rng = PeriodicityBank(), np.random.default_rng(3)
-    bank.update(rng.integers(0, 9, 2_000), np.sort(rng.uniform(0, 4e6, 2_000)))
+    bank.update(np.append(rng.integers(0, 9, 2_000), [9, 9]), np.sort(rng.uniform(0, 4e6, 2_002)))
     rings, progress = bank._rings, bank_state.Progress(len(bank), bank._hand, bank._batch, bank.evicted_keys)
-    rows = {name: getattr(rings, name)[: len(bank)].tobytes() for name in event_rings.ROW_FIELDS}
+    held = {name: getattr(rings, name)[: len(bank)].copy() for name in event_rings.ROW_FIELDS}
+    held["ring"], held["head"] = np.zeros((10, 64), np.uint32), rng.integers(0, 64, 10).astype(np.uint8)
+    for slot in range(10):
+        times = event_rings.times_of(rings, slot)
+        held["ring"][slot, (held["head"][slot] + np.arange(len(times))) % 64] = times
+    rows = {name: column.tobytes() for name, column in held.items()}
     population = bank_state.encode_population(bank._population)
     old = msgspec.msgpack.encode([1, bank.settings, population, rows, progress, {}])
     assert PeriodicityBank.from_bytes(old).to_bytes() == bank.to_bytes()

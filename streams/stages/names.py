@@ -28,6 +28,7 @@ class Names:
         self._text, self._used = np.zeros(0, np.uint8), 0
         self._questions = 0
         self._read: dict[int, str] = {}
+        self._unknown: set[int] = set()  # looked for in vain, since the last id that was new
         if held:
             self.learn(CodedIds.of(held))
 
@@ -39,6 +40,7 @@ class Names:
         known = len(self)
         rows = self._index.rows(ids.codes)
         if len(self) > known:
+            self._unknown.clear()
             self._ends, self._asked = grown(self._ends, len(self), 0), grown(self._asked, len(self), 0)
             self._text = grown(self._text, self._used + int((ids.spans[:, 1] - ids.spans[:, 0]).sum()), 0)
             self._used = _append(rows, known, ids.spans, ids.text, self._ends, self._text, self._used)
@@ -53,9 +55,11 @@ class Names:
     def get(self, code: int) -> str | None:
         """The id of a code; None if it was never seen or is forgotten."""
         name = self._read.get(code)
-        if name is None:
+        if name is None and code not in self._unknown:
             self.read(np.array([code], np.int64))
             name = self._read.get(code)
+            if name is None:
+                self._unknown.add(code)
         return name
 
     def read(self, codes: Ints) -> None:

@@ -86,8 +86,8 @@ def personal_transitions(
     Those of which an id is forgotten or the context is no longer held are left out.
     """
     user, item, known = pairs.both(due)
-    names.read(user)
     listed = counts.heaviest(item, now_s, PERSONAL_NEXT_STATES, owners=user)
+    names.read(np.concatenate([user, item, listed.states[listed.states != NO_STATE]]))
     known &= listed.total > 0
     shares = listed.counts / np.where(known, listed.total, 1.0)[:, None]
     columns = due, user, item, listed.states, shares, listed.total, support, known

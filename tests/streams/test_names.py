@@ -117,6 +117,13 @@ def test_an_id_that_is_learned_twice_in_a_batch_is_held_once() -> None:
     assert twice.select(np.array([3, 0])).as_dict() == {9: "東京", 7: "cafe"}
 
 
+def test_an_id_that_was_looked_for_in_vain_is_found_once_it_is_learned() -> None:
+    names = Names(10, {7: "cafe"})
+    assert [names.get(8), names.get(8)] == [None, None]
+    names.learn(CodedIds.of({8: "gym"}))
+    assert names.get(8) == "gym"
+
+
 def test_texts_that_were_read_are_kept_within_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(names_module, "MAX_READ", 4)
     names = Names(100, {code: str(code) for code in range(50)})

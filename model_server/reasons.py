@@ -1,8 +1,8 @@
 """Reasons in words: which expert gave how much of a score, said so that the user understands it."""
 
 import itertools
-from collections import OrderedDict, defaultdict
-from collections.abc import Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import NamedTuple
@@ -13,37 +13,10 @@ from model_server.distances_in_words import UNKNOWN, from_last, metres, steps_of
 from model_server.items import Floats, ItemTable, distance_m
 from model_server.ranking import RankedItem
 from model_server.strongest import strongest
+from model_server.usual_reasons import WHOLE, UsualReasons, reason_of
 from schemas.patterns import ClusterUpdate, Pattern, PeriodicityUpdate
 from schemas.recommendations import Reason
 
-WORDS = {
-    "habit": "you come here often",
-    "personal": "you come here often",
-    "recency": "you have been here lately",
-    "hour": "you come here at about this hour",
-    "weekday": "you come here on this day of the week",
-    "interval": "it is about time for your next visit",
-    "repeat": "you were here just now",
-    "transition": "this is where you go next",
-    "covisit": "people who go where you go also come here",
-    "neighbours": "people with your habits come here",
-    "distance": "it is close to where you were last",
-    "popularity": "many people come here",
-    "popular": "many people come here",
-    "trend": "it has been gaining visitors lately",
-    "home": "it is close to where you spend most of your time",
-    "today": "it fits what you have done today",
-    "category": "it is of a kind you like",
-    "content": "it resembles what you have chosen before",
-    "sequence": "it fits the course of your latest steps",
-    "crowd": "people are gathering here",
-    "cluster": "people are gathering here",
-    "period": "you come here regularly",
-    "forecast": "many visitors are expected soon",
-    "profile": "it fits your profile",
-    "time_of_day": "many people come here at this hour",
-    "catalogue": "it is new to everybody here",
-}
 FROM_LAST = {
     "transition": "this is where you go next from ",
     "covisit": "people come here who also go to ",
@@ -51,8 +24,8 @@ FROM_LAST = {
 DAY_NAMES = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 DAY_PARTS = ((5, "nights"), (12, "mornings"), (17, "afternoons"), (22, "evenings"), (24, "nights"))
 DAY_S = 86_400.0
-WHOLE = 1000  # parts: weights are told to the third decimal
-HERE = "it is where you were last"
+MOST_DISTANCES = 100_000
+HERE, HERE_STEP = "it is where you were last", -2
 CROWD_EXPERTS = frozenset({"crowd", "cluster"})
 PERIOD_EXPERTS = frozenset({"period", "weekday", "interval", "hour"})
 
@@ -78,8 +51,8 @@ class ReasonWriter:
         self._items, self._most, self._max_periods = items, reasons_per_item, max_periods
         self._clusters: dict[str, ClusterUpdate] = {}
         self._crowds: tuple[list[ClusterUpdate], Floats, Floats] | None = None  # as columns, until one of them changes
-        # By expert and weight, as far as they were ever given: most reasons are alike.
-        self._usual: defaultdict[str, list[Reason | None]] = defaultdict(lambda: [None] * (WHOLE + 1))
+        self._usual: dict[tuple[str, ...], UsualReasons] = {}
+        self._distances: dict[tuple[int, int], Reason] = {}  # by step and parts
         self._near_crowds: dict[str, str | None] = {}  # by item, within one call: many lists name the same few
         self._periods: OrderedDict[tuple[str, str], str] = OrderedDict()
 
@@ -98,44 +71,34 @@ class ReasonWriter:
         together, since a few operations on all of them cost less than a few on each.
         """
         self._near_crowds.clear()
-        told = zip(*self._strongest([item for each in shown for item in each.items]), self._steps(shown))
-        telling = self._telling()
-        return [self._reasons(each, told, telling) for each in shown]
+        owners = [each for each in shown for _ in each.items]
+        items = [item for each in shown for item in each.items]
+        reasons, steps = list[list[Reason]](), self._steps(shown)
+        for experts, alike in itertools.groupby(items, _EXPERTS):
+            some, start = list(alike), len(reasons)
+            end = start + len(some)
+            reasons += self._reasons(experts, some, owners[start:end], steps[start:end])
+        ends = list(itertools.accumulate(len(each.items) for each in shown))
+        return [reasons[end - len(each.items) : end] for each, end in zip(shown, ends)]
 
     def _reasons(
-        self, shown: Shown, told: Iterator[tuple[list[int], list[int], int]], telling: frozenset[str]
+        self, experts: tuple[str, ...], items: Sequence[RankedItem], owners: Sequence[Shown], steps: Sequence[int]
     ) -> list[list[Reason]]:
-        """The reasons of one list; ``told`` goes on by its items: their strongest experts, and the step of their distance."""
-        reasons = list[list[Reason]]()
-        experts, usual = tuple[str, ...](), list[list[Reason | None] | None]()
-        for item, (columns, parts, step) in zip(shown.items, told):
-            if item.experts is not experts:
-                experts = item.experts
-                usual = [None if expert in telling else self._usual[expert] for expert in experts]
-            of_item = list[Reason]()
-            for column, part in zip(columns, parts):
-                if part:
-                    kept = usual[column]
-                    reason = None if kept is None else kept[part]
-                    if reason is None:
-                        expert = experts[column]
-                        own = None if kept is not None else self._own_words(expert, shown, item.item_id, step)
-                        reason = self._usual_reason(expert, part) if own is None else _reason(expert, part, own)
-                    of_item.append(reason)
-            reasons.append(of_item)
-        return reasons
-
-    def _strongest(self, items: Sequence[RankedItem]) -> tuple[list[list[int]], list[list[int]]]:
-        """Of each item the columns of the experts that gave most, and how many parts of ``WHOLE`` each gave."""
-        columns: list[list[int]] = []
-        parts: list[list[int]] = []
-        for experts, some in itertools.groupby(items, _EXPERTS):
-            shares = [item.shares for item in some]
-            given: Floats = np.concatenate(shares, dtype=np.float64).reshape(len(shares), len(experts))
-            order, part = strongest(given, self._most)
-            columns += order.tolist()
-            parts += np.rint(part * WHOLE).astype(np.int64).tolist()
-        return columns, parts
+        """The reasons of items of the same ``experts``: the list that each is shown in, and the step of its distance there."""
+        given: Floats = np.concatenate([item.shares for item in items], dtype=np.float64).reshape(len(items), -1)
+        columns, part = strongest(given, self._most)
+        parts = np.rint(part * WHOLE).astype(np.int64)
+        usual = self._usual.get(experts)
+        if usual is None:
+            usual = self._usual[experts] = UsualReasons(experts)
+        found = usual.of(columns, parts)
+        telling = self._telling()
+        at, rank = np.nonzero(np.array([expert in telling for expert in experts])[columns] & (parts > 0))
+        for n, k, column, number in zip(*(each.tolist() for each in (at, rank, columns[at, rank], parts[at, rank]))):
+            own = self._own_reason(experts[column], number, owners[n], items[n].item_id, steps[n])
+            if own is not None:
+                found[n][k] = own
+        return [[reason for reason in of_item if reason is not None] for of_item in found]
 
     def _steps(self, shown: Sequence[Shown]) -> list[int]:
         """The step of each item's distance from the last one of its list, -1 where that is not known."""
@@ -146,22 +109,28 @@ class ReasonWriter:
         lat, lon = (np.repeat(column, numbers) for column in lasts)
         return steps_of(distance_m(lat, lon, *items))
 
-    def _usual_reason(self, expert: str, part: int) -> Reason:
-        """What an expert that has nothing of its own to tell gives as a reason, the same for everybody and kept."""
-        kept = self._usual[expert][part]
-        if kept is None:
-            text = WORDS.get(expert) or f"the {expert} expert favours it"
-            kept = self._usual[expert][part] = _reason(expert, part, text)
-        return kept
-
     def _telling(self) -> frozenset[str]:
         """The experts that may have something of their own to tell of an item."""
         crowds, periods = CROWD_EXPERTS if self._clusters else (), PERIOD_EXPERTS if self._periods else ()
         return frozenset({"distance", *FROM_LAST, *crowds, *periods})
 
-    def _own_words(self, expert: str, shown: Shown, item_id: str, step: int) -> str | None:
+    def _own_reason(self, expert: str, part: int, shown: Shown, item_id: str, step: int) -> Reason | None:
+        """A reason in words of its own, None for the usual ones."""
         if expert == "distance":
-            return None if step == UNKNOWN else HERE if item_id == shown.last_item else from_last(step)
+            return None if step == UNKNOWN else self._distance(HERE_STEP if item_id == shown.last_item else step, part)
+        own = self._own_words(expert, shown, item_id)
+        return None if own is None else reason_of(expert, part, own)
+
+    def _distance(self, step: int, part: int) -> Reason:
+        kept = self._distances.get((step, part))
+        if kept is None:
+            if len(self._distances) >= MOST_DISTANCES:
+                self._distances.clear()
+            text = HERE if step == HERE_STEP else from_last(step)
+            kept = self._distances[step, part] = reason_of("distance", part, text)
+        return kept
+
+    def _own_words(self, expert: str, shown: Shown, item_id: str) -> str | None:
         if expert in FROM_LAST:
             return FROM_LAST[expert] + shown.last_item if shown.last_item else None
         if expert in PERIOD_EXPERTS:
@@ -203,10 +172,6 @@ class ReasonWriter:
             self._periods[key] = visits_in_words(strongest.period_s, strongest.next_due_ms, place[1] if place else None)
             if len(self._periods) > self._max_periods:
                 self._periods.popitem(last=False)
-
-
-def _reason(expert: str, part: int, text: str) -> Reason:
-    return Reason(pattern=expert, weight=part / WHOLE, text=text)
 
 
 def visits_in_words(period_s: float, next_due_ms: int, lon: float | None = None) -> str:

@@ -8,8 +8,9 @@ from model_server.distances_in_words import from_last, steps_of
 from model_server.fusion.shares import SHARED
 from model_server.items import ItemTable
 from model_server.ranking import RankedItem
-from model_server.reasons import WORDS, ReasonWriter, Shown
+from model_server.reasons import ReasonWriter, Shown
 from model_server.rules.fallback import STAGES
+from model_server.usual_reasons import WORDS
 from schemas.events import Item
 from schemas.patterns import ClusterUpdate, PeriodEstimate, PeriodicityUpdate
 from schemas.recommendations import Reason

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from functools import partial
-from typing import Any
 
 import msgspec
 import structlog
@@ -21,10 +20,11 @@ from model_server.noticing import PatternDesk
 from model_server.publishing import Publisher
 from model_server.reasons import ReasonWriter
 from model_server.recommending import Recommender
-from model_server.recovery import CheckpointKeeper, offsets_of
+from model_server.recovery import CheckpointKeeper
 from model_server.refresh.scheduler import RefreshScheduler
 from model_server.refreshing import Refresher
 from model_server.responding import FeedbackDesk
+from model_server.served_state import ServedState
 from model_server.settings import ServerSettings
 from model_server.sinks.redis_refill import RedisRefill, standing_recommendations
 from model_server.sinks.topic import TopicSink
@@ -84,7 +84,11 @@ class Server:
             if settings.checkpoint_dir is not None
             else None
         )
-        self._restore()
+        self._state = ServedState(
+            self.items, self.users, self.strategies, self._feedback, self._predictor, self.versions
+        )
+        if self._checkpoints is not None:
+            self._state.restore(self._checkpoints, self._learner, self._patterns)
         registry = settings.registry.client_config()
         avro = ConfluentAvroDecoder(BehaviorEvent, RegistrySchemaSource(registry)) if registry is not None else None
         self._intake = Intake((*OWNED_TOPICS, *SHARED_TOPICS), settings.events.limits(), metrics, avro)
@@ -182,7 +186,7 @@ class Server:
         if self.strategies.midway():
             self._learn_step(begin=False)
         else:
-            checkpoints.save(self._state, self._learner.learned)
+            checkpoints.save(self._state.collect, self._learner.learned)
 
     def _learn_step(self, begin: bool = True) -> None:
         started_s = time.monotonic()
@@ -214,7 +218,7 @@ class Server:
             self._store_offsets(self._owned)
             self._owned.close()
             if self._checkpoints is not None and not self._learner.behind():
-                self._checkpoints.save(self._state, self._learner.learned)
+                self._checkpoints.save(self._state.collect, self._learner.learned)
                 self._checkpoints.wait()
         self._shared.close()
         if self._refill is not None:
@@ -278,39 +282,6 @@ class Server:
             self.versions.raise_to(msgspec.json.decode(value, type=Recommendation).version)
         except (msgspec.DecodeError, UnicodeDecodeError):
             log.warning("a record of the recommendations topic is not a recommendation")
-
-    # --- recovery ---
-
-    def _state(self) -> dict[str, Any]:
-        self.strategies.finish_learning()
-        return {
-            "strategies": self.strategies.state(),
-            "users": self.users.state(),
-            "feedback": self._feedback.joiner.state(),
-            "predictor": self._predictor.state() if self._predictor is not None else None,
-            "version": self.versions.last,
-        }
-
-    def _restore(self) -> None:
-        """Take over the last checkpoint; if that fails half-way, nothing of it stays."""
-        if self._checkpoints is None:
-            return
-        checkpoint = self._checkpoints.restore(self._load_state)
-        if checkpoint is not None:
-            self._learner.learned.update(offsets_of(checkpoint))
-            self._patterns.live_since_ms = checkpoint.created_at_ms
-            return
-        self.items.clear()
-        self.strategies.rebuild()
-        self.users.clear()
-
-    def _load_state(self, state: dict[str, Any]) -> None:
-        self.strategies.load_state(state["strategies"])
-        self.users.load_state(state["users"])
-        self._feedback.joiner.load_state(state["feedback"])
-        if self._predictor is not None and state["predictor"] is not None:
-            self._predictor.load_state(state["predictor"])
-        self.versions.raise_to(int(state["version"]))
 
     # --- ownership ---
 

@@ -69,7 +69,7 @@ def test_what_is_private_is_still_known_after_a_restart() -> None:
     pipeline.update(_evenings())
     (stage,) = pipeline.stages["user"]
     restored = stage_factory("user", settings)(0, stage.to_bytes())
-    codes = {name: code for code, name in restored.names.held.items()}
+    codes = {name: code for code, name in restored.names.held.as_dict().items()}
     assert restored.private.contains(np.array([codes["bobs"], codes["cafe"]])).tolist() == [True, False]
 
 

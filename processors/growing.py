@@ -1,7 +1,7 @@
 """Zeroed arrays that grow where they are: a large one has addresses behind it, which take no memory before they are written.
 
-Where a table of a million keys doubles by being copied, half of the time goes into pages that the system must clear first, and
-both copies are in memory at once.
+Where a table of a million keys doubles by being copied, much of the time goes into pages that the system must clear first, and
+both copies are in memory at once. ``processors.spatial.memory`` has the like for a window's many small arrays.
 """
 
 import contextlib

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from processors.growing import roomy_zeros
+from processors.sequence.contexts import spread_contexts
 from processors.sequence.frequent import FrequentSequences
 from processors.sequence.graph import BehaviourGraph
 from processors.sequence.moves import moves_between
 from processors.sequence.sessions import Sessions
 from processors.sequence.sketches import UserSketches
+from processors.sequence.tables import CONTEXT
 from processors.sequence.transition_counts import TransitionCounts
 
 
@@ -27,6 +30,7 @@ def warm_up() -> None:
     counts.counts_anywhere(codes[:2], 2000.0)
     counts.counts_of_owners(codes[:2], codes[:2], 2000.0)
     TransitionCounts.from_bytes(counts.to_bytes())
+    spread_contexts(roomy_zeros(4, CONTEXT), 2)  # which only large tables need
     frequent = FrequentSequences(min_support=1.0, half_life_s=1.0, max_sequences=64)
     frequent.update(*Sessions(gap_s=1e9, max_users=8).update(codes, codes, times))
     FrequentSequences.from_bytes(frequent.to_bytes())

@@ -47,8 +47,9 @@ class Names:
         surplus = len(self) - self.max_names
         if surplus > 0:  # more at once: what is kept is numbered anew
             kept = self.held.select(np.arange(surplus + self.max_names // 8, len(self)))
-            self._index, self._used = CodeIndex(), 0
-            self._text, self._asked[:] = np.zeros(0, np.uint8), 0
+            self._index = CodeIndex()
+            self._text, self._used = np.zeros(0, np.uint8), 0  # ``kept`` still reads from the old one
+            self._asked[:] = 0
             self._read.clear()
             self.learn(kept)
 
@@ -97,7 +98,7 @@ class Names:
 
 def warm_up() -> None:
     """Compile the kernels ahead of the first event."""
-    names = Names(1, {1: "a"})
+    names = Names(1, {1: "a", 2: "b"})  # one too many: what is kept is learned from the memory itself
     names.of(np.ones(1, np.int64))
 
 

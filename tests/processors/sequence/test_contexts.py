@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from processors.growing import LARGE_PAGE
-from processors.sequence import TransitionCounts
+from processors.sequence import TransitionCounts, warm_up
 from processors.sequence.contexts import find_context, move_contexts, spread_contexts
 from processors.sequence.tables import CONTEXT
 
@@ -52,3 +52,11 @@ def test_counts_are_exact_in_tables_that_grew_where_they_lay() -> None:
     assert (listed.total == 2.0).all() and (listed.held == 2).all()
     again = TransitionCounts.from_bytes(counts.to_bytes())
     assert (again.heaviest(codes, 0.0, 3).states == listed.states).all()
+
+
+def test_the_kernel_that_spreads_a_table_is_compiled_before_a_large_one_needs_it() -> None:
+    warm_up()
+    compiled = len(spread_contexts.signatures)
+    n = LARGE_PAGE // CONTEXT.itemsize * 2
+    TransitionCounts(max_contexts=1 << 20).update(np.arange(n), np.arange(n), np.zeros(n))
+    assert compiled == len(spread_contexts.signatures) > 0

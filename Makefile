@@ -29,7 +29,7 @@ $(STAMP): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(if $(TORCH_ARGS),$(BIN)/python -m pip install --quiet $(TORCH_ARGS))
 	$(BIN)/python -m pip install --quiet --editable '.[local,dev]'
-	@echo 'compiling the kernels (once; a minute or two)'
+	@echo 'compiling the kernels (once; one to four minutes)'
 	@$(BIN)/python -m chronotope.kernels
 	@touch $@
 

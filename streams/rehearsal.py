@@ -4,7 +4,7 @@ A kernel is compiled for the types and the layout of its columns. Which of those
 that was read back) only the stages themselves can tell, so besides what each module compiles for itself they are all run once.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import islice
 
 import msgspec
@@ -23,10 +23,9 @@ STEP_MS, START_MS = 1_200_000, 1_000_000_000_000
 
 
 def warm_up() -> None:
-    """Compile (or read from numba's cache) all kernels. A minute or two the first time, a second or two afterwards."""
+    """Compile (or read from numba's cache) all kernels. Minutes the first time, a second or two afterwards."""
     compile_kernels()
-    id_codes.warm_up()
-    _decode(list(made_up_events()))
+    rehearse_decoding()
     for partitions in (1, 2):
         pipeline, events = PatternPipeline(partitions=partitions), made_up_events()
         while batch := list(islice(events, EVENTS // 3)):
@@ -52,7 +51,10 @@ def made_up_events() -> Iterator[BehaviorEvent]:
         )  # fmt: skip
 
 
-def _decode(events: Sequence[BehaviorEvent]) -> None:
+def rehearse_decoding() -> None:
+    """Compile (or read from numba's cache) the kernels between the bytes of events and their columns."""
+    id_codes.warm_up()
+    events = list(made_up_events())
     records = [_Record(offset, encode(event), START_MS) for offset, event in enumerate(events)]
     unusual = _Record(len(events), encode(events[0])[:-1] + b',"unknown":0}', START_MS)
     EventDecoder(EventLimits()).decode([*records, unusual], 2 * START_MS)

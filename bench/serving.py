@@ -1,7 +1,7 @@
 """The model server end to end, and its ranking against plain scoring loops and ``implicit``.
 
     python bench/serving.py [latency] [requests] [capacity] [ranking] [--items 5000] [--users 20000] [--rates 100,1000]
-                            [--strategy fused|popular] [--preset nano] [--broker embedded|kafka] [--json OUT]
+                            [--strategy fused|popular] [--preset nano] [--broker embedded|kafka] [--servers 1] [--json OUT]
 
 ``latency``   event to recommendation at fixed rates: from the event's Kafka timestamp until a consumer holds the
               recommendation that knows it (an upper bound of "in Kafka"), and as the server's own histogram has it.
@@ -12,7 +12,7 @@
               a PyTorch full-scoring loop and, where ``implicit`` is installed, its ALS.
 
 The server is the real one (``chronotope serve``) in a process of its own, on the embedded broker (or, with ``--broker kafka``,
-on Apache Kafka) and Redis.
+on Apache Kafka) and Redis. Of several ``--servers`` each owns its part of the users; learned is by each from its own.
 """
 
 import argparse
@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=numbers, default=[5_000, 50_000, 1_000_000], help="catalogue sizes to rank")
     parser.add_argument("--batches", type=numbers, default=[1, 64])
     parser.add_argument("--broker", choices=["embedded", "kafka"], default="embedded")
+    parser.add_argument("--servers", type=int, default=1, help="how many share the users")
     parser.add_argument("--strategy", default="fused")
     parser.add_argument("--preset", default="nano")
     parser.add_argument("--json", type=Path)

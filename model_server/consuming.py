@@ -13,6 +13,9 @@ from schemas.headers import Headers, trace_headers
 from schemas.settings import KafkaSettings
 from schemas.topics import TopicSpec
 
+# Kafka answers as soon as there is a record; the embedded broker looks again after half of this time, and pays for each look
+# with a twentieth of what it can do in it. Who sent an event waits for the answer; patterns were told minutes after the fact.
+FETCH_WAIT_MS, SHARED_FETCH_WAIT_MS = 20, 50
 log = structlog.get_logger(__name__)
 log_of_client = logging.getLogger("kafka")
 
@@ -79,8 +82,7 @@ class OwnedConsumer:
                 "auto.commit.interval.ms": 1_000,
                 # Range, not sticky: it alone gives partition p of equally partitioned topics to one member.
                 "partition.assignment.strategy": "range",
-                # Kafka answers as soon as there is a record; the embedded broker holds an empty fetch for up to as long.
-                "fetch.wait.max.ms": 5,
+                "fetch.wait.max.ms": FETCH_WAIT_MS,
                 "fetch.error.backoff.ms": 50,
                 "queued.max.messages.kbytes": 65_536,
             },
@@ -157,7 +159,7 @@ class SharedConsumer:
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
                 "enable.partition.eof": True,
-                "fetch.wait.max.ms": 10,
+                "fetch.wait.max.ms": SHARED_FETCH_WAIT_MS,
                 "fetch.error.backoff.ms": 50,
                 "queued.max.messages.kbytes": 65_536,
             },

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from model_server.cpu_appending import append_on_cpu
+from model_server.roomy import lengthened, roomy_zeros
 
 WEEK_S = 7 * 86400.0
 
@@ -38,11 +39,12 @@ class Histories:
         self.user_ids: list[str] = []
         self._slot: OrderedDict[str, int] = OrderedDict()  # the longest idle first
         self._recycled: list[int] = []
-        self.row = torch.full((capacity, length), -1, dtype=torch.int32, device=device)
-        self.time_s = torch.zeros((capacity, length), dtype=torch.float64, device=device)
-        self.week_s = torch.zeros((capacity, length), device=device)
-        self.was_new = torch.zeros((capacity, length), dtype=torch.bool, device=device)
-        self.events = torch.zeros(capacity, dtype=torch.long, device=device)
+        # Of slots that nobody has yet nothing is to be read: the memory behind them may not have been touched at all.
+        self.row = roomy_zeros(capacity, (length,), torch.int32, device)
+        self.time_s = roomy_zeros(capacity, (length,), torch.float64, device)
+        self.week_s = roomy_zeros(capacity, (length,), torch.float32, device)
+        self.was_new = roomy_zeros(capacity, (length,), torch.bool, device)
+        self.events = roomy_zeros(capacity, (), torch.long, device)
 
     def __len__(self) -> int:
         return len(self.user_ids)
@@ -58,7 +60,7 @@ class Histories:
         """
         if len(user_ids) > self.max_users and len(set(user_ids)) > self.max_users:
             raise ValueError(f"{len(set(user_ids))} users at once, at most {self.max_users} are remembered")
-        slots = []
+        slots, known = [], len(self)
         for user_id in user_ids:
             slot = self._slot.get(user_id)
             if slot is None:
@@ -66,7 +68,8 @@ class Histories:
             else:
                 self._slot.move_to_end(user_id)
             slots.append(slot)
-        self._grow(len(self.user_ids))
+        self._grow(len(self))
+        self.row[known : len(self)] = -1
         return torch.tensor(slots, dtype=torch.long, device=self.device)
 
     def take_recycled(self) -> Tensor:
@@ -137,12 +140,7 @@ class Histories:
             return
         capacity = max(2 * capacity, users)
         for name in self._TENSORS:
-            old: Tensor = getattr(self, name)
-            new = torch.zeros((capacity, *old.shape[1:]), dtype=old.dtype, device=self.device)
-            if name == "row":
-                new.fill_(-1)
-            new[: len(old)] = old
-            setattr(self, name, new)
+            setattr(self, name, lengthened(getattr(self, name), capacity))
 
 
 def turns(slots: Tensor) -> list[Tensor]:

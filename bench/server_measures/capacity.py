@@ -1,13 +1,11 @@
-"""How many users one server refreshes per second, and what each costs it."""
+"""How many users a server, or several that share them, refresh per second, and what each user costs."""
 
 import argparse
 import os
 import time
 from typing import Any
 
-from processes import processor_s
-
-from server_measures.city import await_, city, resident_mb
+from server_measures.city import await_, city
 
 
 def measure_capacity(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -15,7 +13,7 @@ def measure_capacity(options: argparse.Namespace) -> list[dict[str, Any]]:
     with city(options) as around:
         for kind in ("event", "event", "pattern"):
             around.refreshed.clear()
-            used_s = processor_s(around.server.process.pid)
+            used_s = around.processor_s()
             if kind == "event":
                 for n in range(options.users):
                     around.event(f"u{n}")
@@ -33,9 +31,9 @@ def measure_capacity(options: argparse.Namespace) -> list[dict[str, Any]]:
                     "trigger": f"{kind} (pass {len(rows) + 1})",
                     "users": done,
                     "users_per_s": max(done - first, 0) / took_s,
-                    "processor_us_per_user": 1e6 * (processor_s(around.server.process.pid) - used_s) / max(done, 1),
+                    "processor_us_per_user": 1e6 * (around.processor_s() - used_s) / max(done, 1),
                     "machine_load": os.getloadavg()[0],
-                    "resident_mb": resident_mb(around.server.process.pid),
+                    "resident_mb": around.resident_mb(),
                 }
             )
     return rows

@@ -1,4 +1,4 @@
-"""One running server with its producers and the reader of its recommendations, and what it says of itself."""
+"""Running servers with their producers and the reader of their recommendations, and what they say of themselves."""
 
 import argparse
 import json
@@ -7,13 +7,15 @@ import random
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from confluent_kafka import Consumer, Producer, TopicPartition
+from processes import processor_s
 from prometheus_client.parser import text_string_to_metric_families
 
 from chronotope.kafka.topics import apply_topics
@@ -39,21 +41,34 @@ class _Slip(msgspec.Struct):
 
 
 class City:
-    """Producers and the reader of recommendations around one running server."""
+    """Producers and the reader of recommendations around one running server, or several that share the users."""
 
-    def __init__(self, stack: LocalStack, server: Service, items: int, seed: int = 0) -> None:
+    def __init__(self, stack: LocalStack, servers: Sequence[Service], items: int, seed: int = 0) -> None:
         self._producer = Producer(
             stack.kafka.confluent_producer() | {"linger.ms": 1, "queue.buffering.max.messages": 1_000_000}
         )
         self._random = random.Random(seed)
         self._items, self._sent = items, 0
-        self.server = server
+        self.servers = servers
         self.sent_ms: dict[tuple[int, int], int] = {}
         self.refreshed: dict[str, int] = {}
         self.seen: list[tuple[int, int, float]] = []
         self._stop = threading.Event()
         self._reader = threading.Thread(target=self._read, args=(stack,), daemon=True)
         self._reader.start()
+
+    @property
+    def server(self) -> Service:
+        """The first of them."""
+        return self.servers[0]
+
+    def processor_s(self) -> float:
+        """The time that the servers have spent on processors."""
+        return sum(processor_s(each.process.pid) for each in self.servers)
+
+    def resident_mb(self) -> float:
+        """What the servers hold in memory."""
+        return sum(resident_mb(each.process.pid) for each in self.servers)
 
     def announce_items(self) -> None:
         for n in range(self._items):
@@ -103,7 +118,7 @@ class City:
 
     def _read(self, stack: LocalStack) -> None:
         consumer = Consumer(
-            stack.kafka.confluent() | {"group.id": "bench", "auto.offset.reset": "earliest", "fetch.wait.max.ms": 10}
+            stack.kafka.confluent() | {"group.id": "bench", "auto.offset.reset": "earliest", "fetch.wait.max.ms": 20}
         )
         consumer.assign([TopicPartition(RECOMMENDATIONS.name, p, 0) for p in range(RECOMMENDATIONS.partitions)])
         decode = msgspec.json.Decoder(_Slip).decode
@@ -123,21 +138,30 @@ class City:
 def city(options: argparse.Namespace, **environment: str) -> Iterator[City]:
     with tempfile.TemporaryDirectory() as folder, LocalStack(Path(folder), broker=options.broker) as stack:
         apply_topics(stack.kafka)
-        port = free_ports(1)[0]
-        variables = stack.environment() | {
-            "CHRONOTOPE_SERVER_HTTP_PORT": str(port),
+        shared = stack.environment() | {
             "CHRONOTOPE_SERVER_STRATEGIES": json.dumps({options.strategy: 1.0}),
             "CHRONOTOPE_SERVER_MODEL_PRESET": options.preset,
             "CHRONOTOPE_SERVER_SESSION_TIMEOUT_MS": "6000",
             **environment,
         }
-        with Service("model-server", "serve", variables, stack, port) as server:
-            around = City(stack, server, options.items)
+        with ExitStack() as running:
+            servers = [
+                running.enter_context(
+                    Service(f"server-{n}", "serve", shared | {"CHRONOTOPE_SERVER_HTTP_PORT": str(port)}, stack, port)
+                )
+                for n, port in enumerate(free_ports(options.servers), start=1)
+            ]
+            around = City(stack, servers, options.items)
             around.announce_items()
-            server.await_ready()
-            await_(lambda: metric(server, "chronotope_server_items") >= options.items, "the catalogue is read")
+            for server in servers:
+                server.await_ready()
+                await_(partial(_knows, server, options.items), "the catalogue is read")
             yield around
             around.close()
+
+
+def _knows(server: Service, items: int) -> bool:
+    return metric(server, "chronotope_server_items") >= items
 
 
 def metric(server: Service, name: str, **labels: str) -> float:

@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 import numpy as np
-from processes import processor_s
 from prometheus_client.parser import text_string_to_metric_families
 
 from chronotope.local.services import Service
@@ -22,14 +21,14 @@ def measure_latency(options: argparse.Namespace) -> list[dict[str, float]]:
         time.sleep(3.0)
         for rate in options.rates:
             around.latencies_ms()
-            used_s, started_s, sent = processor_s(around.server.process.pid), time.time(), 0
+            used_s, started_s, sent = around.processor_s(), time.time(), 0
             while (elapsed_s := time.time() - started_s) < options.seconds:
                 while sent < rate * elapsed_s:
                     around.event(f"u{random.randrange(1_000)}")
                     sent += 1
                 time.sleep(0.001)
             around.flush()
-            busy = (processor_s(around.server.process.pid) - used_s) / (time.time() - started_s)
+            busy = (around.processor_s() - used_s) / (time.time() - started_s)
             time.sleep(1.0)
             latencies_ms = around.latencies_ms()
             p50, p99 = np.percentile(latencies_ms, [50, 99]) if latencies_ms else (float("nan"),) * 2

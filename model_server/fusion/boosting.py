@@ -6,6 +6,7 @@ latest hundred thousand pairs does. Every tree follows the gradient of the log-l
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,21 @@ LIKELY = -8.0
 COLUMNS = 0.5
 
 Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the trees are asked about some pairs: ``features`` float32 [pairs, columns], put together when they are wanted.
+
+    ``bins`` gives the bins of the features by their edges, uint8 [columns, pairs], where there is a shorter way to them.
+    """
+
+    features: Callable[[], Array]
+    bins: Callable[[Array], Array] | None = None
+
+    def binned(self, edges: Array) -> Array:
+        """The bin of each feature, uint8 [columns, pairs]."""
+        return binned(self.features(), edges).T if self.bins is None else self.bins(edges)
 
 
 class Boosting:
@@ -47,15 +63,12 @@ class Boosting:
         self._before, self._said = np.zeros(0, np.float32), np.zeros(0, np.float32)
         self._group, self._hit = np.zeros(0, np.int64), np.zeros(0, np.bool_)
 
-    def of(self, pairs: int, features: Callable[[], Array]) -> Array:
-        """What the trees say of each pair, float32 [pairs]: to be added to its log-probability.
-
-        ``features`` gives what they are asked about, and is called only if there are trees.
-        """
+    def of(self, pairs: int, asked: Asked) -> Array:
+        """What the trees say of each pair, float32 [pairs]: to be added to its log-probability."""
         held = min(self.grown, TREES)
         if self.edges is None or not held:
             return np.zeros(pairs, np.float32)
-        return answers(binned(features(), self.edges), self.column[:held], self.bound[:held], self.value[:held])
+        return answers(asked.binned(self.edges), self.column[:held], self.bound[:held], self.value[:held])
 
     def learn(self, features: Array, before: Array, said: Array, group: Array, hit: Array) -> None:
         """Remember what was chosen, [pairs] in groups with one ``hit`` each; a tree per ``events_per_tree`` groups is due then.
@@ -103,12 +116,13 @@ class Boosting:
         columns = np.sort(random.permutation(self._seen.shape[1])[: max(int(COLUMNS * self._seen.shape[1]), 1)])
         tree = grown(self._seen, self._hit - p, np.maximum(p * (1 - p), 1e-4), columns)
         at = slice(self.grown % TREES, self.grown % TREES + 1)
-        self._said -= answers(self._seen, self.column[at], self.bound[at], self.value[at])
+        bins = np.ascontiguousarray(self._seen.T)
+        self._said -= answers(bins, self.column[at], self.bound[at], self.value[at])
         self.column[at], self.bound[at], self.value[at] = tree.column, tree.bound, 0.0
         self._said *= self.fading
         self.value *= self.fading
         self.value[at] = RATE * tree.value
-        self._said += answers(self._seen, self.column[at], self.bound[at], self.value[at])
+        self._said += answers(bins, self.column[at], self.bound[at], self.value[at])
         self.grown += 1
 
     def state(self) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """The explore part of the fusion: which of the unknown items, if one of them."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,9 +11,9 @@ from torch import Tensor
 
 from model_server.fusion import exploring, returning
 from model_server.fusion.batch import CONTEXT
-from model_server.fusion.boosting import Boosting
+from model_server.fusion.boosting import Asked, Boosting
 from model_server.fusion.chances import NEVER, likeliest, log_chances
-from model_server.fusion.cpu_asking import asked_on_cpu
+from model_server.fusion.cpu_asking import LikelyPairs
 from model_server.fusion.cpu_logits import explore_logits_on_cpu
 from model_server.fusion.exploring import ExploreNetwork
 from model_server.fusion.moves import FEATURES as MOVES
@@ -65,7 +64,7 @@ class ExploreScore:
     features: Tensor
     mixture: Tensor
     likely: Tensor
-    asked: Callable[[], npt.NDArray[np.float32]]
+    asked: Asked
     said: Tensor
     log_p: Tensor
     reach_features: Tensor
@@ -104,14 +103,14 @@ class ExplorePart:
         if self.trees is None:
             nothing = mixture.new_zeros((len(rows), 0))
             return ExploreScore(
-                rows, circumstances, features, mixture, nothing.long(), _nothing_asked, nothing, mixture,
+                rows, circumstances, features, mixture, nothing.long(), Asked(_nothing_asked), nothing, mixture,
                 reach_features, reach,
             )  # fmt: skip
         best, likely = likeliest(mixture, CORRECTED)
         of_users = torch.cat((gate_logit[:, None], circumstances.of_user), 1)
         kind = circumstances.kind(likely)
         moves = self.moves.lifts(circumstances.before, circumstances.gap_s, kind)
-        asked = partial(_asked, features, best, likely, kind, moves, of_users)
+        asked = _asked(features, best, likely, kind, moves, of_users)
         said = self.trees.said(likely.numel(), asked).view_as(best)
         log_p = mixture
         if self.trees.boosting.grown:
@@ -150,7 +149,7 @@ class ExplorePart:
         curvature = (p * said**2).sum() - (mean**2).sum()
         trees.trust.step(((hit.float() - p) * said).sum()[None], curvature[None, None], len(at))
         group = torch.arange(len(at), device=at.device)[:, None].expand_as(likely)
-        asked = score.asked().reshape(len(score.rows), -1, TREE_FEATURES)[at.cpu().numpy()]
+        asked = score.asked.features().reshape(len(score.rows), -1, TREE_FEATURES)[at.cpu().numpy()]
         trees.learn(asked.reshape(-1, TREE_FEATURES), score.mixture[at].gather(1, likely), said, group, hit)
 
     def grow(self) -> bool:
@@ -198,12 +197,17 @@ def _nothing_asked() -> npt.NDArray[np.float32]:
     return np.zeros((0, TREE_FEATURES), np.float32)
 
 
-def _asked(
+def _asked(features: Tensor, best: Tensor, likely: Tensor, kind: Tensor, moves: Tensor, of_users: Tensor) -> Asked:
+    """What the trees are asked about the ``likely`` candidates, likeliest first: of users x likely, ``TREE_FEATURES``."""
+    if features.device.type == "cpu":
+        pairs = LikelyPairs.of(features, best, likely, kind, moves, of_users)
+        return Asked(pairs.features, pairs.bins)
+    return Asked(partial(_put_together, features, best, likely, kind, moves, of_users))
+
+
+def _put_together(
     features: Tensor, best: Tensor, likely: Tensor, kind: Tensor, moves: Tensor, of_users: Tensor
 ) -> npt.NDArray[np.float32]:
-    """What the trees are asked about the ``likely`` candidates, likeliest first: [users x likely, ``TREE_FEATURES``]."""
-    if features.device.type == "cpu":
-        return asked_on_cpu(features, best, likely, kind, moves, of_users)
     users, n = likely.shape
     rank = torch.log1p(torch.arange(n, device=likely.device)).expand(users, n)
     chances = torch.stack((best, best - best[:, :1], rank, kind.float()), 2)

@@ -1,7 +1,6 @@
 """The return part of the fusion: which of the own items, if one of them."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from model_server.catalogue import Catalogue
 from model_server.fusion import exploring, returning
 from model_server.fusion.batch import CONTEXT, UserBatch
-from model_server.fusion.boosting import Boosting
+from model_server.fusion.boosting import Asked, Boosting
 from model_server.fusion.cpu_returning import return_features_on_cpu
 from model_server.fusion.cpu_voting import Weights, voted_on_cpu, weights_of
 from model_server.fusion.linear import UserWeights, grouped_log_softmax
@@ -42,7 +41,7 @@ class ReturnScore:
     known: ReturnFeatures
     mixed: Tensor
     mixture: Tensor
-    asked: Callable[[], npt.NDArray[np.float32]]
+    asked: Asked
     said: Tensor
     log_p: Tensor
 
@@ -97,7 +96,7 @@ class ReturnPart:
             listened = grouped_log_softmax(sequence, own.user, batch.users).clamp(min=FLOOR)
         mixed = torch.cat((torch.stack((network, listened, due), 1), public[:, PUBLIC] * self.kept_public), 1)
         mixture = grouped_log_softmax(mixed @ self.mix.weights, own.user, batch.users)
-        asked = partial(_asked, batch, catalogue, known, mixed, mixture)
+        asked = Asked(partial(_asked, batch, catalogue, known, mixed, mixture))
         if self.trees is None:
             return ReturnScore(known, mixed, mixture, asked, torch.zeros_like(mixture), mixture)
         said = self.trees.said(len(mixture), asked)
@@ -115,7 +114,7 @@ class ReturnPart:
         if self.trees is not None:
             said = score.said[at]
             _mixture_step(self.trees.trust, said[:, None], score.log_p[at].exp(), hit, user, returned)
-            self.trees.learn(score.asked()[at.cpu().numpy()], mixture, said, user, hit)
+            self.trees.learn(score.asked.features()[at.cpu().numpy()], mixture, said, user, hit)
         self.learn_network(batch, score.known, catalogue, target)
 
     def grow(self) -> bool:

@@ -52,22 +52,48 @@ def grown(bins: Array, gradient: Array, curvature: Array, columns: Array) -> Tre
 
 
 def answers(bins: Array, column: Array, bound: Array, value: Array) -> Array:
-    """The sum of what some trees, [trees, ...] as in ``Tree``, say of each row, float32 [n]. O(n trees DEPTH)."""
-    total = np.zeros(len(bins), np.float32)
-    _answer(np.ascontiguousarray(bins.T), column, bound.astype(np.uint8), value, total)
+    """The sum of what some trees, [trees, ...] as in ``Tree``, say of each of the pairs, float32 [n]. O(n trees DEPTH).
+
+    ``bins`` uint8 [columns, n] are those of ``binned``, the pairs of a column side by side.
+    """
+    total = np.zeros(bins.shape[1], np.float32)
+    _answer(np.ascontiguousarray(bins), column, bound.astype(np.uint8), value, total)
     return total
+
+
+@njit(cache=True, error_model="numpy")
+def bin_of(x: Any, edges: Array) -> Any:
+    """How many of a column's edges, a power of two but one, ``x`` has reached: a search that never guesses."""
+    reached = 0
+    for level in range(LEVELS):
+        step = BINS >> (level + 1)
+        reached += step * (edges[reached + step - 1] <= x)
+    return reached
+
+
+@njit(cache=True, error_model="numpy")
+def write_bins(values: Array, edges: Array, count: Array, bins: Array) -> None:
+    """Write ``bin_of`` of each float32 value, with room for as many int32 in ``count``.
+
+    To compare vectors with every edge, four at a time, takes less than to search for each value.
+    """
+    count[:] = 0
+    for edge in range(0, BINS - 4, 4):
+        a, b, c, d = edges[edge], edges[edge + 1], edges[edge + 2], edges[edge + 3]
+        for n in range(len(values)):
+            x = values[n]
+            count[n] += np.int32(x >= a) + np.int32(x >= b) + np.int32(x >= c) + np.int32(x >= d)
+    a, b, c = edges[BINS - 4], edges[BINS - 3], edges[BINS - 2]
+    for n in range(len(values)):
+        x = values[n]
+        bins[n] = count[n] + np.int32(x >= a) + np.int32(x >= b) + np.int32(x >= c)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _bin(features: Array, edges: Array, bins: Array) -> None:
-    """How many of a column's edges, a power of two but one, each feature has reached: a search that never guesses."""
     for n in range(len(features)):
         for k in range(features.shape[1]):
-            x, reached = features[n, k], 0
-            for level in range(LEVELS):
-                step = BINS >> (level + 1)
-                reached += step * (edges[k, reached + step - 1] <= x)
-            bins[n, k] = reached
+            bins[n, k] = bin_of(features[n, k], edges[k])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -128,4 +154,4 @@ def warm_up() -> None:
     bins = binned(features, edges_of(features))
     slopes = np.zeros(2, np.float32)
     tree = grown(bins, slopes, slopes, np.arange(1))
-    answers(bins, tree.column[None], tree.bound[None], tree.value[None])
+    answers(bins.T, tree.column[None], tree.bound[None], tree.value[None])

@@ -1,6 +1,5 @@
 """Boosted trees with a say in a part of the fusion: what they say counts as far as it is trusted, which is learned."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -8,7 +7,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from model_server.fusion.boosting import Boosting
+from model_server.fusion.boosting import Asked, Boosting
 from model_server.fusion.newton import NewtonWeights
 
 Array = npt.NDArray[Any]
@@ -21,8 +20,8 @@ class TrustedTrees:
         self.boosting = boosting
         self.trust = NewtonWeights(torch.ones(1, device=device), precision=10.0)
 
-    def said(self, pairs: int, asked: Callable[[], Array]) -> Tensor:
-        """What the trees say of each pair, before it is trusted, float32 [pairs]; ``asked`` is called only if there are trees."""
+    def said(self, pairs: int, asked: Asked) -> Tensor:
+        """What the trees say of each pair, before it is trusted, float32 [pairs]; put together only if there are trees."""
         return torch.from_numpy(self.boosting.of(pairs, asked)).to(self.trust.weights.device)
 
     def learn(self, asked: Array, before: Tensor, said: Tensor, group: Tensor, hit: Tensor) -> None:

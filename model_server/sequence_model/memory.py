@@ -8,6 +8,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from model_server.roomy import lengthened, roomy_zeros
+
 DAY_S = 86_400.0
 
 
@@ -102,6 +104,7 @@ class History:
 
 
 _PER_QUERY = ("users", "count")
+_MEMORY = ("count", "items", "time_s", "lat", "lon", "weights")
 
 
 class UserMemory:
@@ -110,23 +113,20 @@ class UserMemory:
     def __init__(self, length: int, device: torch.device | str = "cpu") -> None:
         self.length = length
         self.device = torch.device(device)
-        self.count = torch.zeros(0, dtype=torch.int64, device=self.device)
-        self.items = torch.zeros(0, length, dtype=torch.int64, device=self.device)
-        self.time_s = torch.zeros(0, length, dtype=torch.float64, device=self.device)
-        self.lat = torch.zeros(0, length, device=self.device)
-        self.lon = torch.zeros(0, length, device=self.device)
-        self.weights = torch.zeros(0, length, device=self.device)
+        self.count = roomy_zeros(0, (), torch.int64, self.device)
+        self.items = roomy_zeros(0, (length,), torch.int64, self.device)
+        self.time_s = roomy_zeros(0, (length,), torch.float64, self.device)
+        self.lat = roomy_zeros(0, (length,), torch.float32, self.device)
+        self.lon = roomy_zeros(0, (length,), torch.float32, self.device)
+        self.weights = roomy_zeros(0, (length,), torch.float32, self.device)
         self.rows = 0
 
     def ensure(self, rows: int) -> None:
         """Make room for user rows below ``rows``; capacity doubles, so growth is O(1) per user."""
         if rows > len(self.count):
             capacity = max(rows, 2 * len(self.count), 64)
-            for name in ("count", "items", "time_s", "lat", "lon", "weights"):
-                old = getattr(self, name)
-                new = torch.zeros(capacity, *old.shape[1:], dtype=old.dtype, device=self.device)
-                new[: len(old)] = old
-                setattr(self, name, new)
+            for name in _MEMORY:
+                setattr(self, name, lengthened(getattr(self, name), capacity))
         self.rows = max(self.rows, rows)
 
     def forget(self, users: Tensor) -> None:
@@ -139,15 +139,16 @@ class UserMemory:
             return torch.zeros(0, dtype=torch.int64, device=self.device)
         self.ensure(int(events.users.max()) + 1)
         before = self.count[events.users] + _rank_within(events.users)
-        counts = torch.bincount(events.users, minlength=len(self.count))
-        fresh = before >= (self.count + counts)[events.users] - self.length  # a longer burst overwrites itself
+        distinct, of_event, number = torch.unique(events.users, return_inverse=True, return_counts=True)
+        after = self.count[distinct] + number
+        fresh = before >= after[of_event] - self.length  # a longer burst overwrites itself
         users, slots = events.users[fresh], before[fresh] % self.length
         self.items[users, slots] = events.items[fresh]
         self.time_s[users, slots] = events.time_s[fresh]
         self.lat[users, slots] = events.lat[fresh]
         self.lon[users, slots] = events.lon[fresh]
         self.weights[users, slots] = events.weights[fresh]
-        self.count += counts
+        self.count[distinct] = after
         return before
 
     def oldest(self, users: Tensor) -> Tensor:
@@ -182,8 +183,7 @@ class UserMemory:
 
     def state(self) -> dict[str, Tensor]:
         """Everything remembered, as tensors."""
-        names = ("count", "items", "time_s", "lat", "lon", "weights")
-        return {name: getattr(self, name)[: self.rows].clone() for name in names}
+        return {name: getattr(self, name)[: self.rows].clone() for name in _MEMORY}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Take over what ``state`` gave. Raises ValueError if the ring length differs."""

@@ -7,14 +7,14 @@ import numpy.typing as npt
 import pytest
 
 from model_server.fusion import boosting, trees
-from model_server.fusion.boosting import Boosting
+from model_server.fusion.boosting import Asked, Boosting
 
 PAIRS, FEATURES, EARLY = 8, 6, 200
 Array = npt.NDArray[Any]
 
 
 def said_by(found: Boosting, features: Array) -> Array:
-    return found.of(len(features), lambda: features)
+    return found.of(len(features), Asked(lambda: features))
 
 
 def choices(groups: int, seed: int) -> tuple[Array, Array, Array, Array]:
@@ -106,7 +106,7 @@ def test_what_is_held_says_of_the_pairs_what_the_trees_say_now(monkeypatch: pyte
     monkeypatch.setattr(boosting, "TREES", 3)
     held = taught(600).state()
     trees_now = (held["column"].numpy(), held["bound"].numpy(), held["value"].numpy())
-    np.testing.assert_allclose(held["said"].numpy(), trees.answers(held["seen"].numpy(), *trees_now), atol=1e-5)
+    np.testing.assert_allclose(held["said"].numpy(), trees.answers(held["seen"].numpy().T, *trees_now), atol=1e-5)
 
 
 def test_state_goes_on_as_if_nothing_had_happened() -> None:
@@ -142,7 +142,7 @@ def test_a_tree_asks_what_separates_and_says_the_newton_step() -> None:
     gradient = np.where(features[:, 0] > 0, 0.5, -0.5)
     bins = trees.binned(features, trees.edges_of(features))
     tree = trees.grown(bins, gradient, np.ones(800), np.arange(2))
-    said = trees.answers(bins, tree.column[None], tree.bound[None], tree.value[None])
+    said = trees.answers(bins.T, tree.column[None], tree.bound[None], tree.value[None])
     wish = 200 / (400 + trees.SMOOTHING)
     assert tree.column[0] == 0
     np.testing.assert_allclose(said, np.where(features[:, 0] > 0, wish, -wish), rtol=1e-5)

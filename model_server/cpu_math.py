@@ -48,7 +48,7 @@ def log_of(x: Any) -> Any:
 def exp_of(x: Any) -> Any:
     """The exponential, of no less than ``LEAST`` and no more than ``MOST``; NaN stays NaN."""
     x = LEAST if x < LEAST else MOST if x > MOST else F(x)
-    power = F(math.floor(x * LOG2_E + HALF))
+    power = np.floor(x * LOG2_E + HALF)  # not math.floor, which gives an int64: no vector of those is made
     r = x - power * LOG2_HIGH - power * LOG2_LOW
     y = F(1.9875691500e-4)
     y = y * r + F(1.3981999507e-3)

@@ -5,7 +5,6 @@ A call of the C library in a loop keeps it from doing that, and costs some ten t
 compiler gives up telling them apart.
 """
 
-import math
 from typing import Any
 
 import numpy as np

@@ -13,8 +13,8 @@ from schemas.headers import Headers, trace_headers
 from schemas.settings import KafkaSettings
 from schemas.topics import TopicSpec
 
-# Kafka answers as soon as there is a record; the embedded broker looks again after half of this time, and pays for each look
-# with a twentieth of what it can do in it. Who sent an event waits for the answer; patterns were told minutes after the fact.
+# Kafka answers as soon as there is a record. The embedded broker looks again after half of this time, and each look costs it:
+# with a few milliseconds it is busy with nothing. Who sent an event waits for the answer; a pattern tells of minutes.
 FETCH_WAIT_MS, SHARED_FETCH_WAIT_MS = 20, 50
 log = structlog.get_logger(__name__)
 log_of_client = logging.getLogger("kafka")

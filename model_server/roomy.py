@@ -1,7 +1,7 @@
 """Zeroed tensors that grow where they are: on a CPU there are addresses behind them, which take no memory until written.
 
-A table of what is known of each user that doubles by being copied touches every page of both copies: of ten thousand new
-users, each with one event, that was a sixth of what they cost.
+A table of what is known of each user that doubles by being copied touches every page of both copies, and holds everybody up
+meanwhile.
 """
 
 import math

@@ -11,12 +11,11 @@ from chronotope.local.apache_kafka import ApacheKafka, unavailable
 from chronotope.local.embedded import EmbeddedBroker, EmbeddedRedis
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-_SKIPPED_WHOLE: dict[str, str] = {}
+LOUD = "*** NOT TESTED HERE: "
 
 
 def _skip_loudly(what: str, reason: str) -> None:
-    _SKIPPED_WHOLE[what] = reason
-    pytest.skip(reason)
+    pytest.skip(f"{LOUD}{what}: {reason} ***")
 
 
 def pytest_configure() -> None:
@@ -26,8 +25,11 @@ def pytest_configure() -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """A banner at the end for everything that this machine could not test."""
-    for what, reason in _SKIPPED_WHOLE.items():
-        terminalreporter.write_line(f"*** NOT TESTED HERE: {what}: {reason} ***", yellow=True, bold=True)
+    skipped = [each.longrepr for each in terminalreporter.stats.get("skipped", [])]  # by whichever process ran it
+    reasons = {where[2].removeprefix("Skipped: ") for where in skipped if isinstance(where, tuple)}
+    for reason in sorted(reasons):
+        if reason.startswith(LOUD):
+            terminalreporter.write_line(reason, yellow=True, bold=True)
 
 
 @pytest.fixture

@@ -53,7 +53,9 @@ def main() -> None:
     parser.add_argument("--sizes", type=numbers, default=[5_000, 50_000, 1_000_000], help="catalogue sizes to rank")
     parser.add_argument("--batches", type=numbers, default=[1, 64])
     parser.add_argument("--broker", choices=["embedded", "kafka"], default="embedded")
-    parser.add_argument("--servers", type=int, default=1, help="how many share the users")
+    parser.add_argument(
+        "--servers", type=int, default=1, help="how many share the users; look-ups and histograms are of the first"
+    )
     parser.add_argument("--strategy", default="fused")
     parser.add_argument("--preset", default="nano")
     parser.add_argument("--json", type=Path)

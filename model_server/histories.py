@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from model_server.cpu_appending import append_on_cpu
-from model_server.roomy import lengthened, roomy_zeros
+from model_server.growing import lengthened, roomy_zeros
 
 WEEK_S = 7 * 86400.0
 

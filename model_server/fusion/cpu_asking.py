@@ -52,7 +52,7 @@ class LikelyPairs(NamedTuple):
         return out.reshape(-1, self.columns)
 
     def bins(self, edges: Array) -> Array:
-        """The bins of ``features`` by the ``edges`` of its columns, uint8 [columns, users x n]. O(n + columns) per user."""
+        """The bins of ``features`` by the ``edges`` of its columns, uint8 [columns, users x n]. O(users n columns)."""
         out = np.empty((self.columns, *self.likely.shape), np.uint8)
         _write_bins(self, self._places(), edges, out)
         return out.reshape(self.columns, -1)

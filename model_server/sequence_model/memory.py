@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from model_server.roomy import lengthened, roomy_zeros
+from model_server.growing import lengthened, roomy_zeros
 
 DAY_S = 86_400.0
 

@@ -28,7 +28,8 @@ def roomy_zeros(rows: int, row: tuple[int, ...], dtype: torch.dtype, device: tor
 def lengthened(tensor: Tensor, rows: int) -> Tensor:
     """The rows of ``tensor`` and zeros, ``rows`` in all; it takes the place of ``tensor``, whose memory it may share.
 
-    O(1) where there is room, else O(rows of ``tensor``). Nothing of ``tensor`` may have been given to others as one that grows.
+    O(1) where there is room, else O(rows of ``tensor``). What lies behind ``tensor`` in its memory counts as room, so it must be
+    one of ``roomy_zeros``, or of this, or have its memory to itself: of another's first rows the next ones would come back.
 
     >>> lengthened(torch.tensor([[1, 2]]), 2).tolist()
     [[1, 2], [0, 0]]

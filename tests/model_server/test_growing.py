@@ -5,8 +5,8 @@ import io
 import pytest
 import torch
 
+from model_server.growing import AHEAD, lengthened, roomy_zeros
 from model_server.histories import Histories
-from model_server.roomy import AHEAD, lengthened, roomy_zeros
 from model_server.sequence_model.memory import UserMemory
 
 CPU = torch.device("cpu")
@@ -41,7 +41,7 @@ def test_none_can_become_some() -> None:
 
 
 def test_without_addresses_to_spare_there_is_still_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("model_server.roomy.AHEAD", 1 << 44)  # some hundred times what a processor can address
+    monkeypatch.setattr("model_server.growing.AHEAD", 1 << 44)  # some hundred times what a processor can address
     tensor = roomy_zeros(100, (8,), torch.float32, CPU)
     assert tensor.shape == (100, 8) and not tensor.any()
 

@@ -43,7 +43,7 @@ lint: setup ## the static checks alone
 	$(BIN)/lint-imports
 
 test: lint kafka-if-possible ## static checks, then every test but those of make chaos; those that start brokers one by one
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile -m 'not (integration or kafka or chaos)'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile -m 'not (integration or kafka or chaos)'
 	$(BIN)/python -m pytest -m '(integration or kafka) and not chaos' tests
 
 kafka: ops/kafka/lib/.fetched ## fetch Apache Kafka's jars with Maven (for --broker kafka and its tests)
